@@ -1,0 +1,92 @@
+"""Leases on SQS messages: kept while the work lasts, given back when it failed."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+log = logging.getLogger(__name__)
+
+# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ChangeMessageVisibilityBatch.html
+MAX_BATCH = 10
+# Three beats fit into a lease, so that two may fail.
+BEATS_PER_LEASE = 3
+
+
+class Leases:
+    """The messages this process holds; a thread extends them until they are let go."""
+
+    def __init__(self, sqs: SQSClient, queue_url: str, visibility_timeout: int) -> None:
+        self._sqs = sqs
+        self._queue_url = queue_url
+        self._visibility_timeout = visibility_timeout  # seconds
+        self._held: set[str] = set()  # receipt handles
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="leases", daemon=True)
+
+    def __enter__(self) -> Leases:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def hold(self, receipt_handle: str) -> None:
+        """Extend this message's lease until it is let go."""
+        with self._lock:
+            self._held.add(receipt_handle)
+
+    def let_go(self, receipt_handle: str) -> None:
+        """Stop extending; the queue keeps or loses the message as the caller decides."""
+        with self._lock:
+            self._held.discard(receipt_handle)
+
+    def release(self, receipt_handle: str, delay: int) -> None:
+        """Give a message back, to be received again after `delay` seconds."""
+        # First out of the set: a beat must not extend what was just shortened.
+        self.let_go(receipt_handle)
+        try:
+            self._sqs.change_message_visibility(
+                QueueUrl=self._queue_url, ReceiptHandle=receipt_handle, VisibilityTimeout=delay
+            )
+        except (ClientError, BotoCoreError) as err:
+            # The lease runs out by itself; only the wait is longer.
+            log.warning("lease.release_failed", extra={"error": str(err)})
+
+    def _beat(self) -> None:
+        while not self._stopped.wait(self._visibility_timeout / BEATS_PER_LEASE):
+            with self._lock:
+                held = sorted(self._held)
+            for start in range(0, len(held), MAX_BATCH):
+                self._extend(held[start : start + MAX_BATCH])
+
+    def _extend(self, receipt_handles: list[str]) -> None:
+        try:
+            answer = self._sqs.change_message_visibility_batch(
+                QueueUrl=self._queue_url,
+                Entries=[
+                    {
+                        "Id": str(index),
+                        "ReceiptHandle": receipt_handle,
+                        "VisibilityTimeout": self._visibility_timeout,
+                    }
+                    for index, receipt_handle in enumerate(receipt_handles)
+                ],
+            )
+        except (ClientError, BotoCoreError) as err:
+            log.warning("lease.extend_failed", extra={"error": str(err)})
+            return
+        # The batch answers 200 with failures inside; a message deleted since the copy is one.
+        for failed in answer.get("Failed", []):
+            log.info("lease.lost", extra={"code": failed["Code"]})

@@ -1,0 +1,85 @@
+"""Results in S3, written once: what was found is kept before it is told, so nothing is told twice
+in two versions.
+
+`results/<id>.json` holds exactly the data of the event with that id. Whoever writes it first wins;
+everybody publishes what is stored. "Published" is a key of its own, written after the fact and only
+to save a second publish: losing it costs a duplicate, never an event.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import ClientError
+
+from events.codec import Json
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+RESULTS = "results/"
+PUBLISHED = "published/"
+# Conditional writes: 412 the key exists, 409 another write of it is under way.
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+LOST_THE_RACE = (409, 412)
+
+
+@dataclass(frozen=True)
+class Outbox:
+    """The results of one bucket."""
+
+    s3: S3Client
+    bucket: str
+
+    def uri(self, audit_id: str) -> str:
+        """Name the object that holds an audit's data."""
+        return f"s3://{self.bucket}/{RESULTS}{audit_id}.json"
+
+    def get(self, audit_id: str) -> Json | None:
+        """Read the data of an audit, None where it was not done yet. Raises botocore's errors."""
+        try:
+            answer = self.s3.get_object(Bucket=self.bucket, Key=f"{RESULTS}{audit_id}.json")
+        except self.s3.exceptions.NoSuchKey:
+            return None
+        data: Json = json.loads(answer["Body"].read())
+        return data
+
+    def put(self, audit_id: str, data: Mapping[str, object]) -> Json:
+        """Store the data of an audit unless there is one; return what is stored.
+
+        Raises botocore's errors, also when another write of the same audit is not finished yet.
+        """
+        body = json.dumps(data, separators=(",", ":")).encode()
+        try:
+            self.s3.put_object(
+                Bucket=self.bucket,
+                Key=f"{RESULTS}{audit_id}.json",
+                Body=body,
+                ContentType="application/json",
+                IfNoneMatch="*",
+            )
+        except ClientError as err:
+            if err.response["ResponseMetadata"]["HTTPStatusCode"] not in LOST_THE_RACE:
+                raise
+            stored = self.get(audit_id)
+            if stored is None:  # the other write is still under way: the next delivery finds it
+                raise
+            return stored
+        return dict(data)
+
+    def is_published(self, audit_id: str) -> bool:
+        """Tell whether an audit's event is known to have been published."""
+        try:
+            self.s3.head_object(Bucket=self.bucket, Key=PUBLISHED + audit_id)
+        except ClientError as err:
+            if err.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+                return False
+            raise
+        return True
+
+    def mark_published(self, audit_id: str) -> None:
+        """Note that an audit's event has been published."""
+        self.s3.put_object(Bucket=self.bucket, Key=PUBLISHED + audit_id, Body=b"")

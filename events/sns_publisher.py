@@ -1,0 +1,69 @@
+"""Events to an SNS topic: the body is the whole event, the attributes are copies to filter by."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cloudevents.core.v1.event import CloudEvent
+
+from events.codec import data_of, new_event, to_json
+
+if TYPE_CHECKING:
+    from mypy_boto3_sns import SNSClient
+    from mypy_boto3_sns.type_defs import MessageAttributeValueTypeDef
+
+# CloudEvents asks intermediaries to carry 64 KiB; above it the data stays behind in S3.
+# https://github.com/cloudevents/spec/blob/main/cloudevents/spec.md#size-limits
+MAX_EVENT_BYTES = 64 * 1024
+# With raw delivery to SQS, a message with more attributes is dropped without a word.
+# https://docs.aws.amazon.com/sns/latest/dg/sns-message-attributes.html
+MAX_ATTRIBUTES = 10
+
+
+def publish(event: CloudEvent, sns: SNSClient, topic_arn: str, data_uri: str = "") -> str:
+    """Publish one event and return SNS's message id.
+
+    An event over 64 KiB goes without its data and with `dataref` = `data_uri`, where that is set
+    (CloudEvents claim check). Raises botocore's errors.
+    """
+    body = to_json(event)
+    if data_uri and len(body) > MAX_EVENT_BYTES:
+        body = to_json(_claim_check(event, data_uri))
+    answer = sns.publish(
+        TopicArn=topic_arn, Message=body.decode(), MessageAttributes=attributes_of(event)
+    )
+    return answer["MessageId"]
+
+
+def _claim_check(event: CloudEvent, data_uri: str) -> CloudEvent:
+    attributes = {k: v for k, v in event.get_attributes().items() if k != "datacontenttype"}
+    return new_event({**attributes, "dataref": data_uri}, None)
+
+
+def attributes_of(event: CloudEvent) -> dict[str, MessageAttributeValueTypeDef]:
+    """Choose what a subscriber can filter by: where, what, how many. At most ten, none empty."""
+    data = data_of(event)
+    model = data.get("model")
+    facts: dict[str, object] = {
+        "type": event.get_type(),
+        "source": event.get_source(),
+        "store": event.get_extension("store"),
+        "camera": event.get_extension("camera"),
+        "count": data.get("count"),
+        "gaps": len(gaps) if isinstance(gaps := data.get("gaps"), list) else None,
+        "fill_rate": data.get("fill_rate"),
+    }
+    if isinstance(model, dict):
+        facts |= {"model": model.get("name"), "revision": model.get("revision")}
+    attributes = {
+        name: _attribute(value)
+        for name, value in facts.items()
+        if value is not None and value != ""
+    }
+    assert len(attributes) <= MAX_ATTRIBUTES
+    return attributes
+
+
+def _attribute(value: object) -> MessageAttributeValueTypeDef:
+    kind = "Number" if isinstance(value, int | float) else "String"
+    return {"DataType": kind, "StringValue": str(value)}

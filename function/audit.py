@@ -1,0 +1,210 @@
+"""One image audited; and one image event, from S3 object to published result.
+
+fetch -> detect -> store -> publish, each step repeatable: a crash anywhere is a redelivery, and a
+redelivery repeats only what was not stored yet.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from events.codec import Json, new_event
+from events.outbox import RESULTS, Outbox
+from events.s3_notification import S3Object, audit_id, object_from_event, place_of
+from events.sns_publisher import publish
+from events.types import IMAGE_REJECTED, SHELF_AUDITED
+from function.detections import ImageJson, Rejection, Result, Thresholds, detections_json
+from function.detector import Detector, Timings
+from function.errors import (
+    BucketForbidden,
+    DependencyFailed,
+    ImageError,
+    ImageGone,
+    ImageTooLarge,
+)
+from function.image import MAX_IMAGE_BYTES, read_image
+from function.metrics import Metrics
+from function.shelf import audit_shelf, gaps_json, rows_json
+
+if TYPE_CHECKING:
+    from cloudevents.core.v1.event import CloudEvent
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sns import SNSClient
+
+log = logging.getLogger(__name__)
+
+# S3's answers for what is not there: no such key or version, and a delete marker (405).
+# https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
+GONE = (404, 405)
+# The bucket itself is not the image: a missing one is our mistake, and worth another try.
+OUR_FAULT = ("NoSuchBucket",)
+
+
+def audit_image(
+    data: bytes, detector: Detector, thresholds: Thresholds, metrics: Metrics, uri: str = ""
+) -> Result:
+    """Audit one image's bytes. Raises `ImageError`, `NotReady` or `Overloaded`."""
+    timings = Timings()
+    try:
+        with timings.stage("decode"):
+            image = read_image(data, detector.model.input_size)
+    except ImageError as err:
+        metrics.images.labels(err.slug).inc()
+        raise
+    detections = detector.detect(image, thresholds, timings)
+    with timings.stage("audit"):
+        audit = audit_shelf(detections)
+    metrics.images.labels("audited").inc()
+    metrics.products.observe(len(detections))
+    metrics.truncated.inc(detections.truncated)
+    metrics.observe_stages(timings)
+    return {
+        "image": {
+            "uri": uri,
+            "width": image.width,
+            "height": image.height,
+            "bytes": image.bytes,
+            "orientation": image.orientation,
+        },
+        "model": detector.json(),
+        "detections": detections_json(detections, detector.model.names),
+        "count": len(detections),
+        "truncated": detections.truncated,
+        "fill_rate": None if audit.fill_rate is None else round(audit.fill_rate, 3),
+        "rows": rows_json(audit),
+        "gaps": gaps_json(audit),
+        "thresholds": {
+            "confidence": thresholds.confidence,
+            "iou": thresholds.iou,
+            "max_detections": thresholds.max_detections,
+        },
+        "timings_ms": dict(timings),
+    }
+
+
+@dataclass(frozen=True)
+class Auditor:
+    """Answers image events. Without an outbox or a topic, that step is left out."""
+
+    detector: Detector
+    thresholds: Thresholds
+    metrics: Metrics
+    s3: S3Client
+    buckets: frozenset[str]
+    outbox: Outbox | None = None
+    sns: SNSClient | None = None
+    topic_arn: str = ""
+
+    def audit_event(self, event: CloudEvent) -> CloudEvent | None:
+        """Audit the object an event announces, and publish what was found.
+
+        Returns the published event, None where the object is a result of ours. An image that can
+        never be read ends as a rejected event. Raises `InvalidEvent`, `BucketForbidden`, or
+        `TryAgain` for all that another delivery may mend.
+        """
+        found = object_from_event(event)
+        if self._is_ours(found):
+            log.info("image.ignored", extra={"uri": found.uri})
+            return None
+        if found.bucket not in self.buckets:
+            msg = f"Bucket {found.bucket!r} is not in EVENTS_BUCKETS"
+            raise BucketForbidden(msg)
+        try:
+            return self._audit_once(event, found)
+        except (ClientError, BotoCoreError) as err:
+            log.warning("dependency.failed", extra={"uri": found.uri, "error": str(err)})
+            msg = "S3 or SNS did not do its part"
+            raise DependencyFailed(msg) from err
+
+    def _is_ours(self, found: S3Object) -> bool:
+        """Tell our own results: auditing them would never end."""
+        return bool(
+            self.outbox and found.bucket == self.outbox.bucket and found.key.startswith(RESULTS)
+        )
+
+    def _audit_once(self, event: CloudEvent, found: S3Object) -> CloudEvent:
+        name = audit_id(event)
+        data = self.outbox.get(name) if self.outbox else None
+        known = data is not None
+        if data is None:
+            data = cast("Json", self._outcome(found))
+            if self.outbox:
+                data = self.outbox.put(name, data)
+        audited = outgoing_event(event, found, name, data)
+        log.info(
+            "image.done",
+            extra={"id": name, "uri": found.uri, "type": audited.get_type(), "known": known},
+        )
+        if not (known and self.outbox and self.outbox.is_published(name)):
+            self._publish(audited, name)
+        return audited
+
+    def _outcome(self, found: S3Object) -> Result | Rejection:
+        """Audit the object, or say why that will never be possible."""
+        try:
+            return audit_image(
+                self._fetch(found), self.detector, self.thresholds, self.metrics, found.uri
+            )
+        except ImageError as err:
+            image: ImageJson = {"uri": found.uri}
+            if found.size is not None:
+                image["bytes"] = found.size
+            return {"image": image, "reason": err.problem()}
+
+    def _fetch(self, found: S3Object) -> bytes:
+        """Read the announced version of the object."""
+        version = {"VersionId": found.version_id} if found.version_id else {}
+        try:
+            answer = self.s3.get_object(Bucket=found.bucket, Key=found.key, **version)  # type: ignore[arg-type]
+        except ClientError as err:
+            status = err.response["ResponseMetadata"]["HTTPStatusCode"]
+            if status in GONE and err.response["Error"]["Code"] not in OUR_FAULT:
+                self.metrics.images.labels(ImageGone.slug).inc()
+                msg = f"{found.uri} is gone"
+                raise ImageGone(msg) from err
+            raise
+        if answer["ContentLength"] > MAX_IMAGE_BYTES:
+            self.metrics.images.labels(ImageTooLarge.slug).inc()
+            msg = f"{found.uri} has {answer['ContentLength']} bytes, the limit is {MAX_IMAGE_BYTES}"
+            raise ImageTooLarge(msg)
+        return answer["Body"].read()
+
+    def _publish(self, event: CloudEvent, name: str) -> None:
+        if not (self.sns and self.topic_arn):
+            return
+        data_uri = self.outbox.uri(name) if self.outbox else ""
+        message_id = publish(event, self.sns, self.topic_arn, data_uri)
+        self.metrics.published.labels(event.get_type()).inc()
+        log.info("event.published", extra={"id": name, "message_id": message_id})
+        if self.outbox:
+            self._mark_published(name)
+
+    def _mark_published(self, name: str) -> None:
+        try:
+            cast("Outbox", self.outbox).mark_published(name)
+        except (ClientError, BotoCoreError) as err:
+            # It only saves a second publish; the event is out.
+            log.warning("event.not_marked", extra={"id": name, "error": str(err)})
+
+
+def outgoing_event(event: CloudEvent, found: S3Object, name: str, data: Json) -> CloudEvent:
+    """Wrap an audit's data in its event; equal data and cause give an equal event.
+
+    `reason` tells a rejection from an audit. `time` is when the object was created.
+    """
+    store, camera = place_of(found.key)
+    attributes = {
+        "id": name,
+        "source": f"urn:shelfwatch:s3:{found.bucket}",
+        "type": IMAGE_REJECTED if "reason" in data else SHELF_AUDITED,
+        "subject": found.key,
+        "store": store,
+        "camera": camera,
+    }
+    time = event.get_time()
+    present = {key: value for key, value in attributes.items() if value}
+    return new_event({**present, "time": time} if time else present, data)

@@ -1,0 +1,123 @@
+"""Box geometry in pure NumPy: letterbox, decode, IoU, NMS. Nothing here does IO."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """Where an image of `width` x `height` lies inside the model's input, and the way back."""
+
+    width: int
+    height: int
+    content: tuple[int, int]  # (width, height) of the resized image, in input pixels
+    pad: tuple[int, int]  # (left, top), in input pixels
+
+    def undo(self, xyxy: Floats) -> Floats:
+        """Map boxes (n, 4) from input pixels to image pixels, clipped to the image."""
+        scale = np.array([self.width / self.content[0], self.height / self.content[1]] * 2)
+        boxes = (xyxy - np.array(self.pad * 2)) * scale
+        limit = np.array([self.width, self.height] * 2)
+        clipped: Floats = np.clip(boxes, 0, limit).astype(np.float32)
+        return clipped
+
+
+def letterbox(width: int, height: int, size: tuple[int, int]) -> Letterbox:
+    """Fit an image into `size` (width, height), centred, with its aspect ratio kept.
+
+    Rounding as in Ultralytics' LetterBox, so that its exports see the pixels they were trained on.
+    """
+    scale = min(size[0] / width, size[1] / height)
+    # A 5000 x 1 image would round to no rows at all.
+    content = max(round(width * scale), 1), max(round(height * scale), 1)
+    pad = round((size[0] - content[0]) / 2 - 0.1), round((size[1] - content[1]) / 2 - 0.1)
+    return Letterbox(width, height, content, pad)
+
+
+def cxcywh_to_xyxy(cxcywh: Floats) -> Floats:
+    """Turn centre boxes (n, 4) into corner boxes (n, 4)."""
+    centre, half = cxcywh[:, :2], cxcywh[:, 2:] / 2
+    return np.concatenate([centre - half, centre + half], axis=1)
+
+
+def decode(
+    output: Floats, classes: int, confidence_threshold: float
+) -> tuple[Floats, Floats, Ints]:
+    """Read the candidates at or above `confidence_threshold` from one model output.
+
+    Takes `(1, 4 + classes, n)`, its transpose, or the end-to-end `(1, k, 6)` of Ultralytics
+    exports. Returns xyxy (m, 4) in input pixels, confidence (m,), class_id (m,). Raises
+    `ValueError` for any other shape.
+    """
+    if output.ndim == 3 and output.shape[0] == 1:
+        rows, columns = output.shape[1:]
+        if rows == 4 + classes and rows != columns:
+            return _from_anchors(output[0], confidence_threshold)
+        if columns == 4 + classes and not _end_to_end(columns, output[0]):
+            return _from_anchors(output[0].T, confidence_threshold)
+        if columns == 6:
+            return _from_end_to_end(output[0], confidence_threshold)
+    msg = f"Model output has shape {output.shape}, not (1, {4 + classes}, n) or (1, k, 6)"
+    raise ValueError(msg)
+
+
+def _end_to_end(columns: int, output: Floats) -> bool:
+    """Tell two-class anchors (n, 6) from end-to-end rows: only those hold whole class numbers."""
+    last = output[:, 5]
+    return columns == 6 and output.shape[0] <= 1000 and bool(np.all(last == np.round(last)))
+
+
+def _from_anchors(output: Floats, confidence_threshold: float) -> tuple[Floats, Floats, Ints]:
+    """Read (4 + classes, n) rows: cx, cy, w, h, then a score a class."""
+    scores = output[4:]
+    confidence = scores.max(axis=0)
+    above = np.flatnonzero(confidence >= confidence_threshold)
+    class_id = scores[:, above].argmax(axis=0)
+    return cxcywh_to_xyxy(output[:4, above].T), confidence[above], class_id
+
+
+def _from_end_to_end(output: Floats, confidence_threshold: float) -> tuple[Floats, Floats, Ints]:
+    """Read (k, 6) rows: x1, y1, x2, y2, confidence, class."""
+    above = output[output[:, 4] >= confidence_threshold]
+    return above[:, :4], above[:, 4], above[:, 5].astype(np.int64)
+
+
+def box_iou(box: Floats, others: Floats) -> Floats:
+    """Compute the IoU (n,) of one xyxy box (4,) with others (n, 4); no area gives 0."""
+    width = np.minimum(box[2], others[:, 2]) - np.maximum(box[0], others[:, 0])
+    height = np.minimum(box[3], others[:, 3]) - np.maximum(box[1], others[:, 1])
+    overlap = np.maximum(width, 0) * np.maximum(height, 0)
+    union = box_area(box[None])[0] + box_area(others) - overlap
+    iou: Floats = np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
+    return iou
+
+
+def box_area(xyxy: Floats) -> Floats:
+    """Compute the area (n,) of boxes (n, 4)."""
+    return (xyxy[:, 2] - xyxy[:, 0]) * (xyxy[:, 3] - xyxy[:, 1])
+
+
+def non_max_suppression(
+    xyxy: Floats, confidence: Floats, class_id: Ints, iou_threshold: float, limit: int
+) -> Ints:
+    """Choose at most `limit` boxes, best first, none overlapping a better one of its class.
+
+    Returns indices (k,) into the boxes (n, 4). Equal scores keep their order.
+    """
+    order = np.argsort(-confidence, kind="stable")
+    # Classes are moved apart by more than any box's extent, so that one pass serves them all.
+    extent = float(np.abs(xyxy).max(initial=0)) * 2 + 1
+    apart = xyxy + (class_id[:, None] * extent).astype(np.float32)
+    kept: list[int] = []
+    while order.size and len(kept) < limit:
+        best, rest = order[0], order[1:]
+        kept.append(int(best))
+        order = rest[box_iou(apart[best], apart[rest]) <= iou_threshold]
+    return np.array(kept, dtype=np.int64)

@@ -1,0 +1,82 @@
+"""Every setting of the function, one environment variable a field."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from function.detections import Thresholds
+from function.errors import InvalidParameter
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class ConfigError(ValueError):
+    """A setting is odd; the message names the variable."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """What `create_app` needs; tests build it directly, only `from_env` reads the environment."""
+
+    model_path: Path = ROOT / "model" / "shelf.onnx"  # SHELFWATCH_MODEL
+    threads: int = 0  # SHELFWATCH_THREADS; 0: as many as the cgroup allows
+    # SHELFWATCH_CONFIDENCE, SHELFWATCH_IOU, SHELFWATCH_MAX_DETECTIONS: for events, and for /predict
+    # where the caller names none
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    # EVENTS_AUTH: "token" wants EVENTS_TOKEN as bearer on POST /; "none" takes events from anyone
+    events_auth: str = "token"
+    events_token: str = field(default="", repr=False)  # EVENTS_TOKEN
+    events_buckets: frozenset[str] = frozenset()  # EVENTS_BUCKETS, comma-separated: all we may read
+    results_bucket: str = ""  # RESULTS_BUCKET; without it nothing is stored, and redeliveries redo
+    topic_arn: str = ""  # TOPIC_ARN; without it the event is the HTTP reply
+    revision: str = ""  # K_REVISION, set by Knative
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] = os.environ) -> Config:
+        """Read the settings. Raises `ConfigError` with the variable's name."""
+        events_auth = env.get("EVENTS_AUTH") or cls.events_auth
+        if events_auth not in ("token", "none"):
+            msg = f"EVENTS_AUTH is {events_auth!r}, not 'token' or 'none'"
+            raise ConfigError(msg)
+        return cls(
+            model_path=Path(env.get("SHELFWATCH_MODEL") or cls.model_path),
+            threads=int(_number(env, "SHELFWATCH_THREADS", cls.threads)),
+            thresholds=_thresholds(env),
+            events_auth=events_auth,
+            events_token=env.get("EVENTS_TOKEN", ""),
+            events_buckets=frozenset(
+                name.strip() for name in env.get("EVENTS_BUCKETS", "").split(",") if name.strip()
+            ),
+            results_bucket=env.get("RESULTS_BUCKET", ""),
+            topic_arn=env.get("TOPIC_ARN", ""),
+            revision=env.get("K_REVISION", ""),
+        )
+
+
+def _thresholds(env: Mapping[str, str]) -> Thresholds:
+    default = Thresholds()
+    try:
+        return Thresholds(
+            confidence=_number(env, "SHELFWATCH_CONFIDENCE", default.confidence),
+            iou=_number(env, "SHELFWATCH_IOU", default.iou),
+            max_detections=int(_number(env, "SHELFWATCH_MAX_DETECTIONS", default.max_detections)),
+        )
+    except InvalidParameter as err:
+        msg = f"SHELFWATCH_*: {err}"
+        raise ConfigError(msg) from err
+
+
+def _number(env: Mapping[str, str], name: str, default: float) -> float:
+    text = env.get(name) or str(default)
+    try:
+        number = int(text) if isinstance(default, int) else float(text)
+    except ValueError as err:
+        msg = f"{name} is {text!r}, not a number"
+        raise ConfigError(msg) from err
+    if number < 0:
+        msg = f"{name} is {text!r}, less than 0"
+        raise ConfigError(msg)
+    return number

@@ -1,0 +1,151 @@
+"""Detections and the audit result as frozen values, and their JSON. Nothing here does IO."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NotRequired, TypedDict
+
+import numpy as np
+
+from function.boxes import Floats, Ints
+from function.errors import InvalidParameter, Problem
+
+# The bounds of what a caller may ask for. Below 0.001 every anchor is a detection; a crowded
+# shelf of SKU-110K holds up to 759 products, so 3000 leaves room and bounds the answer.
+MIN_CONFIDENCE = 0.001
+MAX_DETECTIONS = 3000
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What counts as a detection. Raises `InvalidParameter` for a value out of bounds."""
+
+    confidence: float = 0.25
+    iou: float = 0.6  # 0.3 merges neighbouring facings, 0.7 leaves doubles
+    max_detections: int = 1000
+
+    def __post_init__(self) -> None:
+        _within("confidence", self.confidence, MIN_CONFIDENCE, 1)
+        _within("iou", self.iou, 0, 1)
+        _within("max_detections", self.max_detections, 1, MAX_DETECTIONS)
+
+
+def _within(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:  # NaN is not within anything
+        msg = f"{name} is {value!r}, not between {low} and {high}"
+        raise InvalidParameter(msg)
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Products found in one image, best first; parallel arrays."""
+
+    xyxy: Floats  # (n, 4), corners in pixels of the EXIF-turned image
+    confidence: Floats  # (n,)
+    class_id: Ints  # (n,)
+    truncated: bool = False  # more were found than max_detections allowed
+
+    def __post_init__(self) -> None:
+        count = len(self.xyxy)
+        if self.xyxy.shape != (count, 4) or not len(self.confidence) == len(self.class_id) == count:
+            msg = (
+                f"xyxy {self.xyxy.shape}, confidence {self.confidence.shape} and class_id "
+                f"{self.class_id.shape} are not (n, 4), (n,) and (n,)"
+            )
+            raise ValueError(msg)
+
+    def __len__(self) -> int:
+        return len(self.xyxy)
+
+
+class DetectionJson(TypedDict):
+    """One product."""
+
+    label: str
+    class_id: int
+    confidence: float
+    xyxy: list[float]
+
+
+class ImageJson(TypedDict):
+    """The image as it was read; a rejected one may have no more than its uri."""
+
+    uri: str
+    width: NotRequired[int]
+    height: NotRequired[int]
+    bytes: NotRequired[int]
+    orientation: NotRequired[int]
+
+
+class ModelJson(TypedDict):
+    """What looked at the image."""
+
+    name: str
+    digest: str
+    precision: str
+    input: list[int]
+    cpu_isa: str
+    revision: str
+
+
+class RowJson(TypedDict):
+    """One shelf row, index 0 at the top."""
+
+    index: int
+    xyxy: list[float]
+    count: int
+    fill_rate: float
+
+
+class GapJson(TypedDict):
+    """Room for products in a row, its width in facings of that row."""
+
+    row: int
+    xyxy: list[float]
+    facings: float
+
+
+class ThresholdsJson(TypedDict):
+    """The thresholds that made the result."""
+
+    confidence: float
+    iou: float
+    max_detections: int
+
+
+class Result(TypedDict):
+    """The audit of one image: the answer of /predict and the data of an audited event."""
+
+    image: ImageJson
+    model: ModelJson
+    detections: list[DetectionJson]
+    count: int
+    truncated: bool
+    fill_rate: float | None
+    rows: list[RowJson]
+    gaps: list[GapJson]
+    thresholds: ThresholdsJson
+    timings_ms: dict[str, float]
+
+
+class Rejection(TypedDict):
+    """The data of a rejected event: why this image can never be audited."""
+
+    image: ImageJson
+    reason: Problem
+
+
+def xyxy_json(xyxy: Floats) -> list[list[float]]:
+    """Turn boxes (n, 4) into lists with a tenth of a pixel."""
+    rounded: list[list[float]] = np.round(xyxy.astype(np.float64), 1).tolist()
+    return rounded
+
+
+def detections_json(detections: Detections, names: dict[int, str]) -> list[DetectionJson]:
+    """Turn detections into JSON objects; a class without a name is called by its number."""
+    confidence = np.round(detections.confidence.astype(np.float64), 4).tolist()
+    class_id = detections.class_id.tolist()
+    return [
+        {"label": names.get(cls, str(cls)), "class_id": cls, "confidence": score, "xyxy": xyxy}
+        for xyxy, score, cls in zip(xyxy_json(detections.xyxy), confidence, class_id, strict=True)
+    ]

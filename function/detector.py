@@ -1,0 +1,320 @@
+"""The detector: one ONNX Runtime session on CPU, warmed before it serves."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import logging
+import math
+import os
+import platform
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+import PIL.Image
+
+from function.boxes import Floats, Letterbox, decode, letterbox, non_max_suppression
+from function.detections import Detections, ModelJson, Thresholds
+from function.errors import ModelError, NotReady, Overloaded
+from function.image import Image
+
+log = logging.getLogger(__name__)
+
+Pixels = npt.NDArray[np.uint8]
+
+LETTERBOX_GREY = 114  # what Ultralytics pads with in training
+# One inference fills the processor; a second would only slow the first. Two may wait for it, so
+# that the processor never idles between requests; more would wait longer than a caller does.
+MAX_WAITING = 2
+WAIT_SECONDS = 10.0
+InputType = np.dtype[np.uint8] | np.dtype[np.float32]
+INPUT_TYPES: dict[str, InputType] = {
+    "tensor(uint8)": np.dtype(np.uint8),  # (1, height, width, 3), what model.quantize makes
+    "tensor(float)": np.dtype(np.float32),  # (1, 3, height, width), ordinary exports
+}
+
+
+class Timings(dict[str, float]):
+    """Milliseconds a stage of one audit took."""
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time the block."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self[name] = round((time.perf_counter() - start) * 1000, 2)
+
+
+def preprocess(image: Image, size: tuple[int, int]) -> tuple[Pixels, Letterbox]:
+    """Letterbox an image into `size` (width, height).
+
+    Returns the tensor (1, height, width, 3) of uint8 RGB and the `Letterbox` that undoes it.
+    """
+    box = letterbox(image.width, image.height, size)
+    resized = np.asarray(
+        PIL.Image.fromarray(image.pixels).resize(box.content, PIL.Image.Resampling.BILINEAR)
+    )
+    tensor = np.full((1, size[1], size[0], 3), LETTERBOX_GREY, dtype=np.uint8)
+    left, top = box.pad
+    tensor[0, top : top + box.content[1], left : left + box.content[0]] = resized
+    return tensor, box
+
+
+def to_float_nchw(tensor: Pixels) -> Floats:
+    """Turn (1, H, W, 3) uint8 into the (1, 3, H, W) float in 0 to 1 of ordinary exports."""
+    planes = np.ascontiguousarray(tensor.transpose(0, 3, 1, 2), dtype=np.float32)
+    planes /= 255
+    return planes
+
+
+def postprocess(output: Floats, classes: int, box: Letterbox, thresholds: Thresholds) -> Detections:
+    """Turn one model output into detections in image pixels, best first."""
+    xyxy, confidence, class_id = decode(output, classes, thresholds.confidence)
+    # One more than allowed, so that "exactly at the cap" is not called truncated.
+    kept = non_max_suppression(
+        xyxy, confidence, class_id, thresholds.iou, thresholds.max_detections + 1
+    )
+    truncated = len(kept) > thresholds.max_detections
+    kept = kept[: thresholds.max_detections]
+    xyxy = box.undo(xyxy[kept])
+    # A box that lay in the padding has no area left.
+    solid = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
+    return Detections(xyxy[solid], confidence[kept][solid], class_id[kept][solid], truncated)
+
+
+@dataclass(frozen=True)
+class Model:
+    """What the model file says of itself."""
+
+    name: str
+    digest: str
+    precision: str
+    license: str
+    names: dict[int, str]
+    input_name: str
+    input_size: tuple[int, int]  # (width, height)
+    input_dtype: InputType
+
+
+@dataclass
+class Detector:
+    """A session and the queue before it; `detect` may be called from many threads."""
+
+    session: ort.InferenceSession
+    model: Model
+    revision: str = ""
+    cpu_isa: str = ""
+    _ready: threading.Event = field(default_factory=threading.Event)
+    _processor: threading.Lock = field(default_factory=threading.Lock)
+    _places: threading.BoundedSemaphore = field(
+        default_factory=lambda: threading.BoundedSemaphore(1 + MAX_WAITING)
+    )
+
+    @classmethod
+    def load(cls, path: Path, threads: int = 0, revision: str = "") -> Detector:
+        """Read a model file; `threads` 0 means as many as the cgroup allows.
+
+        Raises `ModelError` with one sentence for a file that cannot serve.
+        """
+        threads = threads or available_cpus()
+        session = _session(path, threads)
+        model = _describe(path, session)
+        detector = cls(session, model, revision, cpu_isa())
+        log.info(
+            "model.loaded",
+            extra={
+                "model": model.name,
+                "digest": model.digest,
+                "precision": model.precision,
+                "license": model.license,
+                "threads": threads,
+                "cpu_isa": detector.cpu_isa,
+            },
+        )
+        return detector
+
+    @property
+    def ready(self) -> bool:
+        """Whether a real inference has run."""
+        return self._ready.is_set()
+
+    def warm_up(self) -> None:
+        """Run one real inference, after which the detector is ready."""
+        started = time.monotonic()
+        width, height = self.model.input_size
+        grey = np.full((height, width, 3), LETTERBOX_GREY, dtype=np.uint8)
+        tensor, box = preprocess(Image(grey, width, height, 0, 1), self.model.input_size)
+        postprocess(self._run(tensor), len(self.model.names), box, Thresholds())
+        self._ready.set()
+        log.info("model.ready", extra={"seconds": round(time.monotonic() - started, 3)})
+
+    def detect(
+        self, image: Image, thresholds: Thresholds, timings: Timings | None = None
+    ) -> Detections:
+        """Find the products in one image.
+
+        Raises `NotReady` before the warm-up and `Overloaded` when too many wait already.
+        """
+        if not self.ready:
+            msg = "The model is not warm yet"
+            raise NotReady(msg)
+        timings = Timings() if timings is None else timings
+        with timings.stage("preprocess"):
+            tensor, box = preprocess(image, self.model.input_size)
+        with self._admitted(timings), timings.stage("inference"):
+            output = self._run(tensor)
+        with timings.stage("postprocess"):
+            return postprocess(output, len(self.model.names), box, thresholds)
+
+    @contextmanager
+    def _admitted(self, timings: Timings) -> Iterator[None]:
+        """Hold the processor, after a bounded wait in a bounded queue."""
+        if not self._places.acquire(blocking=False):
+            msg = f"{MAX_WAITING} images wait already"
+            raise Overloaded(msg)
+        try:
+            with timings.stage("queue"):
+                admitted = self._processor.acquire(timeout=WAIT_SECONDS)
+            if not admitted:
+                msg = f"The image waited {WAIT_SECONDS:.0f} s for the processor"
+                raise Overloaded(msg)
+            try:
+                yield
+            finally:
+                self._processor.release()
+        finally:
+            self._places.release()
+
+    def _run(self, tensor: Pixels) -> Floats:
+        fed = tensor if self.model.input_dtype == np.uint8 else to_float_nchw(tensor)
+        output: Floats = self.session.run(None, {self.model.input_name: fed})[0]
+        if not np.isfinite(output).all():
+            msg = "The model's output holds NaN or infinity"
+            raise ModelError(msg)
+        return output
+
+    def json(self) -> ModelJson:
+        """Describe the model as results do."""
+        return {
+            "name": self.model.name,
+            "digest": self.model.digest,
+            "precision": self.model.precision,
+            "input": list(self.model.input_size),
+            "cpu_isa": self.cpu_isa,
+            "revision": self.revision,
+        }
+
+
+def _session(path: Path, threads: int) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Spinning workers take the processor from decoding and from the other pods of the node.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    try:
+        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as err:  # ONNX Runtime's own exceptions share no base but this
+        msg = f"{path} is missing or not an ONNX model"
+        raise ModelError(msg) from err
+
+
+def _describe(path: Path, session: ort.InferenceSession) -> Model:
+    metadata = session.get_modelmeta().custom_metadata_map
+    names = _names(path, metadata)
+    first = session.get_inputs()[0]
+    if len(session.get_inputs()) != 1 or first.type not in INPUT_TYPES:
+        msg = f"{path} wants {first.type} as input, not one image of uint8 or float pixels"
+        raise ModelError(msg)
+    dtype = INPUT_TYPES[first.type]
+    shape = _input_shape(first.shape, metadata)
+    channels, height, width = (
+        (shape[3], *shape[1:3]) if dtype == np.uint8 else (shape[1], *shape[2:])
+    )
+    if shape[0] != 1 or channels != 3:
+        msg = f"{path} takes {first.shape}, not one RGB image"
+        raise ModelError(msg)
+    _check_output(path, session.get_outputs()[0].shape, len(names))
+    return Model(
+        name=metadata.get("name", path.stem),
+        digest="sha256:" + hashlib.sha256(path.read_bytes()).hexdigest(),
+        precision=metadata.get("precision", "fp32"),
+        license=metadata.get("license", "unknown"),
+        names=names,
+        input_name=first.name,
+        input_size=(width, height),
+        input_dtype=dtype,
+    )
+
+
+def _names(path: Path, metadata: dict[str, str]) -> dict[int, str]:
+    try:
+        names = ast.literal_eval(metadata["names"])
+        return {int(key): str(name) for key, name in names.items()}
+    except (KeyError, ValueError, SyntaxError, AttributeError) as err:
+        msg = f"{path} names no classes; export it with Ultralytics or model.export"
+        raise ModelError(msg) from err
+
+
+def _input_shape(shape: list[int | str], metadata: dict[str, str]) -> tuple[int, int, int, int]:
+    """Fill the free axes of a dynamic float export: one RGB image of the size in its metadata."""
+    size = ast.literal_eval(metadata.get("imgsz", "[640, 640]"))
+    free = (1, 3, *size)
+    batch, second, third, fourth = (
+        axis if isinstance(axis, int) else free[index] for index, axis in enumerate(shape)
+    )
+    return batch, second, third, fourth
+
+
+def _check_output(path: Path, shape: list[int | str], classes: int) -> None:
+    """Refuse a file without detection boxes; free axes are left to the warm-up."""
+    known = [axis for axis in shape[1:] if isinstance(axis, int)]
+    if len(shape) != 3 or (len(known) == 2 and 4 + classes not in known and known[1] != 6):
+        msg = f"{path} answers {shape}, not detections of its {classes} classes"
+        raise ModelError(msg)
+
+
+def available_cpus() -> int:
+    """Count the processors this process may use: cgroup quota v2, then v1, then affinity."""
+    quota = _quota_v2() or _quota_v1() or math.inf
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, math.ceil(min(quota, affinity or 1)))
+
+
+def _quota_v2() -> float | None:
+    """Read "max 100000" or "150000 100000" (microseconds a period); None where there is none."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return None if quota == "max" else int(quota) / int(period)
+    except (OSError, ValueError):
+        return None
+
+
+def _quota_v1() -> float | None:
+    try:
+        folder = Path("/sys/fs/cgroup/cpu")
+        quota = int((folder / "cpu.cfs_quota_us").read_text())
+        return quota / int((folder / "cpu.cfs_period_us").read_text()) if quota > 0 else None
+    except (OSError, ValueError):
+        return None
+
+
+def cpu_isa() -> str:
+    """Name the widest instruction set that decides INT8 numerics, e.g. avx512_vnni or avx2."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text().split()
+    except OSError:
+        flags = []
+    for isa in ("amx_int8", "avx512_vnni", "avx_vnni", "avx512f", "avx2"):
+        if isa in flags:
+            return isa
+    return platform.machine()

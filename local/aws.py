@@ -1,0 +1,116 @@
+"""The AWS side of the path: buckets, queues, topic, and the rules between them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sns import SNSClient
+    from mypy_boto3_sqs import SQSClient
+
+MAX_RECEIVE_COUNT = 8  # a release costs one, and Spot releases often
+VISIBILITY_TIMEOUT = 120  # seconds; the sink answers within 55
+QUEUE_RETENTION = 4 * 86400  # seconds
+# A message keeps its first enqueue time in the dead-letter queue, so that one must last longer.
+DLQ_RETENTION = 14 * 86400
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the function, the source and a subscriber need to know."""
+
+    bucket: str
+    results_bucket: str
+    queue_url: str
+    dlq_url: str
+    topic_arn: str
+    subscriber_url: str  # a queue that gets every event of the topic
+
+
+def aws_env(endpoint_url: str, env: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Copy the environment for a process that may reach the emulator and no real account."""
+    kept = {name: value for name, value in env.items() if not name.startswith("AWS_")}
+    return {
+        **kept,
+        "AWS_ENDPOINT_URL": endpoint_url,
+        "AWS_ACCESS_KEY_ID": "local",
+        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "NO_PROXY": "127.0.0.1",
+    }
+
+
+def create_resources(
+    s3: S3Client, sqs: SQSClient, sns: SNSClient, prefix: str = "shelves"
+) -> Resources:
+    """Create everything between a photo and a subscriber, as Terraform does in an account."""
+    results_bucket = f"{prefix}-results"
+    for name in (prefix, results_bucket):
+        s3.create_bucket(Bucket=name)
+        s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    dlq_url = _queue(sqs, f"{prefix}-dlq", MessageRetentionPeriod=str(DLQ_RETENTION))
+    queue_url = _queue(
+        sqs,
+        prefix,
+        VisibilityTimeout=str(VISIBILITY_TIMEOUT),
+        MessageRetentionPeriod=str(QUEUE_RETENTION),
+        RedrivePolicy=json.dumps(
+            {"deadLetterTargetArn": queue_arn(sqs, dlq_url), "maxReceiveCount": MAX_RECEIVE_COUNT}
+        ),
+    )
+    _let_in(sqs, queue_url, "s3.amazonaws.com", f"arn:aws:s3:::{prefix}")
+    s3.put_bucket_notification_configuration(
+        Bucket=prefix,
+        NotificationConfiguration={
+            "QueueConfigurations": [
+                {"QueueArn": queue_arn(sqs, queue_url), "Events": ["s3:ObjectCreated:*"]}
+            ]
+        },
+    )
+    topic_arn = sns.create_topic(Name=f"{prefix}-events")["TopicArn"]
+    subscriber_url = subscribe(sqs, sns, topic_arn, f"{prefix}-subscriber")
+    return Resources(prefix, results_bucket, queue_url, dlq_url, topic_arn, subscriber_url)
+
+
+def subscribe(sqs: SQSClient, sns: SNSClient, topic_arn: str, name: str) -> str:
+    """Create a queue that gets the topic's events as they are; return its url."""
+    queue_url = _queue(sqs, name)
+    _let_in(sqs, queue_url, "sns.amazonaws.com", topic_arn)
+    sns.subscribe(
+        TopicArn=topic_arn,
+        Protocol="sqs",
+        Endpoint=queue_arn(sqs, queue_url),
+        Attributes={"RawMessageDelivery": "true"},
+    )
+    return queue_url
+
+
+def queue_arn(sqs: SQSClient, queue_url: str) -> str:
+    """Look up a queue's ARN."""
+    answer = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])
+    return answer["Attributes"]["QueueArn"]
+
+
+def _queue(sqs: SQSClient, name: str, **attributes: str) -> str:
+    return sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]  # type: ignore[arg-type]
+
+
+def _let_in(sqs: SQSClient, queue_url: str, service: str, source_arn: str) -> None:
+    """Allow one AWS service, on behalf of one bucket or topic, to send to a queue."""
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Service": service},
+        "Action": "sqs:SendMessage",
+        "Resource": queue_arn(sqs, queue_url),
+        "Condition": {"ArnEquals": {"aws:SourceArn": source_arn}},
+    }
+    policy = {"Version": "2012-10-17", "Statement": [statement]}
+    sqs.set_queue_attributes(QueueUrl=queue_url, Attributes={"Policy": json.dumps(policy)})

@@ -1,0 +1,119 @@
+"""The path as processes: emulator, function, source, in the order they need each other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+import urllib3
+
+from local.aws import Resources, aws_env, create_resources
+from local.processes import HOST, Child, check_port_is_free, running
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+
+EMULATOR_SECONDS = 20.0
+FUNCTION_SECONDS = 30.0  # with a large model on a slow machine
+# Short polls, so that Ctrl-C is answered soon; in an account a long poll is cheaper.
+RECEIVE_WAIT_SECONDS = "1"
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The running path."""
+
+    page: str
+    endpoint_url: str
+    resources: Resources
+    s3: S3Client
+    sqs: SQSClient
+    children: tuple[Child, ...]
+
+    def check(self) -> None:
+        """Raise `StackError` where a process has ended by itself."""
+        for child in self.children:
+            child.check()
+
+
+@contextmanager
+def running_emulator(port: int, logs: Path) -> Iterator[tuple[str, Child]]:
+    """Run the embedded AWS on loopback for the length of the block; yields its endpoint."""
+    endpoint_url = f"http://{HOST}:{port}"
+    settings = {
+        "BIND_HOST": HOST,
+        "MINISTACK_HOST": HOST,
+        "GATEWAY_PORT": str(port),
+        "SERVICES": "s3,sqs,sns,sts",
+        "LOG_LEVEL": "ERROR",
+    }
+    env = {**os.environ, **settings}
+    with running("The embedded AWS", ["ministack"], env, logs / "aws.log") as child:
+        child.wait_until(lambda: answers(f"{endpoint_url}/_ministack/health"), EMULATOR_SECONDS)
+        yield endpoint_url, child
+
+
+@contextmanager
+def running_function(port: int, env: Mapping[str, str], logs: Path) -> Iterator[tuple[str, Child]]:
+    """Run the function under gunicorn for the length of the block; yields its address."""
+    url = f"http://{HOST}:{port}"
+    settings = {"HOST": HOST, "PORT": str(port)}
+    command = ["gunicorn", "-c", "function/gunicorn.conf.py"]
+    with running("The function", command, {**env, **settings}, logs / "function.log") as child:
+        child.wait_until(lambda: answers(f"{url}/health/ready"), FUNCTION_SECONDS)
+        yield url, child
+
+
+@contextmanager
+def running_source(
+    sink: str, queue_url: str, env: Mapping[str, str], logs: Path
+) -> Iterator[Child]:
+    """Run the source for the length of the block."""
+    settings = {
+        "K_SINK": sink,
+        "QUEUE_URL": queue_url,
+        "RECEIVE_WAIT_SECONDS": RECEIVE_WAIT_SECONDS,
+    }
+    log = logs / "source.log"
+    with running("The source", ["events.sqs_source"], {**env, **settings}, log) as child:
+        yield child
+
+
+@contextmanager
+def running_stack(port: int, aws_port: int, logs: Path) -> Iterator[Stack]:
+    """Run the whole path for the length of the block. Raises `StackError`."""
+    check_port_is_free(port, "--port")
+    check_port_is_free(aws_port, "--aws-port")
+    with running_emulator(aws_port, logs) as (endpoint_url, emulator):
+        env = aws_env(endpoint_url)
+        session = boto3.Session("local", "local", region_name="us-east-1")
+        s3 = session.client("s3", endpoint_url=endpoint_url)
+        sqs = session.client("sqs", endpoint_url=endpoint_url)
+        sns = session.client("sns", endpoint_url=endpoint_url)
+        resources = create_resources(s3, sqs, sns)
+        function_env = {
+            **env,
+            "EVENTS_AUTH": "none",  # everything is on loopback
+            "EVENTS_BUCKETS": resources.bucket,
+            "RESULTS_BUCKET": resources.results_bucket,
+            "TOPIC_ARN": resources.topic_arn,
+        }
+        with (
+            running_function(port, function_env, logs) as (page, function),
+            running_source(page, resources.queue_url, env, logs) as source,
+        ):
+            yield Stack(page, endpoint_url, resources, s3, sqs, (emulator, function, source))
+
+
+def answers(url: str) -> bool:
+    """Tell whether a GET gets a 200."""
+    try:
+        return urllib3.request("GET", url, retries=False, timeout=2).status == 200
+    except urllib3.exceptions.HTTPError:
+        return False

@@ -1,0 +1,1 @@
+"""Train, export, quantise and evaluate the detector: tools, none of them in the image."""

@@ -1,0 +1,112 @@
+"""Real pieces for the tests: the shipped model, the app, and an embedded AWS a session."""
+
+from __future__ import annotations
+
+import io
+import socket
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import boto3
+import numpy as np
+import PIL.Image
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from function.app import create_app
+from function.config import Config
+from function.detector import Detector
+from local.aws import Resources, create_resources
+from local.stack import running_emulator
+
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLES = ROOT / "local" / "samples"
+EVENTS = Path(__file__).parent / "events"
+GOOD_SAMPLE = SAMPLES / "store-17" / "cam-1" / "aisle-4.jpg"
+
+
+@pytest.fixture(scope="session")
+def detector() -> Detector:
+    """The shipped model, warm."""
+    detector = Detector.load(Config().model_path)
+    detector.warm_up()
+    return detector
+
+
+@pytest.fixture
+def app(detector: Detector) -> Flask:
+    return create_app(Config(events_auth="none"), detector)
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+@pytest.fixture(scope="session")
+def make_image() -> Callable[..., bytes]:
+    """A plain picture as bytes: `make_image("JPEG", (w, h), mode, color, **save_options)`."""
+
+    def make(
+        kind: str = "JPEG",
+        size: tuple[int, int] = (64, 48),
+        mode: str = "RGB",
+        color: object = 128,
+        **options: object,
+    ) -> bytes:
+        file = io.BytesIO()
+        PIL.Image.new(mode, size, color).save(file, kind, **options)  # type: ignore[arg-type]
+        return file.getvalue()
+
+    return make
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@dataclass(frozen=True)
+class Aws:
+    """Clients of the emulator and resources that no other test has touched."""
+
+    endpoint_url: str
+    s3: object
+    sqs: object
+    sns: object
+    resources: Resources
+
+
+@pytest.fixture(scope="session")
+def endpoint_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with running_emulator(free_port(), tmp_path_factory.mktemp("logs")) as (url, _):
+        yield url
+
+
+@pytest.fixture
+def aws(endpoint_url: str) -> Aws:
+    session = boto3.Session("test", "test", region_name="us-east-1")
+    s3, sqs, sns = (
+        session.client(name, endpoint_url=endpoint_url) for name in ("s3", "sqs", "sns")
+    )
+    resources = create_resources(s3, sqs, sns, f"shelves-{uuid.uuid4().hex[:12]}")
+    return Aws(endpoint_url, s3, sqs, sns, resources)
+
+
+@pytest.fixture(autouse=True)
+def no_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a test forgets to point at the emulator must not find an account."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+
+
+def pixels_of(data: bytes) -> np.ndarray:
+    return np.asarray(PIL.Image.open(io.BytesIO(data)).convert("RGB"))

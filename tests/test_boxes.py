@@ -1,0 +1,140 @@
+"""Geometry: every table starts with nothing."""
+
+import numpy as np
+import pytest
+
+from function.boxes import box_iou, cxcywh_to_xyxy, decode, letterbox, non_max_suppression
+
+
+def floats(rows: list[list[float]], columns: int = 4) -> np.ndarray:
+    return np.array(rows, dtype=np.float32).reshape(-1, columns)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "content", "pad"),
+    [
+        pytest.param(640, 640, (640, 640), (0, 0), id="square"),
+        pytest.param(1280, 640, (640, 320), (0, 160), id="landscape"),
+        pytest.param(480, 640, (480, 640), (80, 0), id="portrait"),
+        pytest.param(100, 100, (640, 640), (0, 0), id="enlarged"),
+        pytest.param(641, 480, (640, 479), (0, 80), id="odd-padding"),
+        pytest.param(1, 1, (640, 640), (0, 0), id="one-pixel"),
+        pytest.param(5000, 1, (640, 1), (0, 319), id="line"),
+    ],
+)
+def test_letterbox_keeps_the_aspect_ratio_and_centres(
+    width: int, height: int, content: tuple[int, int], pad: tuple[int, int]
+) -> None:
+    box = letterbox(width, height, (640, 640))
+    assert (box.content, box.pad) == (content, pad)
+
+
+@pytest.mark.parametrize(("width", "height"), [(640, 640), (4032, 3024), (333, 777), (5000, 1)])
+def test_undo_gives_back_image_pixels(width: int, height: int) -> None:
+    box = letterbox(width, height, (640, 640))
+    corners = [*box.pad, box.pad[0] + box.content[0], box.pad[1] + box.content[1]]
+    np.testing.assert_allclose(box.undo(floats([corners])), [[0, 0, width, height]], atol=0.01)
+    assert box.undo(floats([])).shape == (0, 4)
+
+
+def test_undo_clips_to_the_image() -> None:
+    undone = letterbox(1280, 640, (640, 640)).undo(floats([[-10, 0, 700, 640]]))
+    np.testing.assert_array_equal(undone, [[0, 0, 1280, 640]])
+
+
+def test_centre_boxes_become_corner_boxes() -> None:
+    assert cxcywh_to_xyxy(floats([])).shape == (0, 4)
+    np.testing.assert_array_equal(cxcywh_to_xyxy(floats([[10, 20, 4, 6]])), [[8, 17, 12, 23]])
+
+
+@pytest.mark.parametrize(
+    ("others", "expected"),
+    [
+        ([], []),
+        ([[0, 0, 10, 10]], [1]),
+        ([[10, 0, 20, 10]], [0]),
+        ([[5, 0, 15, 10]], [1 / 3]),
+        ([[3, 3, 3, 3]], [0]),
+        ([[20, 20, 10, 10], [0, 5, 10, 10]], [0, 0.5]),
+    ],
+)
+def test_box_iou(others: list[list[float]], expected: list[float]) -> None:
+    iou = box_iou(floats([[0, 0, 10, 10]])[0], floats(others))
+    np.testing.assert_allclose(iou, expected, atol=1e-6)
+
+
+TWO_APART = [[0, 0, 10, 10], [20, 0, 30, 10]]
+TWO_OVER = [[0, 0, 10, 10], [1, 0, 11, 10]]  # IoU 0.82
+
+
+@pytest.mark.parametrize(
+    ("xyxy", "confidence", "class_id", "limit", "kept"),
+    [
+        pytest.param([], [], [], 10, [], id="nothing"),
+        pytest.param([[0, 0, 10, 10]], [0.5], [0], 10, [0], id="one"),
+        pytest.param(TWO_APART, [0.5, 0.9], [0, 0], 10, [1, 0], id="best-first"),
+        pytest.param(TWO_OVER, [0.5, 0.9], [0, 0], 10, [1], id="worse-one-goes"),
+        pytest.param(TWO_OVER, [0.5, 0.5], [0, 0], 10, [0], id="equal-scores-keep-order"),
+        pytest.param(TWO_OVER, [0.5, 0.9], [0, 1], 10, [1, 0], id="classes-apart"),
+        pytest.param(TWO_APART, [0.5, 0.9], [0, 0], 1, [1], id="limit"),
+        pytest.param([[5, 5, 5, 5], [5, 5, 5, 5]], [0.9, 0.8], [0, 0], 9, [0, 1], id="no-area"),
+    ],
+)
+def test_non_max_suppression(
+    xyxy: list[list[float]],
+    confidence: list[float],
+    class_id: list[int],
+    limit: int,
+    kept: list[int],
+) -> None:
+    chosen = non_max_suppression(
+        floats(xyxy),
+        np.array(confidence, dtype=np.float32),
+        np.array(class_id, dtype=np.int64),
+        0.6,
+        limit,
+    )
+    assert chosen.tolist() == kept
+
+
+def test_a_thousand_boxes_are_all_kept() -> None:
+    column, row = np.meshgrid(np.arange(40) * 30, np.arange(25) * 40)
+    corner = np.stack([column.ravel(), row.ravel()], axis=1)
+    xyxy = np.concatenate([corner, corner + [25, 35]], axis=1).astype(np.float32)
+    confidence = np.linspace(0.3, 0.9, 1000, dtype=np.float32)
+    kept = non_max_suppression(xyxy, confidence, np.zeros(1000, np.int64), 0.6, 1000)
+    assert sorted(kept) == list(range(1000))
+
+
+# One box at (10, 20) of size 4 x 6 in two classes, and one below every threshold.
+ANCHORS = np.zeros((1, 6, 9), np.float32)
+ANCHORS[0, :, 3] = [10, 20, 4, 6, 0.2, 0.8]
+END_TO_END = np.zeros((1, 5, 6), np.float32)
+END_TO_END[0, 0] = [8, 17, 12, 23, 0.8, 1]
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        pytest.param(ANCHORS, id="anchors"),
+        pytest.param(ANCHORS.transpose(0, 2, 1), id="transposed"),
+        pytest.param(END_TO_END, id="end-to-end"),
+    ],
+)
+def test_decode_reads_every_ultralytics_layout(output: np.ndarray) -> None:
+    if output is not END_TO_END:
+        output = output + np.float32(0.001)  # as real outputs: no whole numbers anywhere
+    xyxy, confidence, class_id = decode(output, 2, 0.25)
+    np.testing.assert_allclose(xyxy, [[8, 17, 12, 23]], atol=0.01)
+    np.testing.assert_allclose(confidence, [0.8], atol=0.01)
+    assert class_id.tolist() == [1]
+
+
+def test_decode_keeps_a_score_at_the_threshold() -> None:
+    assert len(decode(END_TO_END, 2, np.float32(0.8))[0]) == 1
+    assert len(decode(END_TO_END, 2, 0.9)[0]) == 0
+
+
+def test_decode_refuses_another_shape() -> None:
+    with pytest.raises(ValueError, match=r"\(1, 7, 9\)"):
+        decode(np.zeros((1, 7, 9), np.float32), 2, 0.25)

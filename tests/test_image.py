@@ -1,0 +1,146 @@
+"""Bytes to pixels: what is read, and what is refused with which error."""
+
+import io
+from collections.abc import Callable
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from function.errors import (
+    ImageCorrupt,
+    ImageEmpty,
+    ImageTooLarge,
+    ImageUnsupported,
+)
+from function.image import EXIF_ORIENTATION, MAX_IMAGE_BYTES, read_image
+
+
+def corners(turn: int | None = None) -> bytes:
+    """A 96 x 48 JPEG, red in its stored top left corner, with an EXIF orientation."""
+    picture = PIL.Image.new("RGB", (96, 48), "white")
+    picture.paste("red", (0, 0, 24, 24))
+    exif = PIL.Image.Exif()
+    if turn is not None:
+        exif[EXIF_ORIENTATION] = turn
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=95, exif=exif)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("turn", "size", "corner", "applied"),
+    [
+        (None, (96, 48), "top left", 1),
+        (1, (96, 48), "top left", 1),
+        (2, (96, 48), "top right", 2),
+        (3, (96, 48), "bottom right", 3),
+        (4, (96, 48), "bottom left", 4),
+        (5, (48, 96), "top left", 5),
+        (6, (48, 96), "top right", 6),
+        (7, (48, 96), "bottom right", 7),
+        (8, (48, 96), "bottom left", 8),
+        (9, (96, 48), "top left", 1),
+    ],
+)
+def test_exif_is_applied_once(
+    turn: int | None, size: tuple[int, int], corner: str, applied: int
+) -> None:
+    image = read_image(corners(turn))
+    assert (image.width, image.height, image.orientation) == (*size, applied)
+    assert image.pixels.shape == (size[1], size[0], 3)
+    y = 4 if "top" in corner else size[1] - 4
+    x = 4 if "left" in corner else size[0] - 4
+    red, green, _ = image.pixels[y, x]
+    assert red > 200
+    assert green < 60
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "color", "expected"),
+    [
+        pytest.param("PNG", "L", 100, 100, id="grey"),
+        pytest.param("PNG", "1", 1, 255, id="one-bit"),
+        pytest.param("PNG", "P", 0, 0, id="palette"),
+        pytest.param("PNG", "LA", (100, 255), 100, id="grey-alpha"),
+        pytest.param("PNG", "RGBA", (10, 10, 10, 0), 255, id="transparent-on-white"),
+        pytest.param("PNG", "I;16", 32768, 128, id="16-bit-grey"),
+        pytest.param("JPEG", "CMYK", (0, 0, 0, 0), 255, id="cmyk"),
+        pytest.param("WEBP", "RGB", (100, 100, 100), 100, id="webp"),
+    ],
+)
+def test_every_mode_becomes_rgb(
+    make_image: Callable[..., bytes], kind: str, mode: str, color: object, expected: int
+) -> None:
+    pixels = read_image(make_image(kind, (8, 6), mode, color)).pixels
+    assert pixels.shape == (6, 8, 3)
+    assert pixels.dtype == np.uint8
+    assert np.abs(pixels.astype(int) - expected).max() <= 2
+
+
+def animated() -> bytes:
+    frames = [PIL.Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
+    file = io.BytesIO()
+    frames[0].save(file, "WEBP", save_all=True, append_images=frames[1:])
+    return file.getvalue()
+
+
+def bomb() -> bytes:
+    """60 MP in a few kilobytes."""
+    file = io.BytesIO()
+    PIL.Image.new("1", (10_000, 6_000)).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "words"),
+    [
+        pytest.param(lambda _: b"", ImageEmpty, "no bytes", id="empty"),
+        pytest.param(lambda _: b"<html>", ImageUnsupported, "none of JPEG, PNG", id="html"),
+        pytest.param(lambda make: make("GIF"), ImageUnsupported, "none of", id="gif"),
+        pytest.param(lambda _: animated(), ImageUnsupported, "animated", id="animated"),
+        pytest.param(
+            lambda _: b"\0" * (MAX_IMAGE_BYTES + 1), ImageTooLarge, "20971521", id="bytes"
+        ),
+        pytest.param(lambda _: bomb(), ImageTooLarge, "10000 x 6000", id="pixels"),
+        pytest.param(
+            lambda make: make("JPEG", (640, 480))[:-2], ImageCorrupt, "JPEG image", id="jpeg-cut"
+        ),
+        pytest.param(
+            lambda make: make("JPEG", (640, 480))[:700],
+            ImageCorrupt,
+            "truncated or damaged",
+            id="jpeg-half",
+        ),
+        pytest.param(
+            lambda make: make("PNG", (640, 480))[:-40], ImageCorrupt, "PNG image", id="png-cut"
+        ),
+        pytest.param(
+            lambda make: make("WEBP", (640, 480))[:-8], ImageCorrupt, "damaged", id="webp-cut"
+        ),
+    ],
+)
+def test_what_is_no_image_is_refused_by_its_own_error(
+    make_image: Callable[..., bytes],
+    data: Callable[[Callable[..., bytes]], bytes],
+    error: type[Exception],
+    words: str,
+) -> None:
+    with pytest.raises(error, match=words):
+        read_image(data(make_image))
+
+
+@pytest.mark.parametrize(
+    ("size", "decoded"),
+    [
+        pytest.param((1270, 960), (1270, 960), id="less-than-twice"),
+        pytest.param((1280, 960), (640, 480), id="twice"),
+        pytest.param((4000, 3000), (1000, 750), id="12-mp"),
+    ],
+)
+def test_large_jpegs_decode_at_reduced_scale(
+    make_image: Callable[..., bytes], size: tuple[int, int], decoded: tuple[int, int]
+) -> None:
+    image = read_image(make_image("JPEG", size), (640, 640))
+    assert (image.width, image.height) == size
+    assert image.pixels.shape == (decoded[1], decoded[0], 3)
