@@ -3,6 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 
+# Node that takes an ES module without a package.json to say so.
+NODE := node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 22 || (a == 22 && b >= 7) || (a == 20 && b >= 19) ? 0 : 1)'
+
 .PHONY: .venv run once serve test lint types format lock samples clean
 
 run: .venv ## the whole path on an embedded AWS; stays until Ctrl-C
@@ -16,7 +19,7 @@ serve: .venv ## the function alone: page and POST /predict on $PORT (8080)
 
 test: .venv
 	$(BIN)/pytest
-	@if command -v node >/dev/null; then node --test tests/*.test.js; else echo "skipped tests/*.test.js: no node"; fi
+	@if $(NODE) 2>/dev/null; then node --test tests/*.test.js; else echo "skipped tests/*.test.js: no node 20.19, 22.7 or newer"; fi
 
 lint: .venv
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -55,6 +55,7 @@ def create_app(config: Config, detector: Detector | None = None) -> Flask:
     """
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # results keep the order of their types
     metrics = Metrics()
     if detector is None:
         detector = Detector.load(config.model_path, config.threads, config.revision)
@@ -139,11 +140,15 @@ def _auditor(config: Config, detector: Detector, metrics: Metrics) -> Auditor:
 
     from events.outbox import Outbox
 
+    session = boto3.Session()
+    if not session.region_name:
+        msg = "AWS_DEFAULT_REGION is not set"
+        raise ConfigError(msg)
     # Three tries fit into the source's 55 s, with an inference between them.
     boto_config = BotoConfig(
         connect_timeout=3, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 3}
     )
-    s3 = boto3.client("s3", config=boto_config)
+    s3 = session.client("s3", config=boto_config)
     return Auditor(
         detector,
         config.thresholds,
@@ -151,7 +156,7 @@ def _auditor(config: Config, detector: Detector, metrics: Metrics) -> Auditor:
         s3,
         config.events_buckets,
         Outbox(s3, config.results_bucket) if config.results_bucket else None,
-        boto3.client("sns", config=boto_config) if config.topic_arn else None,
+        session.client("sns", config=boto_config) if config.topic_arn else None,
         config.topic_arn,
     )
 

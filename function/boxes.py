@@ -60,7 +60,7 @@ def decode(
         rows, columns = output.shape[1:]
         if rows == 4 + classes and rows != columns:
             return _from_anchors(output[0], confidence_threshold)
-        if columns == 4 + classes and not _end_to_end(columns, output[0]):
+        if columns == 4 + classes and not (columns == 6 and _end_to_end(output[0])):
             return _from_anchors(output[0].T, confidence_threshold)
         if columns == 6:
             return _from_end_to_end(output[0], confidence_threshold)
@@ -68,10 +68,9 @@ def decode(
     raise ValueError(msg)
 
 
-def _end_to_end(columns: int, output: Floats) -> bool:
-    """Tell two-class anchors (n, 6) from end-to-end rows: only those hold whole class numbers."""
-    last = output[:, 5]
-    return columns == 6 and output.shape[0] <= 1000 and bool(np.all(last == np.round(last)))
+def _end_to_end(output: Floats) -> bool:
+    """Tell end-to-end rows (k, 6) from two-class anchors: only they end in whole class numbers."""
+    return bool(np.all(output[:, 5] == np.round(output[:, 5])))
 
 
 def _from_anchors(output: Floats, confidence_threshold: float) -> tuple[Floats, Floats, Ints]:

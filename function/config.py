@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from function.detections import Thresholds
@@ -57,16 +57,16 @@ class Config:
 
 
 def _thresholds(env: Mapping[str, str]) -> Thresholds:
-    default = Thresholds()
-    try:
-        return Thresholds(
-            confidence=_number(env, "SHELFWATCH_CONFIDENCE", default.confidence),
-            iou=_number(env, "SHELFWATCH_IOU", default.iou),
-            max_detections=int(_number(env, "SHELFWATCH_MAX_DETECTIONS", default.max_detections)),
-        )
-    except InvalidParameter as err:
-        msg = f"SHELFWATCH_*: {err}"
-        raise ConfigError(msg) from err
+    thresholds = Thresholds()
+    for name, default in asdict(thresholds).items():
+        variable = f"SHELFWATCH_{name.upper()}"
+        value = _number(env, variable, default)
+        try:
+            thresholds = replace(thresholds, **{name: value})  # type: ignore[arg-type]
+        except InvalidParameter as err:
+            msg = f"{variable}: {err}"
+            raise ConfigError(msg) from err
+    return thresholds
 
 
 def _number(env: Mapping[str, str], name: str, default: float) -> float:

@@ -237,10 +237,10 @@ def _describe(path: Path, session: ort.InferenceSession) -> Model:
         raise ModelError(msg)
     dtype = INPUT_TYPES[first.type]
     shape = _input_shape(first.shape, metadata)
-    channels, height, width = (
-        (shape[3], *shape[1:3]) if dtype == np.uint8 else (shape[1], *shape[2:])
+    batch, height, width, channels = (
+        shape if dtype == np.uint8 else (*shape[:1], *shape[2:], *shape[1:2])
     )
-    if shape[0] != 1 or channels != 3:
+    if (batch, channels) != (1, 3):
         msg = f"{path} takes {first.shape}, not one RGB image"
         raise ModelError(msg)
     _check_output(path, session.get_outputs()[0].shape, len(names))
@@ -265,14 +265,12 @@ def _names(path: Path, metadata: dict[str, str]) -> dict[int, str]:
         raise ModelError(msg) from err
 
 
-def _input_shape(shape: list[int | str], metadata: dict[str, str]) -> tuple[int, int, int, int]:
+def _input_shape(shape: list[int | str], metadata: dict[str, str]) -> tuple[int, ...]:
     """Fill the free axes of a dynamic float export: one RGB image of the size in its metadata."""
-    size = ast.literal_eval(metadata.get("imgsz", "[640, 640]"))
-    free = (1, 3, *size)
-    batch, second, third, fourth = (
-        axis if isinstance(axis, int) else free[index] for index, axis in enumerate(shape)
-    )
-    return batch, second, third, fourth
+    if len(shape) != 4:
+        return (0, 0, 0, 0)
+    free = (1, 3, *ast.literal_eval(metadata.get("imgsz", "[640, 640]")))
+    return tuple(axis if isinstance(axis, int) else free[i] for i, axis in enumerate(shape))
 
 
 def _check_output(path: Path, shape: list[int | str], classes: int) -> None:

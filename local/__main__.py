@@ -32,12 +32,15 @@ def main() -> int:
     for signum in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, lambda *_: sys.exit(TERMINATED))
     try:
+        samples = find_samples(arguments.samples)
         LOGS.mkdir(parents=True, exist_ok=True)
         print("Starting the embedded AWS, the function and the source …", file=sys.stderr)
         with running_stack(arguments.port, arguments.aws_port, LOGS) as stack:
-            waiting = upload_samples(stack, arguments.samples)
+            for key, path in samples.items():
+                body = path.read_bytes()
+                stack.s3.put_object(Bucket=stack.resources.bucket, Key=key, Body=body)
             if arguments.once:
-                return _print_until_all_came(stack, waiting)
+                return _print_until_all_came(stack, set(samples))
             _announce(stack)
             _print_forever(stack)
     except StackError as err:
@@ -61,17 +64,13 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def upload_samples(stack: Stack, folder: Path) -> set[str]:
-    """Put every image below a folder into the bucket; the key is its path. Returns the keys."""
-    keys = set()
-    for path in sorted(path for pattern in IMAGES for path in folder.rglob(pattern)):
-        key = path.relative_to(folder).as_posix()
-        stack.s3.put_object(Bucket=stack.resources.bucket, Key=key, Body=path.read_bytes())
-        keys.add(key)
-    if not keys:
+def find_samples(folder: Path) -> dict[str, Path]:
+    """Find the images below a folder, by the keys they get. Raises `StackError` for none."""
+    paths = sorted(path for pattern in IMAGES for path in folder.rglob(pattern))
+    if not paths:
         msg = f"{folder} holds no images"
         raise StackError(msg)
-    return keys
+    return {path.relative_to(folder).as_posix(): path for path in paths}
 
 
 def _print_until_all_came(stack: Stack, waiting: set[str]) -> int:

@@ -61,6 +61,11 @@ class Child:
                 raise StackError(msg)
             time.sleep(0.05)
 
+    def kill(self) -> None:
+        """End the process and its own children without warning, as a lost node would."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
     def end(self) -> None:
         """Stop the process and wait for it."""
         self.process.terminate()
@@ -68,9 +73,7 @@ class Child:
             self.process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             print(f"{self.name} did not stop in {STOP_SECONDS:.0f} s: killed", file=sys.stderr)
-            # The group: gunicorn's worker belongs to it.
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+            self.kill()
 
 
 @contextmanager

@@ -95,6 +95,8 @@ def aws(endpoint_url: str) -> Aws:
         session.client(name, endpoint_url=endpoint_url) for name in ("s3", "sqs", "sns")
     )
     resources = create_resources(s3, sqs, sns, f"shelves-{uuid.uuid4().hex[:12]}")
+    # The bucket's rule has announced itself; tests start with an empty queue.
+    sqs.purge_queue(QueueUrl=resources.queue_url)
     return Aws(endpoint_url, s3, sqs, sns, resources)
 
 

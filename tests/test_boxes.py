@@ -100,7 +100,7 @@ def test_non_max_suppression(
 def test_a_thousand_boxes_are_all_kept() -> None:
     column, row = np.meshgrid(np.arange(40) * 30, np.arange(25) * 40)
     corner = np.stack([column.ravel(), row.ravel()], axis=1)
-    xyxy = np.concatenate([corner, corner + [25, 35]], axis=1).astype(np.float32)
+    xyxy = np.concatenate([corner, corner + np.array([25, 35])], axis=1).astype(np.float32)
     confidence = np.linspace(0.3, 0.9, 1000, dtype=np.float32)
     kept = non_max_suppression(xyxy, confidence, np.zeros(1000, np.int64), 0.6, 1000)
     assert sorted(kept) == list(range(1000))

@@ -1,0 +1,59 @@
+"""Settings from the environment."""
+
+from pathlib import Path
+
+import pytest
+
+from function.config import Config, ConfigError
+
+
+def test_an_empty_environment_gives_the_defaults() -> None:
+    assert Config.from_env({}) == Config()
+    assert Config().model_path.is_file()
+
+
+def test_every_setting_is_read() -> None:
+    config = Config.from_env(
+        {
+            "SHELFWATCH_MODEL": "/models/own.onnx",
+            "SHELFWATCH_THREADS": "2",
+            "SHELFWATCH_CONFIDENCE": "0.4",
+            "SHELFWATCH_IOU": "0.5",
+            "SHELFWATCH_MAX_DETECTIONS": "300",
+            "EVENTS_AUTH": "none",
+            "EVENTS_TOKEN": "secret",
+            "EVENTS_BUCKETS": "shelves, backroom,",
+            "RESULTS_BUCKET": "results",
+            "TOPIC_ARN": "arn:aws:sns:eu-central-1:1:events",
+            "K_REVISION": "detector-00003",
+        }
+    )
+    assert config.model_path == Path("/models/own.onnx")
+    assert (config.threads, config.events_auth, config.events_token) == (2, "none", "secret")
+    assert (config.thresholds.confidence, config.thresholds.iou) == (0.4, 0.5)
+    assert config.thresholds.max_detections == 300
+    assert config.events_buckets == {"shelves", "backroom"}
+    assert (config.results_bucket, config.revision) == ("results", "detector-00003")
+    assert config.topic_arn == "arn:aws:sns:eu-central-1:1:events"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("EVENTS_AUTH", "off"),
+        ("SHELFWATCH_THREADS", "many"),
+        ("SHELFWATCH_THREADS", "-1"),
+        ("SHELFWATCH_THREADS", "1.5"),
+        ("SHELFWATCH_CONFIDENCE", "2"),
+        ("SHELFWATCH_CONFIDENCE", "nan"),
+        ("SHELFWATCH_IOU", "high"),
+        ("SHELFWATCH_MAX_DETECTIONS", "0"),
+    ],
+)
+def test_an_odd_setting_is_named(name: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=name):
+        Config.from_env({name: value})
+
+
+def test_the_token_is_not_shown() -> None:
+    assert "secret" not in repr(Config(events_token="secret"))

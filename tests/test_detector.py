@@ -1,0 +1,232 @@
+"""The session: which files serve, that it is warm before it answers, and that it sheds load."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import PIL.Image
+import pytest
+from onnx import TensorProto, helper
+
+import function.detector
+from function.boxes import box_iou
+from function.detections import Thresholds
+from function.detector import Detector, available_cpus, preprocess, to_float_nchw
+from function.errors import ModelError, NotReady, Overloaded
+from function.image import Image, read_image
+from model.render import render_shelf
+
+GREY = Image(np.full((48, 64, 3), 128, np.uint8), 64, 48, 0, 1)
+
+
+def save_model(
+    path: Path,
+    output: np.ndarray,
+    *,
+    input_type: int = TensorProto.FLOAT,
+    input_shape: tuple[int | str, ...] = (1, 3, 32, 32),
+    names: str | None = "{0: 'product'}",
+) -> Path:
+    """Write a model that takes an image and answers `output`."""
+    size = helper.make_node("Shape", ["images"], ["size"])  # so that the input is used
+    constant = helper.make_node(
+        "Constant", [], ["value"], value=onnx.numpy_helper.from_array(output.astype(np.float32))
+    )
+    identity = helper.make_node("Identity", ["value"], ["output0"])
+    graph = helper.make_graph(
+        [size, constant, identity],
+        "constant",
+        [helper.make_tensor_value_info("images", input_type, input_shape)],
+        [helper.make_tensor_value_info("output0", TensorProto.FLOAT, output.shape)],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    metadata = {"imgsz": "[32, 32]", **({} if names is None else {"names": names})}
+    helper.set_model_props(made, metadata)
+    onnx.save(made, path)
+    return path
+
+
+# One box over the middle half of a 32 x 32 input.
+ONE_BOX = np.zeros((1, 5, 21))
+ONE_BOX[0, :, 7] = [16, 16, 16, 12, 0.9]
+
+
+@pytest.mark.parametrize(
+    ("input_type", "input_shape", "output"),
+    [
+        pytest.param(TensorProto.FLOAT, (1, 3, 32, 32), ONE_BOX, id="float"),
+        pytest.param(TensorProto.FLOAT, ("b", 3, "h", "w"), ONE_BOX, id="dynamic"),
+        pytest.param(TensorProto.UINT8, (1, 32, 32, 3), ONE_BOX, id="uint8"),
+        pytest.param(
+            TensorProto.FLOAT, (1, 3, 32, 32), ONE_BOX.transpose(0, 2, 1), id="transposed"
+        ),
+        pytest.param(
+            TensorProto.FLOAT,
+            (1, 3, 32, 32),
+            np.array([[[8, 10, 24, 22, 0.9, 0], [0] * 6]]),
+            id="end-to-end",
+        ),
+    ],
+)
+def test_every_ultralytics_export_serves(
+    tmp_path: Path, input_type: int, input_shape: tuple[int | str, ...], output: np.ndarray
+) -> None:
+    path = save_model(tmp_path / "own.onnx", output, input_type=input_type, input_shape=input_shape)
+    detector = Detector.load(path, threads=1)
+    detector.warm_up()
+    detections = detector.detect(GREY, Thresholds())
+    # 64 x 48 fits into 32 x 32 at a half, with 4 rows of padding above.
+    np.testing.assert_allclose(detections.xyxy, [[16, 12, 48, 36]], atol=0.01)
+    np.testing.assert_allclose(detections.confidence, [0.9], atol=1e-6)
+    assert detector.model.name == "own"
+    assert detector.model.input_size == (32, 32)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        pytest.param(lambda path: None, "missing or not an ONNX model", id="missing"),
+        pytest.param(lambda path: path.write_bytes(b"hello"), "not an ONNX model", id="text"),
+        pytest.param(lambda path: save_model(path, ONE_BOX, names=None), "no classes", id="names"),
+        pytest.param(
+            lambda path: save_model(path, ONE_BOX, names="['a', 'b']"), "no classes", id="list"
+        ),
+        pytest.param(
+            lambda path: save_model(path, np.zeros((1, 5))), "answers", id="classification"
+        ),
+        pytest.param(
+            lambda path: save_model(path, np.zeros((1, 84, 21))), "its 1 classes", id="classes"
+        ),
+        pytest.param(
+            lambda path: save_model(path, ONE_BOX, input_shape=(1, 1, 32, 32)), "RGB", id="grey"
+        ),
+        pytest.param(
+            lambda path: save_model(path, ONE_BOX, input_type=TensorProto.INT64), "int64", id="type"
+        ),
+        pytest.param(
+            lambda path: save_model(path, ONE_BOX, input_shape=(1, 3)), "RGB image", id="flat"
+        ),
+    ],
+)
+def test_a_file_that_cannot_serve_is_refused_in_one_sentence(
+    tmp_path: Path, make: Callable[[Path], object], words: str
+) -> None:
+    path = tmp_path / "model.onnx"
+    make(path)
+    with pytest.raises(ModelError, match=words) as caught:
+        Detector.load(path, threads=1)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_nothing_is_detected_before_the_warm_up(tmp_path: Path) -> None:
+    detector = Detector.load(save_model(tmp_path / "m.onnx", ONE_BOX), threads=1)
+    assert not detector.ready
+    with pytest.raises(NotReady):
+        detector.detect(GREY, Thresholds())
+    detector.warm_up()
+    assert detector.ready
+
+
+def test_output_without_numbers_is_never_served(tmp_path: Path) -> None:
+    detector = Detector.load(save_model(tmp_path / "m.onnx", ONE_BOX * np.nan), threads=1)
+    with pytest.raises(ModelError, match="NaN"):
+        detector.warm_up()
+    assert not detector.ready
+
+
+class SlowSession:
+    """Answers when told to."""
+
+    def __init__(self, session: object) -> None:
+        self.session = session
+        self.entered = threading.Semaphore(0)
+        self.go_on = threading.Event()
+
+    def run(self, *arguments: object) -> object:
+        self.entered.release()
+        assert self.go_on.wait(10)
+        return self.session.run(*arguments)  # type: ignore[attr-defined]
+
+
+def test_two_may_wait_and_the_next_is_shed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    detector = Detector.load(save_model(tmp_path / "m.onnx", ONE_BOX), threads=1)
+    detector.warm_up()
+    slow = SlowSession(detector.session)
+    monkeypatch.setattr(detector, "session", slow)
+    counts: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: counts.append(len(detector.detect(GREY, Thresholds()))))
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    assert slow.entered.acquire(timeout=10)
+    for _ in range(1000):  # until both others wait: no place is left
+        if detector._places._value == 0:
+            break
+        threading.Event().wait(0.005)
+    with pytest.raises(Overloaded, match="2 images wait"):
+        detector.detect(GREY, Thresholds())
+    slow.go_on.set()
+    for thread in threads:
+        thread.join(10)
+    assert counts == [1, 1, 1]
+    assert len(detector.detect(GREY, Thresholds())) == 1
+
+
+def test_a_wait_that_is_too_long_is_shed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(function.detector, "WAIT_SECONDS", 0.05)
+    detector = Detector.load(save_model(tmp_path / "m.onnx", ONE_BOX), threads=1)
+    detector.warm_up()
+    with detector._processor, pytest.raises(Overloaded, match="waited"):
+        detector.detect(GREY, Thresholds())
+    assert len(detector.detect(GREY, Thresholds())) == 1
+
+
+def test_preprocess_pads_with_grey_and_keeps_pixels() -> None:
+    tensor, box = preprocess(Image(np.full((48, 64, 3), 7, np.uint8), 64, 48, 0, 1), (64, 64))
+    assert tensor.shape == (1, 64, 64, 3)
+    assert box.pad == (0, 8)
+    assert (tensor[0, 8:56] == 7).all()
+    assert (tensor[0, :8] == 114).all()
+    assert (tensor[0, 56:] == 114).all()
+    planes = to_float_nchw(tensor)
+    assert planes.shape == (1, 3, 64, 64)
+    np.testing.assert_array_equal(np.round(planes[0, :, 20, 20] * 255), [7, 7, 7])
+
+
+def test_at_least_one_processor_is_available() -> None:
+    assert available_cpus() >= 1
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_the_shipped_model_finds_most_products_of_a_drawn_shelf(
+    detector: Detector, tmp_path: Path, seed: int
+) -> None:
+    shelf = render_shelf(seed)
+    path = tmp_path / "shelf.jpg"
+    PIL.Image.fromarray(shelf.image).save(path, quality=92)
+    image = read_image(path.read_bytes(), detector.model.input_size)
+    found = detector.detect(image, Thresholds())
+    best = [box_iou(box, found.xyxy).max(initial=0) for box in shelf.xyxy]
+    assert np.mean(np.array(best) >= 0.5) >= 0.7
+    assert 0.7 <= len(found) / len(shelf.xyxy) <= 1.3
+    assert (found.xyxy[:, 2:] <= [image.width, image.height]).all()
+
+
+def test_the_shipped_model_finds_nothing_on_a_grey_wall(detector: Detector) -> None:
+    assert len(detector.detect(GREY, Thresholds())) == 0
+
+
+def test_the_cap_is_told(detector: Detector) -> None:
+    image = Image(render_shelf(1).image, 960, 1280, 0, 1)
+    assert image.pixels.shape == (1280, 960, 3)
+    everything = detector.detect(image, Thresholds())
+    capped = detector.detect(image, Thresholds(max_detections=5))
+    exact = detector.detect(image, Thresholds(max_detections=len(everything)))
+    assert (len(capped), capped.truncated) == (5, True)
+    assert (len(exact), exact.truncated) == (len(everything), False)
+    np.testing.assert_array_equal(capped.confidence, everything.confidence[:5])

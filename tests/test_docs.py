@@ -1,0 +1,84 @@
+"""What the README promises exists, and what exists is in the README."""
+
+import json
+import re
+
+import pytest
+from conftest import ROOT
+from prometheus_client import CollectorRegistry
+
+from events.sqs_source import SourceConfig
+from function.app import create_app
+from function.config import Config
+from function.detector import Detector
+from function.metrics import Metrics
+
+README = (ROOT / "README.md").read_text()
+
+
+class Recorder(dict[str, str]):
+    """An environment that remembers what was asked for."""
+
+    def __init__(self, given: dict[str, str]) -> None:
+        super().__init__(given)
+        self.asked: set[str] = set()
+
+    def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]
+        self.asked.add(name)
+        return super().get(name, default)
+
+
+@pytest.mark.parametrize("config", [Config, SourceConfig])
+def test_every_setting_is_documented(config: type[Config] | type[SourceConfig]) -> None:
+    env = Recorder({"QUEUE_URL": "q", "K_SINK": "s"})
+    config.from_env(env)
+    assert env.asked
+    assert {name for name in env.asked if f"`{name}`" not in README} == set()
+
+
+def test_every_route_is_documented(detector: Detector) -> None:
+    rules = create_app(Config(), detector).url_map.iter_rules()
+    routes = {
+        f"{method} {rule.rule}"
+        for rule in rules
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        if rule.endpoint != "static"
+    }
+    assert {route for route in routes if f"`{route}`" not in README} == set()
+
+
+def test_every_metric_is_documented() -> None:
+    registry: CollectorRegistry = Metrics().registry
+    names = {
+        family.name + ("_total" if family.type == "counter" else "")
+        for family in registry.collect()
+    }
+    assert len(names) >= 7
+    assert {name for name in names if f"`{name}`" not in README} == set()
+
+
+def test_every_make_target_of_the_readme_exists() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"`(?:\w+=\S+ )?make ([a-z ]+)`", README))
+    assert {"lint types test", "run", "serve"} <= named
+    assert {target for words in named for target in words.split()} <= targets
+
+
+def test_the_readmes_output_is_a_real_event() -> None:
+    blocks = re.findall(r"```\n(\{.*?\n\})\n```", README, re.DOTALL)
+    event = next(json.loads(block) for block in blocks if "specversion" in block)
+    assert event["type"] == "io.shelfwatch.shelf.audited"
+    digest = event["data"]["model"]["digest"]
+    assert digest == Detector.load(Config().model_path, 1).model.digest
+
+
+def test_every_file_of_the_readme_exists() -> None:
+    paths = re.findall(r"`((?:function|events|model|local|tests|docs|\.ci)/[\w./]*)`", README)
+    paths += re.findall(r"\]\(([\w./]+)\)", README)
+    assert len(paths) > 5
+    assert {path for path in paths if not (ROOT / path).exists()} == set()
+
+
+def test_the_project_names_no_machine_and_no_mirror() -> None:
+    for path in ROOT.glob("requirements*.txt"):
+        assert not re.search(r"index-url|find-links|file://", path.read_text()), path

@@ -1,0 +1,72 @@
+"""Imports go one way, and the rooms without IO import none."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+# Who may import whom, besides itself.
+ALLOWED = {
+    "events": set(),
+    "function": {"events"},
+    "model": {"function"},
+    "local": {"function", "events", "model"},
+}
+PURE = [
+    "function/boxes.py",
+    "function/detections.py",
+    "function/shelf.py",
+    "events/s3_notification.py",
+]
+IO = {
+    "io",
+    "os",
+    "pathlib",
+    "socket",
+    "time",
+    "logging",
+    "boto3",
+    "botocore",
+    "urllib3",
+    "flask",
+    "PIL",
+}
+
+
+def imports(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module or "")
+    return {name.split(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("room", ALLOWED)
+def test_imports_go_one_way(room: str) -> None:
+    modules = list((ROOT / room).rglob("*.py"))
+    assert modules
+    for path in modules:
+        foreign = imports(path) & (set(ALLOWED) - {room})
+        assert foreign <= ALLOWED[room], path
+
+
+@pytest.mark.parametrize("path", PURE)
+def test_pure_modules_do_no_io(path: str) -> None:
+    assert not imports(ROOT / path) & IO
+
+
+@pytest.mark.parametrize("room", ["function", "events"])
+def test_the_service_imports_no_training_tools(room: str) -> None:
+    for path in (ROOT / room).rglob("*.py"):
+        assert not imports(path) & {"torch", "ultralytics", "cv2", "onnx", "pycocotools"}, path
+
+
+@pytest.mark.parametrize("room", ["function", "events"])
+def test_only_settings_and_process_files_read_the_environment(room: str) -> None:
+    readers = {
+        path.name for path in (ROOT / room).rglob("*.py") if "os.environ" in path.read_text()
+    }
+    assert readers <= {"config.py", "gunicorn.conf.py", "sqs_source.py"}

@@ -1,0 +1,48 @@
+"""Results are written once, and told from what is stored."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from botocore.exceptions import ClientError
+from conftest import Aws
+
+from events.outbox import Outbox
+
+
+@pytest.fixture
+def outbox(aws: Aws) -> Outbox:
+    return Outbox(aws.s3, aws.resources.results_bucket)  # type: ignore[arg-type]
+
+
+def test_what_was_not_done_is_not_there(outbox: Outbox) -> None:
+    assert outbox.get("1") is None
+    assert outbox.is_published("1") is False
+
+
+def test_the_first_result_stays(outbox: Outbox) -> None:
+    assert outbox.put("1", {"count": 1}) == {"count": 1}
+    assert outbox.put("1", {"count": 2}) == {"count": 1}
+    assert outbox.get("1") == {"count": 1}
+    assert outbox.uri("1") == f"s3://{outbox.bucket}/results/1.json"
+
+
+def test_of_many_writers_all_get_the_same(outbox: Outbox) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        stored = list(threads.map(lambda n: outbox.put("1", {"count": n}), range(16)))
+    assert stored == [stored[0]] * 16
+
+
+def test_published_is_noted_apart(outbox: Outbox) -> None:
+    outbox.put("1", {"count": 1})
+    assert outbox.is_published("1") is False
+    outbox.mark_published("1")
+    assert outbox.is_published("1") is True
+    assert outbox.get("1") == {"count": 1}
+
+
+def test_a_missing_bucket_is_an_error_and_not_an_empty_answer(aws: Aws) -> None:
+    nowhere = Outbox(aws.s3, "no-such-bucket")  # type: ignore[arg-type]
+    with pytest.raises(ClientError):
+        nowhere.get("1")
+    with pytest.raises(ClientError):
+        nowhere.put("1", {})

@@ -1,0 +1,145 @@
+"""The whole path with its real processes: bucket, queue, source, function, topic, subscriber."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from conftest import GOOD_SAMPLE, Aws, free_port
+
+from events.types import IMAGE_REJECTED, SHELF_AUDITED
+from local.aws import aws_env
+from local.stack import running_function, running_source
+from local.subscriber import receive_events
+
+TOKEN = {"EVENTS_TOKEN": "s3cret"}
+
+
+def function_env(aws: Aws, **settings: str) -> dict[str, str]:
+    return {
+        **aws_env(aws.endpoint_url),
+        **TOKEN,
+        "EVENTS_BUCKETS": aws.resources.bucket,
+        "RESULTS_BUCKET": aws.resources.results_bucket,
+        "TOPIC_ARN": aws.resources.topic_arn,
+        "K_REVISION": "detector-00003",
+        **settings,
+    }
+
+
+def source_env(aws: Aws, **settings: str) -> dict[str, str]:
+    return {**aws_env(aws.endpoint_url), **TOKEN, **settings}
+
+
+def receive(aws: Aws, count: int, seconds: float = 20) -> list[dict[str, object]]:
+    """Receive events until there are `count`, and look a moment longer for one too many."""
+    events: list[dict[str, object]] = []
+    deadline = time.monotonic() + seconds
+    while len(events) < count and time.monotonic() < deadline:
+        events += receive_events(aws.sqs, aws.s3, aws.resources.subscriber_url)  # type: ignore[arg-type]
+    events += receive_events(aws.sqs, aws.s3, aws.resources.subscriber_url)  # type: ignore[arg-type]
+    return events
+
+
+def messages(aws: Aws, queue_url: str) -> int:
+    """Count a queue's messages, leased ones too."""
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    answer = aws.sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=names)
+    return sum(int(answer["Attributes"][name]) for name in names)
+
+
+def test_every_uploaded_photo_ends_as_an_event(aws: Aws, tmp_path: Path) -> None:
+    keys = ["store-17/cam-2/café + bar.jpg", "plain.jpg", "store-2/cam-1/broken.jpg"]
+    with (
+        running_function(free_port(), function_env(aws), tmp_path) as (url, _),
+        running_source(url, aws.resources.queue_url, source_env(aws), tmp_path),
+    ):
+        for key in keys:
+            body = b"no image" if "broken" in key else GOOD_SAMPLE.read_bytes()
+            aws.s3.put_object(Bucket=aws.resources.bucket, Key=key, Body=body)
+        events = {str(event["subject"]): event for event in receive(aws, len(keys))}
+        assert set(events) == set(keys)
+        assert events[keys[0]]["type"] == events[keys[1]]["type"] == SHELF_AUDITED
+        assert events[keys[2]]["type"] == IMAGE_REJECTED
+        data = events[keys[0]]["data"]
+        assert data["count"] == len(data["detections"]) > 50  # type: ignore[index]
+        assert data["model"]["revision"] == "detector-00003"  # type: ignore[index]
+        assert "store" not in events[keys[1]]
+        # One photo again under its key: a new version, so a new audit.
+        aws.s3.put_object(Bucket=aws.resources.bucket, Key=keys[0], Body=GOOD_SAMPLE.read_bytes())
+        (again,) = receive(aws, 1)
+        assert again["id"] != events[keys[0]]["id"]
+    assert messages(aws, aws.resources.queue_url) == 0
+    assert messages(aws, aws.resources.dlq_url) == 0
+
+
+def test_two_deliveries_of_one_notification_give_one_id(aws: Aws, tmp_path: Path) -> None:
+    """Also when the first was published and its message could not be deleted any more."""
+    aws.s3.put_object(Bucket=aws.resources.bucket, Key="a.jpg", Body=GOOD_SAMPLE.read_bytes())
+    (message,) = aws.sqs.receive_message(
+        QueueUrl=aws.resources.queue_url, WaitTimeSeconds=5, VisibilityTimeout=0
+    )["Messages"]
+    with_outbox = function_env(aws)
+    without = {**with_outbox, "RESULTS_BUCKET": ""}
+    ids = []
+    for env, copies in ((with_outbox, 2), (without, 2)):
+        for _ in range(copies):
+            aws.sqs.send_message(QueueUrl=aws.resources.queue_url, MessageBody=message["Body"])
+        with (
+            running_function(free_port(), env, tmp_path) as (url, _),
+            running_source(url, aws.resources.queue_url, source_env(aws, IN_FLIGHT="1"), tmp_path),
+        ):
+            ids.append([event["id"] for event in receive(aws, 1 if env is with_outbox else 2)])
+    assert len(ids[0]) == 1  # the outbox knew the others
+    assert len(ids[1]) == 2
+    assert len({name for found in ids for name in found}) == 1
+
+
+def test_a_photo_waits_for_a_function_that_is_down(aws: Aws, tmp_path: Path) -> None:
+    port = free_port()
+    with running_source(
+        f"http://127.0.0.1:{port}", aws.resources.queue_url, source_env(aws), tmp_path
+    ):
+        aws.s3.put_object(Bucket=aws.resources.bucket, Key="a.jpg", Body=GOOD_SAMPLE.read_bytes())
+        assert receive(aws, 1, seconds=3) == []
+        assert messages(aws, aws.resources.queue_url) == 1
+        with running_function(port, function_env(aws), tmp_path):
+            (event,) = receive(aws, 1, seconds=40)
+    assert event["subject"] == "a.jpg"
+    assert messages(aws, aws.resources.queue_url) == 0
+
+
+def test_without_the_token_nothing_is_published(aws: Aws, tmp_path: Path) -> None:
+    with (
+        running_function(free_port(), function_env(aws), tmp_path) as (url, _),
+        running_source(url, aws.resources.queue_url, aws_env(aws.endpoint_url), tmp_path),
+    ):
+        aws.s3.put_object(Bucket=aws.resources.bucket, Key="a.jpg", Body=GOOD_SAMPLE.read_bytes())
+        assert receive(aws, 1, seconds=3) == []
+    assert messages(aws, aws.resources.queue_url) == 1
+    log = [json.loads(line) for line in (tmp_path / "source.log").read_text().splitlines()]
+    assert 401 in [line.get("status") for line in log]
+
+
+@pytest.mark.parametrize("waves", [3])
+def test_a_function_killed_at_work_loses_nothing(aws: Aws, tmp_path: Path, waves: int) -> None:
+    keys = {f"store-1/cam-1/{number}.jpg" for number in range(4 * waves)}
+    uploaded = iter(sorted(keys))
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with running_source(url, aws.resources.queue_url, source_env(aws), tmp_path):
+        for _ in range(waves):
+            with running_function(port, function_env(aws), tmp_path) as (_, function):
+                for _ in range(4):
+                    aws.s3.put_object(
+                        Bucket=aws.resources.bucket,
+                        Key=next(uploaded),
+                        Body=GOOD_SAMPLE.read_bytes(),
+                    )
+                time.sleep(0.3)
+                function.kill()
+        with running_function(port, function_env(aws), tmp_path):
+            events = receive(aws, len(keys), seconds=60)
+    assert {event["subject"] for event in events} == keys
+    assert len({event["id"] for event in events}) == len(keys)
+    assert messages(aws, aws.resources.queue_url) == 0

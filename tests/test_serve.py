@@ -1,0 +1,97 @@
+"""The function under gunicorn: start, readiness, drain, and files that cannot serve."""
+
+import json
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import urllib3
+from conftest import GOOD_SAMPLE, free_port
+
+from local.aws import aws_env
+from local.processes import StackError, running
+from local.stack import running_function
+
+NOWHERE = aws_env("http://127.0.0.1:9")
+
+
+def post_sample(url: str) -> urllib3.BaseHTTPResponse:
+    return urllib3.request(
+        "POST", f"{url}/predict", fields={"file": ("a.jpg", GOOD_SAMPLE.read_bytes())}
+    )
+
+
+def test_it_is_refused_or_not_ready_before_it_is_ready(tmp_path: Path) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/health/ready"
+    env = {**NOWHERE, "PORT": str(port)}
+    command = ["gunicorn", "-c", "function/gunicorn.conf.py"]
+    seen: list[int] = []
+    with running("The function", command, env, tmp_path / "log"):
+        deadline = time.monotonic() + 30
+        while 200 not in seen:
+            assert time.monotonic() < deadline
+            try:
+                seen.append(urllib3.request("GET", url, retries=False, timeout=5).status)
+            except urllib3.exceptions.HTTPError:
+                seen.append(0)
+    assert set(seen) <= {0, 503, 200}
+    assert seen[0] != 200
+    assert sorted(seen, key=[0, 503, 200].index) == seen
+
+
+def test_predict_over_http_answers_what_the_app_answers(tmp_path: Path) -> None:
+    with running_function(free_port(), NOWHERE, tmp_path) as (url, _):
+        response = post_sample(url)
+        assert response.status == 200
+        result = json.loads(response.data)
+        assert result["count"] == len(result["detections"]) > 50
+        assert urllib3.request("POST", url, body=b"{}").status == 401  # closed by default
+        log = [json.loads(line) for line in (tmp_path / "function.log").read_text().splitlines()]
+    loaded = next(line for line in log if line["event"] == "model.loaded")
+    assert loaded["precision"] == "int8"
+    assert loaded["threads"] >= 1
+
+
+def test_a_request_in_progress_is_finished_on_sigterm(tmp_path: Path) -> None:
+    statuses: list[int] = []
+    with running_function(free_port(), NOWHERE, tmp_path) as (url, child):
+        threads = [
+            threading.Thread(target=lambda: statuses.append(post_sample(url).status))
+            for _ in range(3)
+        ]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.2)
+        child.process.terminate()
+        for thread in threads:
+            thread.join(20)
+        assert child.process.wait(20) == 0
+    assert statuses == [200, 200, 200]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"SHELFWATCH_MODEL": "/nowhere/own.onnx"}, "/nowhere/own.onnx is missing or not an ONNX"),
+        ({"SHELFWATCH_MODEL": "README.md"}, "README.md is missing or not an ONNX model"),
+        ({"EVENTS_AUTH": "off"}, "EVENTS_AUTH is 'off'"),
+        (
+            {"TOPIC_ARN": "arn:x", "EVENTS_BUCKETS": "b", "AWS_DEFAULT_REGION": ""},
+            "AWS_DEFAULT_REGION",
+        ),
+    ],
+)
+def test_what_cannot_serve_ends_at_once_with_one_sentence(
+    tmp_path: Path, settings: dict[str, str], words: str
+) -> None:
+    with (
+        pytest.raises(StackError, match="exit code 4") as caught,
+        running_function(free_port(), {**NOWHERE, **settings}, tmp_path),
+    ):
+        pass
+    assert words in str(caught.value)
+    log = (tmp_path / "function.log").read_text()
+    assert log.count('"level": "critical"') == 1
+    assert "Traceback" not in log
