@@ -41,7 +41,11 @@ def _claim_check(event: CloudEvent, data_uri: str) -> CloudEvent:
 
 
 def attributes_of(event: CloudEvent) -> dict[str, MessageAttributeValueTypeDef]:
-    """Choose what a subscriber can filter by: where, what, how many. At most ten, none empty."""
+    """Choose what a subscriber can filter by: where, what, how many.
+
+    At most ten, none empty, and none with control characters (a key may hold them), as SNS would
+    refuse the event for them.
+    """
     data = data_of(event)
     model = data.get("model")
     facts: dict[str, object] = {
@@ -58,7 +62,7 @@ def attributes_of(event: CloudEvent) -> dict[str, MessageAttributeValueTypeDef]:
     attributes = {
         name: _attribute(value)
         for name, value in facts.items()
-        if value is not None and value != ""
+        if value is not None and value != "" and str(value).isprintable()
     }
     assert len(attributes) <= MAX_ATTRIBUTES
     return attributes

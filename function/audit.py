@@ -37,9 +37,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# S3's answers for what is not there: no such key or version, and a delete marker (405).
+# S3's answers for what is not there: no such key or version, a delete marker (405), or other
+# content under the key (412; its own notification follows).
 # https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
-GONE = (404, 405)
+GONE = (404, 405, 412)
 # The bucket itself is not the image: a missing one is our mistake, and worth another try.
 OUR_FAULT = ("NoSuchBucket",)
 
@@ -156,10 +157,12 @@ class Auditor:
             return {"image": image, "reason": err.problem()}
 
     def _fetch(self, found: S3Object) -> bytes:
-        """Read the announced version of the object."""
-        version = {"VersionId": found.version_id} if found.version_id else {}
+        """Read the announced version of the object; without versions, the announced content."""
+        announced = {"VersionId": found.version_id} if found.version_id else {}
+        if not announced and found.etag:
+            announced = {"IfMatch": f'"{found.etag}"'}
         try:
-            answer = self.s3.get_object(Bucket=found.bucket, Key=found.key, **version)  # type: ignore[arg-type]
+            answer = self.s3.get_object(Bucket=found.bucket, Key=found.key, **announced)  # type: ignore[arg-type]
         except ClientError as err:
             status = err.response["ResponseMetadata"]["HTTPStatusCode"]
             if status in GONE and err.response["Error"]["Code"] not in OUR_FAULT:

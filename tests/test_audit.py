@@ -130,6 +130,19 @@ def test_the_announced_version_is_read_and_not_the_newest(aws: Aws, auditor: Aud
     assert audited["id"] != rejected["id"]
 
 
+def test_without_versions_other_content_is_not_what_was_announced(
+    aws: Aws, auditor: Auditor
+) -> None:
+    aws.s3.put_bucket_versioning(
+        Bucket=aws.resources.bucket, VersioningConfiguration={"Status": "Suspended"}
+    )
+    first, second = uploaded(aws, GOOD_SAMPLE.read_bytes()), uploaded(aws, b"no image")
+    auditor.audit_event(first)
+    auditor.audit_event(second)
+    reasons = [event["data"]["reason"]["type"].split(":")[-1] for event in published(aws)]  # type: ignore[index]
+    assert reasons == ["image-gone", "image-unsupported"]
+
+
 def test_a_redelivery_publishes_nothing_new(aws: Aws, auditor: Auditor) -> None:
     event = uploaded(aws, GOOD_SAMPLE.read_bytes())
     first, again = auditor.audit_event(event), auditor.audit_event(event)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import GOOD_SAMPLE, Aws, free_port
+from test_schemas import validate
 
 from events.types import IMAGE_REJECTED, SHELF_AUDITED
 from local.aws import aws_env
@@ -59,6 +60,8 @@ def test_every_uploaded_photo_ends_as_an_event(aws: Aws, tmp_path: Path) -> None
             aws.s3.put_object(Bucket=aws.resources.bucket, Key=key, Body=body)
         events = {str(event["subject"]): event for event in receive(aws, len(keys))}
         assert set(events) == set(keys)
+        for event in events.values():
+            validate(str(event["type"]), event["data"])
         assert events[keys[0]]["type"] == events[keys[1]]["type"] == SHELF_AUDITED
         assert events[keys[2]]["type"] == IMAGE_REJECTED
         data = events[keys[0]]["data"]

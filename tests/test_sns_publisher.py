@@ -58,6 +58,13 @@ def test_attributes_are_numbers_and_strings_and_never_empty(
     } == {name: fact for name, fact in FACTS.items() if name not in missing}
 
 
+@pytest.mark.parametrize(
+    ("store", "kept"), [("café 日本", True), ("a\x01b", False), ("a\nb", False)]
+)
+def test_an_attribute_that_sns_would_refuse_is_left_out(store: str, kept: bool) -> None:
+    assert ("store" in attributes_of(new_event({**ENVELOPE, "store": store}, DATA))) is kept
+
+
 def received(aws: Aws, queue_url: str) -> list[dict[str, object]]:
     answer = aws.sqs.receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10, WaitTimeSeconds=1)
     return [json.loads(message["Body"]) for message in answer.get("Messages", [])]
