@@ -110,10 +110,11 @@ def create_app(config: Config, detector: Detector | None = None) -> Flask:
 
     @app.after_request
     def finish(response: Response) -> Response:
-        # The rule, not the path: a path is the caller's and could be anything.
-        route = request.url_rule.rule if request.url_rule else "none"
+        # Path and method are the caller's and could be anything: only what a rule took is a label.
+        rule = request.url_rule
+        labels = (rule.rule, request.method) if rule else ("none", "none")
         seconds = time.perf_counter() - g.started
-        metrics.requests.labels(route, request.method, response.status_code).observe(seconds)
+        metrics.requests.labels(*labels, response.status_code).observe(seconds)
         response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response

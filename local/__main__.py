@@ -31,6 +31,8 @@ def main() -> int:
     arguments = _parse()
     for signum in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, lambda *_: sys.exit(TERMINATED))
+    # A shell's background job is started with SIGINT ignored; to us it always means stop.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         samples = find_samples(arguments.samples)
         LOGS.mkdir(parents=True, exist_ok=True)

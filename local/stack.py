@@ -92,10 +92,9 @@ def running_stack(port: int, aws_port: int, logs: Path) -> Iterator[Stack]:
     check_port_is_free(aws_port, "--aws-port")
     with running_emulator(aws_port, logs) as (endpoint_url, emulator):
         env = aws_env(endpoint_url)
-        session = boto3.Session("local", "local", region_name="us-east-1")
-        s3 = session.client("s3", endpoint_url=endpoint_url)
-        sqs = session.client("sqs", endpoint_url=endpoint_url)
-        sns = session.client("sns", endpoint_url=endpoint_url)
+        os.environ.clear()  # this process, too, may reach no real account
+        os.environ.update(env)
+        s3, sqs, sns = boto3.client("s3"), boto3.client("sqs"), boto3.client("sns")
         resources = create_resources(s3, sqs, sns)
         function_env = {
             **env,

@@ -219,7 +219,7 @@ def test_metrics_count_images_and_requests(client: FlaskClient) -> None:
     assert (
         'shelfwatch_request_seconds_count{method="POST",route="/predict",status="200"} 1.0' in text
     )
-    assert 'shelfwatch_request_seconds_count{method="GET",route="none",status="404"} 1.0' in text
+    assert 'shelfwatch_request_seconds_count{method="none",route="none",status="404"} 1.0' in text
     assert 'shelfwatch_stage_seconds_count{stage="inference"} 1.0' in text
     assert "shelfwatch_model_info{" in text
 
