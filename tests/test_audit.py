@@ -10,7 +10,7 @@ from conftest import GOOD_SAMPLE, Aws
 
 from events.codec import data_of
 from events.outbox import Outbox
-from events.s3_notification import events_from_body
+from events.s3_notification import S3Object, events_from_body
 from events.types import IMAGE_REJECTED, SHELF_AUDITED
 from function.audit import Auditor
 from function.detections import Thresholds
@@ -214,3 +214,23 @@ def test_our_own_results_are_not_audited(aws: Aws, auditor: Auditor) -> None:
     assert results.audit_event(event) is None
     assert published(aws) == []
     assert urllib.parse.urlsplit(results.outbox.uri("0")).path == "/results/0.json"  # type: ignore[union-attr]
+
+
+def test_who_loses_the_race_publishes_the_winners_result(
+    aws: Aws, auditor: Auditor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two deliveries at once, two models: one id must not be told in two versions."""
+    event = uploaded(aws, GOOD_SAMPLE.read_bytes())
+    winner = replace(auditor, thresholds=Thresholds(confidence=0.9), sns=None)
+    fetch = Auditor._fetch
+
+    def overtaken(self: Auditor, found: S3Object) -> bytes:
+        if self is auditor:
+            winner.audit_event(event)
+        return fetch(self, found)
+
+    monkeypatch.setattr(Auditor, "_fetch", overtaken)
+    auditor.audit_event(event)
+    (got,) = published(aws)
+    assert got["data"] == stored(aws, event.get_id())
+    assert got["data"]["thresholds"]["confidence"] == 0.9  # type: ignore[index]
