@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import logging
+import os
 import sys
 import threading
 import time
@@ -49,9 +50,9 @@ APP_LOAD_ERROR = 4
 
 
 def create_app(config: Config, detector: Detector | None = None) -> Flask:
-    """Build the app. Without a detector it loads the configured one and warms it in the background.
+    """Build the app; without a detector it loads the configured one and warms it first.
 
-    Raises `ModelError` for a file that cannot serve.
+    Raises `ConfigError`, and `ModelError` for a file that cannot serve.
     """
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
@@ -59,7 +60,7 @@ def create_app(config: Config, detector: Detector | None = None) -> Flask:
     metrics = Metrics()
     if detector is None:
         detector = Detector.load(config.model_path, config.threads, config.revision)
-        threading.Thread(target=detector.warm_up, name="warm-up", daemon=True).start()
+        detector.warm_up()
     metrics.model.labels(
         detector.model.name, detector.model.digest, detector.model.precision, detector.cpu_isa
     ).set(1)
@@ -126,12 +127,27 @@ def create_app(config: Config, detector: Detector | None = None) -> Flask:
 
 
 def serve() -> Flask:
-    """Build the app from the environment; end the process with one sentence where that fails."""
+    """Build the app from the environment; end the process with one sentence where that fails.
+
+    The model warms in the background, so that the probes are answered meanwhile.
+    """
     try:
-        return create_app(Config.from_env())
+        config = Config.from_env()
+        detector = Detector.load(config.model_path, config.threads, config.revision)
+        app = create_app(config, detector)
     except (ConfigError, ModelError) as err:
         log.critical("function.failed_to_start", extra={"error": str(err)})
         sys.exit(APP_LOAD_ERROR)
+    threading.Thread(target=_warm_up, args=(detector,), name="warm-up", daemon=True).start()
+    return app
+
+
+def _warm_up(detector: Detector) -> None:
+    try:
+        detector.warm_up()
+    except ModelError as err:
+        log.critical("function.failed_to_start", extra={"error": str(err)})
+        os._exit(APP_LOAD_ERROR)  # sys.exit would end this thread alone
 
 
 def _auditor(config: Config, detector: Detector, metrics: Metrics) -> Auditor:

@@ -148,12 +148,18 @@ class Detector:
         return self._ready.is_set()
 
     def warm_up(self) -> None:
-        """Run one real inference, after which the detector is ready."""
+        """Run one real inference, after which the detector is ready.
+
+        Raises `ModelError` where the model's answer cannot be read.
+        """
         started = time.monotonic()
         width, height = self.model.input_size
         grey = np.full((height, width, 3), LETTERBOX_GREY, dtype=np.uint8)
         tensor, box = preprocess(Image(grey, width, height, 0, 1), self.model.input_size)
-        postprocess(self._run(tensor), len(self.model.names), box, Thresholds())
+        try:
+            postprocess(self._run(tensor), len(self.model.names), box, Thresholds())
+        except ValueError as err:
+            raise ModelError(str(err)) from err
         self._ready.set()
         log.info("model.ready", extra={"seconds": round(time.monotonic() - started, 3)})
 

@@ -137,6 +137,17 @@ def test_output_without_numbers_is_never_served(tmp_path: Path) -> None:
     assert not detector.ready
 
 
+def test_an_output_that_only_shows_when_it_runs_is_refused_by_the_warm_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save_model(tmp_path / "m.onnx", np.zeros((1, 7, 21)))
+    monkeypatch.setattr(function.detector, "_check_output", lambda *_: None)  # as with free axes
+    detector = Detector.load(path, threads=1)
+    with pytest.raises(ModelError, match=r"\(1, 7, 21\)"):
+        detector.warm_up()
+    assert not detector.ready
+
+
 class SlowSession:
     """Answers when told to."""
 

@@ -5,9 +5,11 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import urllib3
 from conftest import GOOD_SAMPLE, free_port
+from test_detector import ONE_BOX, save_model
 
 from local.aws import aws_env
 from local.processes import StackError, running
@@ -69,6 +71,19 @@ def test_a_request_in_progress_is_finished_on_sigterm(tmp_path: Path) -> None:
             thread.join(20)
         assert child.process.wait(20) == 0
     assert statuses == [200, 200, 200]
+
+
+def test_a_model_that_fails_its_warm_up_ends_the_process(tmp_path: Path) -> None:
+    model = save_model(tmp_path / "nan.onnx", ONE_BOX * np.nan)
+    with (
+        pytest.raises(StackError, match="exit code 4"),
+        running_function(free_port(), {**NOWHERE, "SHELFWATCH_MODEL": str(model)}, tmp_path),
+    ):
+        pass
+    log = (tmp_path / "function.log").read_text()
+    assert log.count('"level": "critical"') == 1
+    assert "holds NaN" in log
+    assert "Traceback" not in log
 
 
 @pytest.mark.parametrize(
