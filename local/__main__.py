@@ -42,7 +42,7 @@ def main() -> int:
                 body = path.read_bytes()
                 stack.s3.put_object(Bucket=stack.resources.bucket, Key=key, Body=body)
             if arguments.once:
-                return _print_until_all_came(stack, set(samples))
+                return print_until_all_came(stack, set(samples))
             _announce(stack)
             _print_forever(stack)
     except StackError as err:
@@ -75,7 +75,7 @@ def find_samples(folder: Path) -> dict[str, Path]:
     return {path.relative_to(folder).as_posix(): path for path in paths}
 
 
-def _print_until_all_came(stack: Stack, waiting: set[str]) -> int:
+def print_until_all_came(stack: Stack, waiting: set[str]) -> int:
     """Print one JSON line an event; fail where an upload brought none."""
     deadline = time.monotonic() + ONCE_SECONDS
     while waiting and time.monotonic() < deadline:

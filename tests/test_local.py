@@ -15,12 +15,16 @@ import pytest
 import urllib3
 from conftest import GOOD_SAMPLE, ROOT, SAMPLES, Aws, free_port
 
+import local.__main__
+from events.codec import new_event
+from events.sns_publisher import publish
 from events.types import IMAGE_REJECTED, SHELF_AUDITED
 from local.__main__ import readable
+from local.stack import Stack
 
 
 @contextmanager
-def local(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+def running_local(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
     ports = [free_port(), free_port()]
     command = [sys.executable, "-m", "local", "--port", str(ports[0]), "--aws-port", str(ports[1])]
     with subprocess.Popen(
@@ -49,7 +53,7 @@ def assert_nothing_is_left(ports: list[int]) -> None:
 
 
 def test_once_prints_an_event_for_every_sample() -> None:
-    with local("--once") as (process, ports):
+    with running_local("--once") as (process, ports):
         output, errors = process.communicate(timeout=50)
         assert process.returncode == 0, errors
     events = {event["subject"]: event for event in map(json.loads, output.splitlines())}
@@ -66,7 +70,7 @@ def test_once_prints_an_event_for_every_sample() -> None:
 
 
 def test_it_stays_and_takes_what_a_person_puts_into_the_bucket() -> None:
-    with local("--samples", str(GOOD_SAMPLE.parent)) as (process, ports):
+    with running_local("--samples", str(GOOD_SAMPLE.parent)) as (process, ports):
         assert process.stdout is not None
         lines = iter(process.stdout.readline, "")
         command = next(line for line in lines if "curl -T photo.jpg" in line)
@@ -83,7 +87,7 @@ def test_it_stays_and_takes_what_a_person_puts_into_the_bucket() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
 def test_killed_it_leaves_nothing_running(signum: signal.Signals) -> None:
-    with local() as (process, ports):
+    with running_local() as (process, ports):
         assert process.stdout is not None
         assert any("ShelfWatch is running" in line for line in iter(process.stdout.readline, ""))
         assert all(listening(port) for port in ports)
@@ -98,7 +102,7 @@ def test_a_taken_port_is_said_and_nothing_starts() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         for option in ("--port", "--aws-port"):
-            with local(option, str(port)) as (process, ports):
+            with running_local(option, str(port)) as (process, ports):
                 _, errors = process.communicate(timeout=20)
                 assert process.returncode == 2
             assert f"Port {port} is taken" in errors
@@ -111,10 +115,43 @@ def test_a_taken_port_is_said_and_nothing_starts() -> None:
 def test_a_folder_without_images_is_said(tmp_path: Path, name: str) -> None:
     if name:
         (tmp_path / name).write_text("none")
-    with local("--once", "--samples", str(tmp_path)) as (process, ports):
+    with running_local("--once", "--samples", str(tmp_path)) as (process, ports):
         _, errors = process.communicate(timeout=30)
         assert process.returncode == 2
     assert f"{tmp_path} holds no images" in errors
+    assert_nothing_is_left(ports)
+
+
+def test_an_upload_that_brought_no_event_is_said(
+    aws: Aws, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(local.__main__, "ONCE_SECONDS", 1.5)
+    event = {"id": "1", "source": "s", "type": SHELF_AUDITED, "subject": "came.jpg"}
+    publish(new_event(event, {}), aws.sns, aws.resources.topic_arn)  # type: ignore[arg-type]
+    stack = Stack("", aws.endpoint_url, aws.resources, aws.s3, aws.sqs, ())  # type: ignore[arg-type]
+    assert local.__main__.print_until_all_came(stack, {"came.jpg", "lost.jpg"}) == 1
+    output, errors = capsys.readouterr()
+    assert json.loads(output)["subject"] == "came.jpg"
+    assert errors == "No event came for lost.jpg within 2 s\n"
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the function's process in /proc")
+def test_a_process_that_ends_by_itself_ends_the_rest_with_its_log() -> None:
+    with running_local() as (process, ports):
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert any("ShelfWatch is running" in line for line in iter(process.stdout.readline, ""))
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        (function,) = [
+            int(child)
+            for child in children
+            if "gunicorn" in Path(f"/proc/{child}/cmdline").read_text()
+        ]
+        os.killpg(function, signal.SIGKILL)
+        _, errors = process.communicate(timeout=30)
+        assert process.returncode == 2
+    assert "The function ended with exit code -9" in errors
+    assert "model.ready" in errors
     assert_nothing_is_left(ports)
 
 
