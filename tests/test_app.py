@@ -7,16 +7,19 @@ from pathlib import Path
 
 import PIL.Image
 import pytest
-from conftest import GOOD_SAMPLE, SAMPLES
+from cloudevents.core.v1.event import CloudEvent
+from conftest import GOOD_SAMPLE, SAMPLES, Aws
 from flask.testing import FlaskClient
 from urllib3.filepost import encode_multipart_formdata
 from werkzeug.test import TestResponse
 
-from events.codec import STRUCTURED
+from events.codec import BATCHED, STRUCTURED, from_http, to_json
 from events.s3_notification import events_from_body
+from events.types import IMAGE_REJECTED, SHELF_AUDITED
 from function.app import CONTENT_SECURITY_POLICY, MAX_BODY_BYTES, create_app
 from function.config import Config
 from function.detector import Detector
+from local.subscriber import receive_events
 
 EVENTS = Path(__file__).parent / "events"
 (PUT_EVENT,) = events_from_body((EVENTS / "s3_put.json").read_text())
@@ -276,3 +279,65 @@ def test_a_bucket_that_is_not_listed_is_not_read(detector: Detector) -> None:
     )
     assert response.status_code == 403
     assert problem(response)["type"] == "urn:shelfwatch:problem:bucket-forbidden"
+
+
+@pytest.fixture
+def uploaded(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> list[CloudEvent]:
+    """Two uploads, a shelf and what is no image, as the events that S3 announces."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", aws.endpoint_url)
+    for key, body in (("a.jpg", GOOD_SAMPLE.read_bytes()), ("b.jpg", b"no image")):
+        aws.s3.put_object(Bucket=aws.resources.bucket, Key=key, Body=body)
+    events: list[CloudEvent] = []
+    while len(events) < 2:
+        answer = aws.sqs.receive_message(
+            QueueUrl=aws.resources.queue_url, MaxNumberOfMessages=10, WaitTimeSeconds=5
+        )
+        for message in answer["Messages"]:
+            events += events_from_body(message["Body"])
+    return sorted(events, key=lambda event: str(event.get_subject()))
+
+
+def test_without_a_topic_the_event_is_the_answer(
+    aws: Aws, detector: Detector, uploaded: list[CloudEvent]
+) -> None:
+    config = Config(events_auth="none", events_buckets=frozenset({aws.resources.bucket}))
+    client = create_app(config, detector).test_client()
+    one = client.post("/", data=to_json(uploaded[0]), content_type=STRUCTURED)
+    batch = b"[" + b",".join(map(to_json, uploaded)) + b"]"
+    many = client.post("/", data=batch, content_type=BATCHED)
+    assert (one.status_code, one.content_type) == (200, STRUCTURED)
+    assert (many.status_code, many.content_type) == (200, BATCHED)
+    (audited,) = from_http(dict(one.headers), one.data)
+    again, rejected = from_http(dict(many.headers), many.data)
+    assert audited.get_id() == again.get_id() == uploaded[0].get_id()
+    assert (again.get_type(), rejected.get_type()) == (SHELF_AUDITED, IMAGE_REJECTED)
+
+
+def test_with_a_topic_the_answer_is_empty_and_the_events_are_out(
+    aws: Aws, detector: Detector, uploaded: list[CloudEvent]
+) -> None:
+    config = Config(
+        events_auth="none",
+        events_buckets=frozenset({aws.resources.bucket}),
+        topic_arn=aws.resources.topic_arn,
+    )
+    client = create_app(config, detector).test_client()
+    batch = b"[" + b",".join(map(to_json, uploaded)) + b"]"
+    response = client.post("/", data=batch, content_type=BATCHED)
+    assert (response.status_code, response.data) == (204, b"")
+    got = receive_events(aws.sqs, aws.s3, aws.resources.subscriber_url, wait=5)  # type: ignore[arg-type]
+    assert {str(event["type"]) for event in got} == {SHELF_AUDITED, IMAGE_REJECTED}
+    assert 'shelfwatch_events_published_total{type="io.shelfwatch.shelf.audited"} 1.0' in (
+        client.get("/metrics").get_data(as_text=True)
+    )
+
+
+def test_of_a_batch_that_fails_in_part_nothing_is_acknowledged(
+    aws: Aws, detector: Detector, uploaded: list[CloudEvent]
+) -> None:
+    """The whole comes again; what was published then has its id already."""
+    config = Config(events_auth="none", events_buckets=frozenset({aws.resources.bucket}))
+    client = create_app(config, detector).test_client()
+    foreign = to_json(PUT_EVENT)
+    batch = b"[" + to_json(uploaded[0]) + b"," + foreign + b"]"
+    assert client.post("/", data=batch, content_type=BATCHED).status_code == 403
