@@ -69,12 +69,14 @@ def audit_shelf(detections: Detections) -> ShelfAudit:
 def group_rows(xyxy: Floats) -> list[Floats]:
     """Split boxes (n, 4) into rows from the top down, each (k, 4) from left to right."""
     rows: list[list[Floats]] = []
+    total = np.zeros(4, np.float32)  # of the lowest row's boxes: its band is their mean
     for box in xyxy[np.argsort((xyxy[:, 1] + xyxy[:, 3]) / 2, kind="stable")]:
-        band = np.mean(rows[-1], axis=0) if rows else None
-        if band is not None and _vertical_overlap(band, box) >= ROW_OVERLAP:
+        if rows and _vertical_overlap(total / np.float32(len(rows[-1])), box) >= ROW_OVERLAP:
             rows[-1].append(box)
+            total += box
         else:
             rows.append([box])
+            total = box.copy()
     return [members[np.argsort(members[:, 0], kind="stable")] for members in map(np.array, rows)]
 
 

@@ -68,8 +68,9 @@ def test_the_readmes_output_is_a_real_event() -> None:
     blocks = re.findall(r"```\n(\{.*?\n\})\n```", README, re.DOTALL)
     event = next(json.loads(block) for block in blocks if "specversion" in block)
     assert event["type"] == "io.shelfwatch.shelf.audited"
-    digest = event["data"]["model"]["digest"]
-    assert digest == Detector.load(Config().model_path, 1).model.digest
+    digest = Detector.load(Config().model_path, 1).model.digest
+    assert event["data"]["model"]["digest"] == digest
+    assert digest.removeprefix("sha256:") in (ROOT / "model" / "MODEL_CARD.md").read_text()
 
 
 def test_every_file_of_the_readme_exists() -> None:

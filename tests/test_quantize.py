@@ -93,7 +93,9 @@ class TinyYolo:
             self.weights,
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-        helper.set_model_props(model, {"names": NAMES, "stride": "2", "license": "MIT"})
+        helper.set_model_props(
+            model, {"names": NAMES, "stride": "2", "license": "MIT", "description": "/home"}
+        )
         return model
 
 
@@ -155,11 +157,12 @@ def test_metadata_keeps_the_exporters_and_adds_ours(folder: Path) -> None:
     assert metadata == {
         "names": NAMES,
         "stride": "2",
+        "description": "tiny",
         "name": "tiny",
         "precision": "int8",
         "training_data": "noise",
         "license": "MIT",
-        "calibration": "MinMax on 4 photos",
+        "calibration": "mean MinMax of 4 photos",
     }
 
 
