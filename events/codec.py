@@ -1,8 +1,9 @@
 """CloudEvents 1.0 over HTTP and as JSON: a strict border round the SDK.
 
-The SDK (2.2) invents an id where there is none, parses a structured event as binary when a stray
-`ce-` header is present, has no batches, and hands back malformed JSON as a string. Each of these
-breaks idempotency or answers 500 to a hopeless request, so the checks here come first.
+The SDK (2.2) invents an id and a time where there are none, parses a structured event as binary
+when a stray `ce-` header is present, has no batches, and hands back malformed JSON as a string.
+Each of these breaks idempotency or answers 500 to a hopeless request, so the checks here come
+first.
 """
 
 from __future__ import annotations

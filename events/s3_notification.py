@@ -68,18 +68,13 @@ def event_from_record(record: Json, generation: int = 0) -> CloudEvent:
     """Turn one record of an S3 notification into an event. Raises `InvalidEvent`."""
     found = object_from_record(record)
     region, name = _text(record, "awsRegion"), _text(record, "eventName").removeprefix("s3:")
-    try:
-        time = datetime.fromisoformat(_text(record, "eventTime"))
-    except ValueError as err:
-        msg = "The S3 record's eventTime is not a time"
-        raise InvalidEvent(msg) from err
     return new_event(
         {
             "id": object_id(found, generation),
             "source": f"aws:s3.{region}.{found.bucket}",
             "type": ADAPTER_PREFIX + name,
             "subject": found.key,
-            "time": time,
+            "time": time_of_record(record),
             GENERATION: generation,
         },
         record,
@@ -108,6 +103,19 @@ def object_from_record(record: Json) -> S3Object:
         etag=str(found.get("eTag") or "").strip('"'),
         size=size if isinstance(size, int) else None,
     )
+
+
+def time_of_record(record: Json) -> datetime:
+    """Read when the object was created. Raises `InvalidEvent`, also for a time without a zone."""
+    try:
+        time = datetime.fromisoformat(_text(record, "eventTime"))
+    except ValueError as err:
+        msg = "The S3 record's eventTime is not a time"
+        raise InvalidEvent(msg) from err
+    if time.tzinfo is None:
+        msg = "The S3 record's eventTime has no time zone"
+        raise InvalidEvent(msg)
+    return time
 
 
 def object_id(found: S3Object, generation: int = 0) -> str:

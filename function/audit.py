@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, cast
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from events.codec import Json, new_event
+from events.codec import Json, data_of, new_event
 from events.outbox import RESULTS, Outbox
-from events.s3_notification import S3Object, audit_id, object_from_event, place_of
+from events.s3_notification import (
+    S3Object,
+    audit_id,
+    object_from_event,
+    place_of,
+    time_of_record,
+)
 from events.sns_publisher import publish
 from events.types import IMAGE_REJECTED, SHELF_AUDITED
 from function.detections import ImageJson, Rejection, Result, Thresholds, detections_json
@@ -129,13 +136,15 @@ class Auditor:
 
     def _audit_once(self, event: CloudEvent, found: S3Object) -> CloudEvent:
         name = audit_id(event)
+        # Not the event's own time: the SDK makes one up where there is none.
+        time = time_of_record(data_of(event))
         data = self.outbox.get(name) if self.outbox else None
         known = data is not None
         if data is None:
             data = cast("Json", self._outcome(found))
             if self.outbox:
                 data = self.outbox.put(name, data)
-        audited = outgoing_event(event, found, name, data)
+        audited = outgoing_event(found, name, time, data)
         log.info(
             "image.done",
             extra={"id": name, "uri": found.uri, "type": audited.get_type(), "known": known},
@@ -170,11 +179,18 @@ class Auditor:
                 msg = f"{found.uri} is gone"
                 raise ImageGone(msg) from err
             raise
-        if answer["ContentLength"] > MAX_IMAGE_BYTES:
+        length = answer.get("ContentLength", 0)  # some proxies drop it
+        if length > MAX_IMAGE_BYTES:
+            answer["Body"].close()
             self.metrics.images.labels(ImageTooLarge.slug).inc()
-            msg = f"{found.uri} has {answer['ContentLength']} bytes, the limit is {MAX_IMAGE_BYTES}"
+            msg = f"{found.uri} has {length} bytes, the limit is {MAX_IMAGE_BYTES}"
             raise ImageTooLarge(msg)
-        return answer["Body"].read()
+        body = answer["Body"].read()
+        if announced and found.size is not None and len(body) != found.size:
+            # Cut on the way, not damaged for good: a rejection would be final.
+            msg = f"{found.uri} came with {len(body)} of {found.size} bytes"
+            raise DependencyFailed(msg)
+        return body
 
     def _publish(self, event: CloudEvent, name: str) -> None:
         if not (self.sns and self.topic_arn):
@@ -194,10 +210,10 @@ class Auditor:
             log.warning("event.not_marked", extra={"id": name, "error": str(err)})
 
 
-def outgoing_event(event: CloudEvent, found: S3Object, name: str, data: Json) -> CloudEvent:
+def outgoing_event(found: S3Object, name: str, time: datetime, data: Json) -> CloudEvent:
     """Wrap an audit's data in its event; equal data and cause give an equal event.
 
-    `reason` tells a rejection from an audit. `time` is when the object was created.
+    `reason` in the data tells a rejection from an audit; `time` is when the object was created.
     """
     store, camera = place_of(found.key)
     attributes = {
@@ -208,6 +224,5 @@ def outgoing_event(event: CloudEvent, found: S3Object, name: str, data: Json) ->
         "store": store,
         "camera": camera,
     }
-    time = event.get_time()
     present = {key: value for key, value in attributes.items() if value}
-    return new_event({**present, "time": time} if time else present, data)
+    return new_event({**present, "time": time}, data)

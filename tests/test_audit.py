@@ -8,7 +8,7 @@ import pytest
 from cloudevents.core.v1.event import CloudEvent
 from conftest import GOOD_SAMPLE, Aws
 
-from events.codec import data_of
+from events.codec import data_of, new_event
 from events.outbox import Outbox
 from events.s3_notification import S3Object, events_from_body
 from events.types import IMAGE_REJECTED, SHELF_AUDITED
@@ -141,6 +141,27 @@ def test_without_versions_other_content_is_not_what_was_announced(
     auditor.audit_event(second)
     reasons = [event["data"]["reason"]["type"].split(":")[-1] for event in published(aws)]  # type: ignore[index]
     assert reasons == ["image-gone", "image-unsupported"]
+
+
+def test_an_image_that_was_cut_on_the_way_is_not_rejected(aws: Aws, auditor: Auditor) -> None:
+    event = uploaded(aws, GOOD_SAMPLE.read_bytes())
+    data_of(event)["s3"]["object"]["size"] += 1  # type: ignore[index]
+    with pytest.raises(DependencyFailed, match="bytes"):
+        auditor.audit_event(event)
+    assert published(aws) == []
+
+
+def test_equal_causes_give_equal_envelopes_whatever_the_source_says(
+    aws: Aws, auditor: Auditor
+) -> None:
+    """Another source put an id of its own and no time on the same record."""
+    event = uploaded(aws, GOOD_SAMPLE.read_bytes())
+    attributes = {"id": "other", "source": "other", "type": event.get_type()}
+    first = auditor.audit_event(event)
+    second = auditor.audit_event(new_event(attributes, data_of(event)))
+    assert first is not None
+    assert second is not None
+    assert first.get_attributes() == second.get_attributes()
 
 
 def test_a_redelivery_publishes_nothing_new(aws: Aws, auditor: Auditor) -> None:
