@@ -242,13 +242,16 @@ def _describe(path: Path, session: ort.InferenceSession) -> Model:
         msg = f"{path} wants {first.type} as input, not one image of uint8 or float pixels"
         raise ModelError(msg)
     dtype = INPUT_TYPES[first.type]
+    not_one_image = f"{path} takes {first.shape}, not one RGB image"
+    if len(first.shape) != 4:
+        raise ModelError(not_one_image)
     shape = _input_shape(first.shape, metadata)
-    batch, height, width, channels = (
-        shape if dtype == np.uint8 else (*shape[:1], *shape[2:], *shape[1:2])
-    )
+    if dtype == np.uint8:
+        batch, height, width, channels = shape
+    else:
+        batch, channels, height, width = shape
     if (batch, channels) != (1, 3):
-        msg = f"{path} takes {first.shape}, not one RGB image"
-        raise ModelError(msg)
+        raise ModelError(not_one_image)
     _check_output(path, session.get_outputs()[0].shape, len(names))
     return Model(
         name=metadata.get("name", path.stem),
@@ -273,8 +276,6 @@ def _names(path: Path, metadata: dict[str, str]) -> dict[int, str]:
 
 def _input_shape(shape: list[int | str], metadata: dict[str, str]) -> tuple[int, ...]:
     """Fill the free axes of a dynamic float export: one RGB image of the size in its metadata."""
-    if len(shape) != 4:
-        return (0, 0, 0, 0)
     free = (1, 3, *ast.literal_eval(metadata.get("imgsz", "[640, 640]")))
     return tuple(axis if isinstance(axis, int) else free[i] for i, axis in enumerate(shape))
 

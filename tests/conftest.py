@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import boto3
-import numpy as np
 import PIL.Image
 import pytest
 from flask import Flask
@@ -100,6 +99,21 @@ def aws(endpoint_url: str) -> Aws:
     return Aws(endpoint_url, s3, sqs, sns, resources)
 
 
+def queue_state(aws: Aws, queue_url: str = "") -> tuple[int, int]:
+    """Messages that are visible, and that are leased; of the images' queue unless told."""
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    answer = aws.sqs.get_queue_attributes(
+        QueueUrl=queue_url or aws.resources.queue_url, AttributeNames=names
+    )
+    visible, leased = (int(answer["Attributes"][name]) for name in names)
+    return visible, leased
+
+
+def queue_depth(aws: Aws, queue_url: str) -> int:
+    """Count a queue's messages, leased ones too."""
+    return sum(queue_state(aws, queue_url))
+
+
 @pytest.fixture(autouse=True)
 def no_account(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a test forgets to point at the emulator must not find an account."""
@@ -108,7 +122,3 @@ def no_account(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-
-
-def pixels_of(data: bytes) -> np.ndarray:
-    return np.asarray(PIL.Image.open(io.BytesIO(data)).convert("RGB"))

@@ -4,7 +4,7 @@ import json
 import time
 from pathlib import Path
 
-from conftest import GOOD_SAMPLE, Aws, free_port
+from conftest import GOOD_SAMPLE, Aws, free_port, queue_depth
 from test_schemas import validate
 
 from events.types import IMAGE_REJECTED, SHELF_AUDITED
@@ -42,17 +42,10 @@ def receive(aws: Aws, count: int, seconds: float = 20) -> list[dict[str, object]
             return events
 
 
-def messages(aws: Aws, queue_url: str) -> int:
-    """Count a queue's messages, leased ones too."""
-    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-    answer = aws.sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=names)
-    return sum(int(answer["Attributes"][name]) for name in names)
-
-
 def wait_until_empty(aws: Aws) -> None:
     """Wait until every message has been worked off."""
     deadline = time.monotonic() + 60
-    while messages(aws, aws.resources.queue_url):
+    while queue_depth(aws, aws.resources.queue_url):
         assert time.monotonic() < deadline, "messages are still on the queue"
         time.sleep(0.1)
 
@@ -80,8 +73,8 @@ def test_every_uploaded_photo_ends_as_an_event(aws: Aws, tmp_path: Path) -> None
         aws.s3.put_object(Bucket=aws.resources.bucket, Key=keys[0], Body=GOOD_SAMPLE.read_bytes())
         (again,) = receive(aws, 1)
         assert again["id"] != events[keys[0]]["id"]
-    assert messages(aws, aws.resources.queue_url) == 0
-    assert messages(aws, aws.resources.dlq_url) == 0
+    assert queue_depth(aws, aws.resources.queue_url) == 0
+    assert queue_depth(aws, aws.resources.dlq_url) == 0
 
 
 def test_two_deliveries_of_one_notification_give_one_id(aws: Aws, tmp_path: Path) -> None:
@@ -115,11 +108,11 @@ def test_a_photo_waits_for_a_function_that_is_down(aws: Aws, tmp_path: Path) -> 
     ):
         aws.s3.put_object(Bucket=aws.resources.bucket, Key="a.jpg", Body=GOOD_SAMPLE.read_bytes())
         assert receive(aws, 1, seconds=3) == []
-        assert messages(aws, aws.resources.queue_url) == 1
+        assert queue_depth(aws, aws.resources.queue_url) == 1
         with running_function(port, function_env(aws), tmp_path):
             (event,) = receive(aws, 1, seconds=40)
     assert event["subject"] == "a.jpg"
-    assert messages(aws, aws.resources.queue_url) == 0
+    assert queue_depth(aws, aws.resources.queue_url) == 0
 
 
 def test_without_the_token_nothing_is_published(aws: Aws, tmp_path: Path) -> None:
@@ -129,7 +122,7 @@ def test_without_the_token_nothing_is_published(aws: Aws, tmp_path: Path) -> Non
     ):
         aws.s3.put_object(Bucket=aws.resources.bucket, Key="a.jpg", Body=GOOD_SAMPLE.read_bytes())
         assert receive(aws, 1, seconds=3) == []
-    assert messages(aws, aws.resources.queue_url) == 1
+    assert queue_depth(aws, aws.resources.queue_url) == 1
     log = [json.loads(line) for line in (tmp_path / "source.log").read_text().splitlines()]
     assert 401 in [line.get("status") for line in log]
 
@@ -152,4 +145,4 @@ def test_a_function_killed_at_work_loses_nothing(aws: Aws, tmp_path: Path) -> No
     events = receive(aws, sum(map(len, waves)))
     assert {event["subject"] for event in events} == {key for keys in waves for key in keys}
     assert len({event["id"] for event in events}) == sum(map(len, waves))
-    assert messages(aws, aws.resources.dlq_url) == 0
+    assert queue_depth(aws, aws.resources.dlq_url) == 0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import urllib3
-from conftest import Aws
+from conftest import Aws, queue_state
 
 from events.leases import Leases
 from events.sqs_source import SettingError, Sink, SourceConfig, SqsSource
@@ -93,13 +93,6 @@ def wait_for(condition: Callable[[], bool], seconds: float = 15) -> None:
 def send(aws: Aws, *bodies: str) -> None:
     for body in bodies:
         aws.sqs.send_message(QueueUrl=aws.resources.queue_url, MessageBody=body)
-
-
-def queue_state(aws: Aws) -> tuple[int, int]:
-    """Messages that are visible, and that are leased."""
-    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-    answer = aws.sqs.get_queue_attributes(QueueUrl=aws.resources.queue_url, AttributeNames=names)
-    return tuple(int(answer["Attributes"][name]) for name in names)  # type: ignore[return-value]
 
 
 def put(key: str) -> str:
