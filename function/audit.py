@@ -65,7 +65,7 @@ def audit_image(
         raise
     detections = detector.detect(image, thresholds, timings)
     with timings.stage("audit"):
-        audit = audit_shelf(detections)
+        audit = audit_shelf(detections, image.width, image.height)
     metrics.images.labels("audited").inc()
     metrics.products.observe(len(detections))
     metrics.truncated.inc(detections.truncated)

@@ -98,6 +98,28 @@ def box_iou(box: Floats, others: Floats) -> Floats:
     return iou
 
 
+def pairwise_iou(xyxy: Floats, others: Floats) -> Floats:
+    """Compute the IoU (n, m) of boxes (n, 4) with others (m, 4)."""
+    if not len(xyxy):
+        return np.zeros((0, len(others)), np.float32)
+    return np.stack([box_iou(box, others) for box in xyxy])
+
+
+def best_pairs(score: Floats, least: float) -> list[tuple[int, int]]:
+    """Pair rows with columns of a score (n, m) one to one, greedily, down to `least`."""
+    i, j = np.nonzero(score >= least)
+    order = np.argsort(-score[i, j], kind="stable")
+    pairs: list[tuple[int, int]] = []
+    rows: set[int] = set()
+    columns: set[int] = set()
+    for row, column in zip(i[order].tolist(), j[order].tolist(), strict=True):
+        if row not in rows and column not in columns:
+            rows.add(row)
+            columns.add(column)
+            pairs.append((row, column))
+    return pairs
+
+
 def box_area(xyxy: Floats) -> Floats:
     """Compute the area (n,) of boxes (n, 4)."""
     return (xyxy[:, 2] - xyxy[:, 0]) * (xyxy[:, 3] - xyxy[:, 1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NotRequired, TypedDict
 
 import numpy as np
@@ -44,6 +44,8 @@ class Detections:
     confidence: Floats  # (n,)
     class_id: Ints  # (n,)
     truncated: bool = False  # more were found than max_detections allowed
+    # (m, 4), boxes that may be products: too faint to count, enough not to call a place empty
+    faint: Floats = field(default_factory=lambda: np.zeros((0, 4), np.float32))
 
     def __post_init__(self) -> None:
         count = len(self.xyxy)

@@ -6,6 +6,7 @@ which no error here uses), and nothing else.
 ShelfWatchError
 ├── RequestError              4xx: the same request will fail again
 │   ├── InvalidParameter      400
+│   ├── InvalidReference      400
 │   ├── Unauthorized          401
 │   ├── BucketForbidden       403
 │   └── ImageError                 in an event: answered with a rejected event, then 2xx
@@ -67,6 +68,12 @@ class InvalidParameter(RequestError):
     """A parameter, part or header has a value we do not take."""
 
     status, slug, title = 400, "invalid-parameter", "Invalid parameter"
+
+
+class InvalidReference(RequestError):
+    """A reference shelf is neither a result of ours nor a planogram."""
+
+    status, slug, title = 400, "invalid-reference", "Invalid reference"
 
 
 class Unauthorized(RequestError):

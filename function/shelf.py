@@ -1,20 +1,45 @@
-"""The shelf audit from boxes alone: rows, counts, gaps, fill rate. Pure; nothing here does IO."""
+"""The shelf audit from boxes alone: rows, counts, gaps, fill rate. Pure; nothing here does IO.
+
+`function.rows` says which row each product stands on and levels the boxes; a gap is then a space
+in a row that would take a product as wide as its neighbours, and that nothing stands in.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from function.boxes import Floats
+from function.boxes import Ints
 from function.detections import Detections, GapJson, RowJson
+from function.rows import Doubles, Level, group_rows
 
-# A product belongs to a row when it shares at least half of the lower one's height with it:
-# products of one row stand on one board, those of the next row above or below it.
-ROW_OVERLAP = 0.5
-# Neighbours stand up to a fifth of a facing apart and boxes are a few pixels off, so a space counts
-# as a gap from eight tenths of the row's median facing.
-GAP_FACINGS = 0.8
+# Products are pushed together when another is to go in, and boxes are a little loose, so a space of
+# seven tenths of a facing takes one. Narrow products stand further apart for their width than wide
+# ones, hence the allowance (share of the shelf's longer side: 6 pixels of 640). Both lie where F1
+# is highest on labelled photos and drawn shelves (model/evaluate_shelf.py).
+GAP_FACINGS = 0.7
+GAP_ALLOWANCE = 0.01
+# None of the wider spaces on labelled photos was a gap: those are pillars, signs, another display.
+MAX_GAP_FACINGS = 8.0
+# What lies beyond a row's last product is more often no shelf at all.
+MAX_END_FACINGS = 4.0
+# A facing is the median width of the two nearest products on each side.
+FACING_SPAN = 2
+# Rows with fewer products say nothing about where a shelf ends.
+MIN_ROW = 3
+# The shelf runs out of the picture when half of its rows come within half a facing of the border.
+BORDER_FACINGS = 0.5
+BORDER_ROWS = 0.5
+# Else it ends where the next two rows above and below all go on to.
+NEXT_ROWS = 2
+# A fifth of a gap may be hidden by what stands beside or leans into it.
+MAX_OCCUPIED = 0.2
+# Neighbours of a gap, for its height: whatever ends within half a facing of it.
+BESIDE_FACINGS = 0.5
 
 
 @dataclass(frozen=True)
@@ -51,55 +76,125 @@ class ShelfAudit:
         return float(np.average([row.fill_rate for row in self.rows], weights=widths))
 
 
-def audit_shelf(detections: Detections) -> ShelfAudit:
-    """Group products into rows by vertical overlap and find the gaps between neighbours."""
+class Space(NamedTuple):
+    """An empty stretch of a row, levelled, and the facing that it is judged by."""
+
+    left: float
+    right: float
+    facing: float
+
+    def fits(self, most: float) -> bool:
+        """Tell whether it takes a product, and is no wider than `most` facings; NaN does not."""
+        least = GAP_FACINGS * self.facing + GAP_ALLOWANCE
+        return 0 < least <= self.right - self.left <= most * self.facing
+
+
+def audit_shelf(detections: Detections, width: int, height: int) -> ShelfAudit:
+    """Group products into rows and find the gaps between them and at the rows' ends.
+
+    Takes the size of the image in pixels, to which the boxes belong.
+    """
+    row, level, boxes = group_rows(detections.xyxy)
+    taken = np.concatenate((boxes, level.apply(detections.faint.astype(np.float64))))
+    edges = shelf_edges(boxes, row, level, width)
+    limit = np.array((width, height, width, height))
     rows: list[Row] = []
     gaps: list[Gap] = []
-    for index, members in enumerate(group_rows(detections.xyxy)):
-        row_gaps = find_gaps(members, index)
-        left, top = members[:, :2].min(axis=0).tolist()
-        right, bottom = members[:, 2:].max(axis=0).tolist()
-        empty = sum(gap.xyxy[2] - gap.xyxy[0] for gap in row_gaps)
-        fill_rate = 1 - empty / (right - left) if right > left else 1.0
-        rows.append(Row((left, top, right, bottom), len(members), fill_rate))
-        gaps.extend(row_gaps)
+    for index, edge in enumerate(edges):
+        members = np.flatnonzero(row == index)
+        members = members[np.argsort(boxes[members, 0], kind="stable")]
+        places = boxes[members]
+        spaces = [space for space in find_spaces(places, edge) if _is_free(places, space, taken)]
+        for space in spaces:
+            xyxy = np.clip(level.undo(_gap_box(places, space)[None])[0], 0, limit)
+            gaps.append(Gap(index, _corners(xyxy), (space.right - space.left) / space.facing))
+        low, high = detections.xyxy[members, :2], detections.xyxy[members, 2:]
+        common = _corners(np.concatenate((low.min(axis=0), high.max(axis=0))))
+        rows.append(Row(common, len(members), _fill_rate(places, spaces)))
     return ShelfAudit(tuple(rows), tuple(gaps))
 
 
-def group_rows(xyxy: Floats) -> list[Floats]:
-    """Split boxes (n, 4) into rows from the top down, each (k, 4) from left to right."""
-    rows: list[list[Floats]] = []
-    total = np.zeros(4, np.float32)  # of the lowest row's boxes: its band is their mean
-    for box in xyxy[np.argsort((xyxy[:, 1] + xyxy[:, 3]) / 2, kind="stable")]:
-        if rows and _vertical_overlap(total / np.float32(len(rows[-1])), box) >= ROW_OVERLAP:
-            rows[-1].append(box)
-            total += box
-        else:
-            rows.append([box])
-            total = box.copy()
-    return [members[np.argsort(members[:, 0], kind="stable")] for members in map(np.array, rows)]
+def shelf_edges(boxes: Doubles, row: Ints, level: Level, width: int) -> Doubles:
+    """Tell where the shelf ends left and right of each row, (rows, 2), levelled.
+
+    NaN where the boxes do not say. Takes levelled boxes (n, 4), their rows (n,), the image's width.
+    """
+    count = np.bincount(row)
+    edges = np.full((len(count), 2), np.nan)
+    members = [boxes[row == index] for index in range(len(count))]
+    telling = count >= MIN_ROW
+    if not telling.any():
+        return edges
+    floor = np.array([np.median(places[:, 3]) for places in members])
+    facing = np.array([np.median(places[:, 2] - places[:, 0]) for places in members])
+    for side, pixel in enumerate((0, width)):
+        # Mirrored on the right, so that "further out" is "less" on both sides.
+        sign = 1 - 2 * side
+        end = np.array([(sign * places[:, 2 * side]).min() for places in members])
+        border = sign * level.across(pixel, floor)
+        near = (np.abs(end - border) < BORDER_FACINGS * facing)[telling]
+        for index in range(len(count)):
+            low, high = max(index - NEXT_ROWS, 0), index + NEXT_ROWS + 1
+            others = telling[low:high] & (np.arange(low, min(high, len(count))) != index)
+            if near.mean() >= BORDER_ROWS:
+                edges[index, side] = sign * border[index]
+            elif others.any():
+                edges[index, side] = sign * max(end[low:high][others].max(), border[index])
+    return edges
 
 
-def _vertical_overlap(band: Floats, box: Floats) -> float:
-    """Compare the height two boxes share with the lower one's height."""
-    shared = min(band[3], box[3]) - max(band[1], box[1])
-    lower = min(band[3] - band[1], box[3] - box[1])
-    return float(shared / lower) if lower > 0 else 0.0
+def find_spaces(places: Doubles, edge: Doubles) -> Iterator[Space]:
+    """Find the spaces for products in a row (k, 4), left to right, up to the shelf's edge (2,)."""
+    width = places[:, 2] - places[:, 0]
+    reach = np.maximum.accumulate(places[:, 2])  # a wide product may reach behind the next one
+    last = int(places[:, 2].argmax())
+    if len(places) >= MIN_ROW:
+        at_left = Space(float(edge[0]), float(places[0, 0]), _median(width[:FACING_SPAN]))
+        if at_left.fits(MAX_END_FACINGS):
+            yield at_left
+    for index in np.flatnonzero(places[1:, 0] > reach[:-1]).tolist():
+        around = width[max(index + 1 - FACING_SPAN, 0) : index + 1 + FACING_SPAN]
+        between = Space(float(reach[index]), float(places[index + 1, 0]), _median(around))
+        if between.fits(MAX_GAP_FACINGS):
+            yield between
+    if len(places) >= MIN_ROW:
+        at_right = Space(float(places[last, 2]), float(edge[1]), _median(width[-FACING_SPAN:]))
+        if at_right.fits(MAX_END_FACINGS):
+            yield at_right
 
 
-def find_gaps(members: Floats, row: int) -> list[Gap]:
-    """Find the spaces of at least `GAP_FACINGS` median facings in one row (k, 4), left to right."""
-    facing = float(np.median(members[:, 2] - members[:, 0]))
-    if not facing > 0:
-        return []
-    starts = np.maximum.accumulate(members[:-1, 2])  # a wide product may reach behind the next one
-    ends = members[1:, 0]
-    top, bottom = np.median(members[:, 1]), np.median(members[:, 3])
-    return [
-        Gap(row, (float(start), float(top), float(end), float(bottom)), float(end - start) / facing)
-        for start, end in zip(starts, ends, strict=True)
-        if end - start >= GAP_FACINGS * facing
-    ]
+def _median(values: Doubles) -> float:
+    return float(np.median(values))
+
+
+def _gap_box(places: Doubles, space: Space) -> Doubles:
+    """Give a space the height of what stands beside it, (4,): tallest top to lowest floor."""
+    near = BESIDE_FACINGS * space.facing
+    left, right = space.left - places[:, 2], places[:, 0] - space.right
+    beside = places[((left >= 0) & (left <= near)) | ((right >= 0) & (right <= near))]
+    return np.array((space.left, beside[:, 1].min(), space.right, beside[:, 3].max()))
+
+
+def _is_free(places: Doubles, space: Space, taken: Doubles) -> bool:
+    """Tell whether no box (n, 4), of whatever row, stands in a space."""
+    box = _gap_box(places, space)
+    low, high = np.maximum(taken[:, :2], box[:2]), np.minimum(taken[:, 2:], box[2:])
+    area = np.prod(np.maximum(high - low, 0), axis=1).sum()
+    return bool(area <= MAX_OCCUPIED * np.prod(box[2:] - box[:2]))
+
+
+def _fill_rate(places: Doubles, spaces: list[Space]) -> float:
+    """Give the share of a row's width, its end gaps included, that is not empty."""
+    left = min([space.left for space in spaces], default=np.inf)
+    right = max([space.right for space in spaces], default=-np.inf)
+    span = max(places[:, 2].max(), right) - min(places[0, 0], left)
+    empty = sum(space.right - space.left for space in spaces)
+    return float(1 - empty / span) if span > 0 else 1.0
+
+
+def _corners(xyxy: npt.NDArray[np.floating[Any]]) -> tuple[float, float, float, float]:
+    left, top, right, bottom = xyxy.tolist()
+    return left, top, right, bottom
 
 
 def rows_json(audit: ShelfAudit) -> list[RowJson]:

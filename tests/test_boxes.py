@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from function.boxes import box_iou, cxcywh_to_xyxy, decode, letterbox, non_max_suppression
+from function.boxes import (
+    best_pairs,
+    box_iou,
+    cxcywh_to_xyxy,
+    decode,
+    letterbox,
+    non_max_suppression,
+    pairwise_iou,
+)
 
 
 def floats(rows: list[list[float]], columns: int = 4) -> np.ndarray:
@@ -138,3 +146,23 @@ def test_decode_keeps_a_score_at_the_threshold() -> None:
 def test_decode_refuses_another_shape() -> None:
     with pytest.raises(ValueError, match=r"\(1, 7, 9\)"):
         decode(np.zeros((1, 7, 9), np.float32), 2, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("score", "pairs"),
+    [
+        pytest.param(np.zeros((0, 3)), [], id="no-rows"),
+        pytest.param(np.zeros((3, 0)), [], id="no-columns"),
+        pytest.param([[0.4, 0.2]], [], id="all-too-low"),
+        pytest.param([[0.5, 0.9], [0.0, 0.8]], [(0, 1)], id="the-best-first"),
+        pytest.param([[0.7, 0.9], [0.6, 0.8]], [(0, 1), (1, 0)], id="one-to-one"),
+    ],
+)
+def test_best_pairs_are_one_to_one(score: object, pairs: list[tuple[int, int]]) -> None:
+    assert best_pairs(np.array(score, np.float32), 0.5) == pairs
+
+
+def test_pairwise_iou_is_iou_of_each_with_each() -> None:
+    boxes = np.array([[0, 0, 2, 2], [1, 0, 3, 2]], np.float32)
+    assert pairwise_iou(boxes[:0], boxes).shape == (0, 2)
+    np.testing.assert_allclose(pairwise_iou(boxes, boxes), [[1, 1 / 3], [1 / 3, 1]])

@@ -11,9 +11,9 @@ import pytest
 from onnx import TensorProto, helper
 
 import function.detector
-from function.boxes import box_iou
+from function.boxes import box_iou, letterbox
 from function.detections import Thresholds
-from function.detector import Detector, available_cpus, preprocess, to_float_nchw
+from function.detector import Detector, available_cpus, postprocess, preprocess, to_float_nchw
 from function.errors import ModelError, NotReady, Overloaded
 from function.image import Image, read_image
 from model.render import render_shelf
@@ -241,3 +241,26 @@ def test_the_cap_is_told(detector: Detector) -> None:
     assert (len(capped), capped.truncated) == (5, True)
     assert (len(exact), exact.truncated) == (len(everything), False)
     np.testing.assert_array_equal(capped.confidence, everything.confidence[:5])
+
+
+@pytest.mark.parametrize(
+    ("confidence", "limit", "sure", "faint", "truncated"),
+    [
+        pytest.param(0.25, 1000, 2, 1, False, id="faint-ones-are-kept-apart"),
+        pytest.param(0.1, 1000, 4, 0, False, id="asked-for-they-are-detections"),
+        pytest.param(0.25, 2, 2, 0, False, id="faint-ones-do-not-count-as-too-many"),
+        pytest.param(0.25, 1, 1, 0, True, id="too-many"),
+    ],
+)
+def test_boxes_below_the_threshold_are_faint_not_detections(
+    confidence: float, limit: int, sure: int, faint: int, truncated: bool
+) -> None:
+    scores = [0.9, 0.6, 0.2, 0.12]
+    boxes = [[100 * i + 50, 50, 40, 40] for i in range(len(scores))]
+    output = np.zeros((1, 5, 100), np.float32)
+    output[0, :4, :4], output[0, 4, :4] = np.array(boxes).T, scores
+    box = letterbox(640, 640, (640, 640))
+    thresholds = Thresholds(confidence, max_detections=limit)
+    detections = postprocess(output, 1, box, thresholds)
+    assert (len(detections), len(detections.faint)) == (sure, faint)
+    assert detections.truncated is truncated

@@ -5,78 +5,150 @@ import pytest
 
 from function.detections import Detections
 from function.shelf import audit_shelf, gaps_json, rows_json
+from model.render import rotation
+
+Boxes = list[list[float]]
+WIDE = 10_000  # a picture so wide that no row reaches its border
 
 
-def detections(xyxy: list[list[float]]) -> Detections:
+def detections(xyxy: Boxes, faint: Boxes = ()) -> Detections:  # type: ignore[assignment]
     boxes = np.array(xyxy, np.float32).reshape(-1, 4)
-    return Detections(boxes, np.ones(len(boxes), np.float32), np.zeros(len(boxes), np.int64))
+    return Detections(
+        boxes,
+        np.ones(len(boxes), np.float32),
+        np.zeros(len(boxes), np.int64),
+        faint=np.array(faint, np.float32).reshape(-1, 4),
+    )
 
 
-def facings(lefts: list[float], top: float = 0, width: float = 10, height: float = 20) -> list:
+def facings(lefts: list[float], top: float = 0, width: float = 10, height: float = 20) -> Boxes:
     return [[left, top, left + width, top + height] for left in lefts]
 
 
-FULL = facings([0, 11, 22, 33])
+def full(count: int, top: float = 0, width: float = 10, height: float = 20, at: float = 0) -> Boxes:
+    return facings([at + (width + 1) * i for i in range(count)], top, width, height)
 
 
-@pytest.mark.parametrize(
-    ("xyxy", "counts", "gaps"),
-    [
-        pytest.param([], [], [], id="empty"),
-        pytest.param(facings([5]), [1], [], id="one-product"),
-        pytest.param(FULL, [4], [], id="full-row"),
-        pytest.param(facings([0, 11, 33]), [3], [(0, 1.2)], id="one-missing"),
-        pytest.param(facings([0, 44]), [2], [(0, 3.4)], id="three-missing"),
-        pytest.param(facings([0, 17, 34]), [3], [], id="loose-but-full"),
-        pytest.param(facings([0, 18]), [2], [(0, 0.8)], id="just-a-gap"),
-        pytest.param(FULL + facings([0, 11], top=30), [4, 2], [], id="two-rows"),
-        pytest.param(facings([0, 11], top=30) + FULL, [4, 2], [], id="rows-from-the-top"),
-        pytest.param(
-            facings([0, 33]) + facings([0, 33], top=30), [2, 2], [(0, 2.3), (1, 2.3)], id="both"
-        ),
-        pytest.param(
-            [*facings([0, 22], height=40), *facings([11], top=24, height=16)],
-            [3],
-            [],
-            id="small-between-tall",
-        ),
-        pytest.param(
-            [[0, 0, 40, 20], [5, 0, 15, 20], [44, 0, 54, 20]], [3], [], id="behind-a-wide-one"
-        ),
-        pytest.param([[5, 5, 5, 5], [5, 5, 5, 5]], [1, 1], [], id="no-area"),
-    ],
-)
+def without(boxes: Boxes, *missing: int) -> Boxes:
+    return [box for i, box in enumerate(boxes) if i not in missing]
+
+
+TEN = full(10)
+BELOW = full(10, top=30)
+
+SHELVES = [
+    pytest.param([], [], [], id="empty"),
+    pytest.param(facings([5]), [1], [], id="one-product"),
+    pytest.param(facings([5, 60]), [2], [(0, 4.5)], id="two-products-far-apart"),
+    pytest.param(TEN, [10], [], id="one-full-row"),
+    pytest.param(without(TEN, 4), [9], [(0, 1.2)], id="one-missing"),
+    pytest.param(without(TEN, 4, 5, 6), [7], [(0, 3.4)], id="three-missing-side-by-side"),
+    pytest.param(facings([0, 16, 32, 48, 64]), [5], [], id="loose-but-full"),
+    pytest.param(full(3) + full(3, at=150), [6], [], id="too-wide-for-a-gap"),
+    pytest.param(TEN + BELOW, [10, 10], [], id="two-rows"),
+    pytest.param(BELOW + TEN, [10, 10], [], id="rows-come-from-the-top"),
+    pytest.param(
+        without(TEN, 4) + without(BELOW, 7), [9, 9], [(0, 1.2), (1, 1.2)], id="a-gap-in-each"
+    ),
+    pytest.param(
+        TEN + BELOW[:-2] + full(10, top=60), [10, 8, 10], [(1, 2.2)], id="gap-at-the-right-end"
+    ),
+    pytest.param(
+        TEN + BELOW[2:] + full(10, top=60), [10, 8, 10], [(1, 2.2)], id="gap-at-the-left-end"
+    ),
+    pytest.param(TEN + BELOW[:3] + full(10, top=60), [10, 3, 10], [], id="the-shelf-may-end-there"),
+    pytest.param(
+        full(5, top=-42, height=40) + full(5, top=-18, height=16, at=55),
+        [10],
+        [],
+        id="tall-beside-small",
+    ),
+    pytest.param(
+        TEN + full(10, top=-20.5) + BELOW + full(10, top=60), [20, 10, 10], [], id="double-stack"
+    ),
+    pytest.param(
+        without(TEN, 4) + without(full(10, top=-20.5), 4) + BELOW,
+        [18, 10],
+        [(0, 1.2)],
+        id="a-whole-stack-is-missing",
+    ),
+    pytest.param(
+        TEN + without(full(10, top=-20.5), 4, 5) + BELOW, [18, 10], [], id="a-low-stack-is-no-gap"
+    ),
+    pytest.param(
+        full(5) + full(5, top=35) + full(5, top=14, at=75) + full(5, top=49, at=75),
+        [5, 5, 5, 5],
+        [],
+        id="two-bays-of-different-height",
+    ),
+    pytest.param(
+        [[0, 0, 40, 20], [5, 0, 15, 20], [42, 0, 52, 20], [53, 0, 63, 20]],
+        [4],
+        [],
+        id="one-stands-behind-a-wide-one",
+    ),
+    pytest.param([[5, 5, 5, 5], [5, 5, 5, 5]], [2], [], id="no-area"),
+]
+
+
+@pytest.mark.parametrize(("xyxy", "counts", "gaps"), SHELVES)
 def test_rows_are_counted_and_gaps_measured_in_facings(
-    xyxy: list[list[float]], counts: list[int], gaps: list[tuple[int, float]]
+    xyxy: Boxes, counts: list[int], gaps: list[tuple[int, float]]
 ) -> None:
-    audit = audit_shelf(detections(xyxy))
+    moved = (np.array(xyxy, np.float32).reshape(-1, 4) + 1000).tolist()
+    audit = audit_shelf(detections(moved), WIDE, WIDE)
     assert [row.count for row in audit.rows] == counts
     assert [(gap["row"], gap["facings"]) for gap in gaps_json(audit)] == gaps
 
 
+def test_a_shelf_that_leaves_the_picture_has_gaps_at_its_border() -> None:
+    audit = audit_shelf(detections(TEN + BELOW[:-2] + full(10, top=60)), 109, 90)
+    assert [(gap.row, gap.xyxy) for gap in audit.gaps] == [(1, (87.0, 30.0, 109.0, 50.0))]
+    assert audit.rows[1].fill_rate == pytest.approx(1 - 22 / 109)
+
+
+def test_what_may_be_a_product_is_no_gap() -> None:
+    row = without(TEN, 4)
+    assert len(audit_shelf(detections(row), WIDE, WIDE).gaps) == 1
+    assert audit_shelf(detections(row, faint=[TEN[4]]), WIDE, WIDE).gaps == ()
+
+
+@pytest.mark.parametrize("degrees", [-12, -5, 5, 12])
+def test_a_tilted_shelf_has_the_rows_and_gaps_of_a_straight_one(degrees: float) -> None:
+    rows = [without(full(20, top=26 * index), 3 + index, 12) for index in range(6)]
+    boxes = np.array([box for row in rows for box in row])
+    corners = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2) @ rotation(degrees) + 500
+    tilted = np.concatenate((corners.min(axis=1), corners.max(axis=1)), axis=1)
+    audit = audit_shelf(detections(tilted.tolist()), WIDE, WIDE)
+    assert [row.count for row in audit.rows] == [18] * 6
+    assert sorted(gap.row for gap in audit.gaps) == sorted([*range(6), *range(6)])
+
+
 def test_fill_rate_is_what_the_gaps_leave() -> None:
-    assert audit_shelf(detections([])).fill_rate is None
-    audit = audit_shelf(detections(facings([0, 11, 33]) + facings([0, 11, 22, 33], top=30)))
-    empty = 12 / 43
+    assert audit_shelf(detections([]), 100, 100).fill_rate is None
+    audit = audit_shelf(detections(without(TEN, 4) + BELOW), WIDE, WIDE)
+    empty = 12 / 109
     assert [row.fill_rate for row in audit.rows] == pytest.approx([1 - empty, 1])
     assert audit.fill_rate == pytest.approx(1 - empty / 2)
 
 
 def test_json_is_rounded_and_numbered_from_the_top() -> None:
-    audit = audit_shelf(detections(facings([0.04, 33]) + FULL[:0]))
+    audit = audit_shelf(detections(facings([0.04, 11, 33])), WIDE, WIDE)
     assert rows_json(audit) == [
-        {"index": 0, "xyxy": [0.0, 0.0, 43.0, 20.0], "count": 2, "fill_rate": 0.466}
+        {"index": 0, "xyxy": [0.0, 0.0, 43.0, 20.0], "count": 3, "fill_rate": 0.721}
     ]
-    assert gaps_json(audit) == [{"row": 0, "xyxy": [10.0, 0.0, 33.0, 20.0], "facings": 2.3}]
+    assert gaps_json(audit) == [{"row": 0, "xyxy": [21.0, 0.0, 33.0, 20.0], "facings": 1.2}]
 
 
-def test_a_thousand_products_give_finite_numbers() -> None:
+@pytest.mark.parametrize("spread", [0, 80, 2000])
+def test_a_thousand_boxes_in_any_disorder_give_finite_numbers(spread: float) -> None:
     rng = np.random.default_rng(0)
     corner = rng.uniform(0, 2000, (1000, 2))
-    xyxy = np.concatenate([corner, corner + rng.uniform(0, 80, (1000, 2))], axis=1)
-    audit = audit_shelf(detections(xyxy.tolist()))
+    xyxy = np.concatenate([corner, corner + rng.uniform(0, spread, (1000, 2))], axis=1)
+    audit = audit_shelf(detections(xyxy.tolist()), 2000, 2000)
     assert sum(row.count for row in audit.rows) == 1000
     numbers = [edge for row in audit.rows for edge in (*row.xyxy, row.fill_rate)]
     numbers += [edge for gap in audit.gaps for edge in (*gap.xyxy, gap.facings)]
     assert np.isfinite(numbers).all()
     assert all(0 <= row.fill_rate <= 1 for row in audit.rows)
+    assert all(gap.xyxy[0] < gap.xyxy[2] and gap.xyxy[1] < gap.xyxy[3] for gap in audit.gaps)

@@ -1,0 +1,268 @@
+"""Measures the shelf audit: gaps on labelled photos, rows and gaps on drawn shelves.
+
+A gap is found when a reported one covers it with IoU 0.3. Labels that touch within a row are joined
+before: people mark an empty stretch once or once a facing, and the audit reports it once.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as PILImage
+from PIL import ImageDraw
+
+from function.boxes import Floats, Ints, best_pairs, pairwise_iou
+from function.config import Config
+from function.detections import Detections, Thresholds
+from function.detector import Detector
+from function.image import Image, read_image
+from function.rows import group_rows
+from function.shelf import ShelfAudit, audit_shelf
+from model.render import RenderedShelf, render_shelf
+
+GAP_IOU = 0.3
+PRODUCT_IOU = 0.5
+# Labels are joined across less than a third of the narrower one, when half as high in common.
+JOIN_SPACE, JOIN_HEIGHT = 0.3, 0.5
+WORST = 6  # pictures
+
+
+@dataclass
+class Score:
+    """Count what was found, what was reported, and what is true."""
+
+    found: int = 0
+    reported: int = 0
+    true: int = 0
+
+    def add(self, found: int, reported: int, true: int) -> None:
+        """Add one picture's counts."""
+        self.found, self.reported, self.true = (
+            self.found + found,
+            self.reported + reported,
+            self.true + true,
+        )
+
+    @property
+    def precision(self) -> float:
+        """Share of the reported that is true; 1 where nothing was reported."""
+        return self.found / self.reported if self.reported else 1.0
+
+    @property
+    def recall(self) -> float:
+        """Share of the true that was found; 1 where there is nothing to find."""
+        return self.found / self.true if self.true else 1.0
+
+    @property
+    def f1(self) -> float:
+        """Twice the found over all reported and true."""
+        total = self.reported + self.true
+        return 2 * self.found / total if total else 1.0
+
+    def __str__(self) -> str:
+        return (
+            f"precision {self.precision:.3f}  recall {self.recall:.3f}  F1 {self.f1:.3f}"
+            f"  ({self.found} of {self.true}, {self.reported} reported)"
+        )
+
+
+@dataclass
+class Report:
+    """The scores of one set of pictures, and the worst of them."""
+
+    gaps: Score = field(default_factory=Score)
+    gaps_as_labelled: Score = field(default_factory=Score)
+    rows: Score = field(default_factory=Score)  # products that stand on the row they stand on
+    worst: list[tuple[int, str, PILImage.Image]] = field(default_factory=list)
+
+    def keep(self, wrong: int, name: str, draw: Callable[[], PILImage.Image]) -> None:
+        """Keep a picture while it is among the worst."""
+        if len(self.worst) < WORST or wrong > self.worst[-1][0]:
+            self.worst.append((wrong, name, draw()))
+            self.worst = sorted(self.worst, key=lambda item: -item[0])[:WORST]
+
+
+def join_touching(gaps: Floats) -> Floats:
+    """Join boxes (n, 4) that lie side by side in a row, (m, 4)."""
+    joined: list[Floats] = []
+    for gap in gaps[np.argsort(gaps[:, 0], kind="stable")]:
+        for index, other in enumerate(joined):
+            common = min(gap[3], other[3]) - max(gap[1], other[1])
+            high = min(gap[3] - gap[1], other[3] - other[1])
+            wide = min(gap[2] - gap[0], other[2] - other[0])
+            if common >= JOIN_HEIGHT * high and gap[0] - other[2] <= JOIN_SPACE * wide:
+                low = np.minimum(gap[:2], other[:2])
+                joined[index] = np.concatenate((low, np.maximum(gap[2:], other[2:])))
+                break
+        else:
+            joined.append(gap)
+    return np.array(joined, np.float32).reshape(-1, 4)
+
+
+def rightly_rowed(true_row: Ints, row: Ints) -> int:
+    """Count products whose row is their true one; rows are paired by what they share most."""
+    shared = np.zeros((true_row.max(initial=-1) + 1, row.max(initial=-1) + 1), np.int64)
+    np.add.at(shared, (true_row, row), 1)
+    right = 0
+    while shared.max(initial=0):
+        i, j = divmod(int(shared.argmax()), shared.shape[1])
+        right += int(shared[i, j])
+        shared[i], shared[:, j] = 0, 0
+    return right
+
+
+def gap_boxes(audit: ShelfAudit) -> Floats:
+    """Collect an audit's gaps, (n, 4)."""
+    return np.array([gap.xyxy for gap in audit.gaps], np.float32).reshape(-1, 4)
+
+
+def photos(folder: Path, part: slice) -> Iterator[tuple[str, Image, Floats]]:
+    """Read labelled photos (labels.json, images/) with their gaps (m, 4)."""
+    for label in json.loads((folder / "labels.json").read_text())[part]:
+        image = read_image((folder / label["image"]).read_bytes())
+        gaps = np.array(label["gaps"], np.float32).reshape(-1, 4)
+        yield Path(label["image"]).stem, image, gaps
+
+
+def drawn(count: int, seed: int) -> Iterator[tuple[str, RenderedShelf]]:
+    """Draw shelves with missing products, tilted up to 8 degrees, seen from aside."""
+    for i in range(count):
+        rng = np.random.default_rng((seed, i))
+        tilt, perspective, gap_rate = rng.uniform((-8, 0, 0), (8, 1, 0.25)).tolist()
+        rows = int(rng.integers(3, 10))
+        yield (
+            f"{i:04d}",
+            render_shelf(
+                int(rng.integers(2**32)),
+                width=720,
+                height=960,
+                rows=rows,
+                tilt=tilt,
+                perspective=perspective,
+                gap_rate=gap_rate,
+            ),
+        )
+
+
+def score_photos(
+    pictures: Iterable[tuple[str, Image, Floats]], detector: Detector, thresholds: Thresholds
+) -> Report:
+    """Compare the gaps of the audit with those that people marked."""
+    report = Report()
+    for name, image, labels in pictures:
+        detections = detector.detect(image, thresholds)
+        found = gap_boxes(audit_shelf(detections, image.width, image.height))
+        report.gaps_as_labelled.add(
+            len(best_pairs(pairwise_iou(found, labels), GAP_IOU)), len(found), len(labels)
+        )
+        truth = join_touching(labels)
+        _score_gaps(report, name, image.pixels, detections, found, truth)
+        print(f"\r{name}", end="", flush=True)
+    print("\r", end="")
+    return report
+
+
+def score_drawn(
+    shelves: Iterable[tuple[str, RenderedShelf]], detect: Callable[[RenderedShelf], Detections]
+) -> Report:
+    """Compare rows and gaps with what was drawn; products that were not detected count as wrong."""
+    report = Report()
+    for name, shelf in shelves:
+        detections = detect(shelf)
+        height, width = shelf.image.shape[:2]
+        found = gap_boxes(audit_shelf(detections, width, height))
+        pairs = np.array(
+            best_pairs(pairwise_iou(detections.xyxy, shelf.xyxy), PRODUCT_IOU), np.int64
+        ).reshape(-1, 2)
+        row = group_rows(detections.xyxy)[0]
+        right = rightly_rowed(shelf.row[pairs[:, 1]], row[pairs[:, 0]])
+        report.rows.add(right, len(pairs), len(shelf.xyxy))
+        _score_gaps(report, name, shelf.image, detections, found, join_touching(shelf.gaps))
+        print(f"\r{name}", end="", flush=True)
+    print("\r", end="")
+    return report
+
+
+def _score_gaps(
+    report: Report,
+    name: str,
+    pixels: npt.NDArray[np.uint8],
+    detections: Detections,
+    found: Floats,
+    truth: Floats,
+) -> None:
+    pairs = best_pairs(pairwise_iou(found, truth), GAP_IOU)
+    report.gaps.add(len(pairs), len(found), len(truth))
+    wrong = len(found) + len(truth) - 2 * len(pairs)
+    report.keep(wrong, name, lambda: draw(pixels, detections.xyxy, found, truth))
+
+
+def draw(
+    pixels: npt.NDArray[np.uint8], products: Floats, found: Floats, truth: Floats
+) -> PILImage.Image:
+    """Draw products in blue, reported gaps in red, true gaps in green."""
+    picture = PILImage.fromarray(pixels)
+    pen = ImageDraw.Draw(picture)
+    layers = ((products, (70, 150, 255), 1), (truth, (0, 220, 0), 4), (found, (255, 30, 30), 2))
+    for boxes, colour, width in layers:
+        for box in boxes.tolist():
+            pen.rectangle(box, outline=colour, width=width)
+    return picture
+
+
+def true_detections(shelf: RenderedShelf) -> Detections:
+    """Take the drawn boxes for detections."""
+    count = len(shelf.xyxy)
+    return Detections(shelf.xyxy, np.ones(count, np.float32), np.zeros(count, np.int64))
+
+
+def _part(text: str) -> slice:
+    """Read "80:120" as Python does."""
+    first, last = text.split(":")
+    return slice(int(first) if first else None, int(last) if last else None)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m model.evaluate_shelf", description=__doc__)
+    parser.add_argument("--model", type=Path, default=Config().model_path)
+    parser.add_argument("--photos", type=Path, help="folder with images/ and labels.json")
+    parser.add_argument(
+        "--part", type=_part, default=slice(None), help="of the photos, e.g. 80:120"
+    )
+    parser.add_argument("--drawn", type=int, default=0, help="how many shelves to draw")
+    parser.add_argument("--seed", type=int, default=0, help="of the drawn shelves")
+    parser.add_argument("--pictures", type=Path, help="folder for the worst cases")
+    options = parser.parse_args(arguments)
+    detector, thresholds = Detector.load(options.model), Thresholds()
+    detector.warm_up()
+
+    def detect(shelf: RenderedShelf) -> Detections:
+        height, width = shelf.image.shape[:2]
+        return detector.detect(Image(shelf.image, width, height, 0, 1), thresholds)
+
+    reports: dict[str, Report] = {}
+    if options.photos:
+        pictures = photos(options.photos, options.part)
+        reports["photos"] = report = score_photos(pictures, detector, thresholds)
+        print(f"photos, gaps joined       {report.gaps}")
+        print(f"photos, gaps as labelled  {report.gaps_as_labelled}")
+    if options.drawn:
+        for name, way in (("true boxes", true_detections), ("model's boxes", detect)):
+            reports[name] = report = score_drawn(drawn(options.drawn, options.seed), way)
+            right, true = report.rows.found, report.rows.true
+            print(f"drawn, {name}: rows {right / max(true, 1):.4f} of {true} products")
+            print(f"drawn, {name}: gaps {report.gaps}")
+    if options.pictures:
+        options.pictures.mkdir(parents=True, exist_ok=True)
+        for kind, report in reports.items():
+            for wrong, name, picture in report.worst:
+                picture.save(options.pictures / f"{kind.split()[0]}-{wrong:02d}-{name}.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""The measure of the audit, on shelves whose answer is known."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from function.detections import Detections
+from model.evaluate_shelf import (
+    Score,
+    drawn,
+    join_touching,
+    main,
+    rightly_rowed,
+    score_drawn,
+    true_detections,
+)
+from model.render import RenderedShelf, render_shelf
+
+
+def test_an_empty_score_is_perfect() -> None:
+    assert (Score().precision, Score().recall, Score().f1) == (1, 1, 1)
+    assert str(Score(1, 2, 4)).startswith("precision 0.500  recall 0.250  F1 0.333")
+
+
+@pytest.mark.parametrize(
+    ("gaps", "joined"),
+    [
+        ([], []),
+        ([[0, 0, 10, 20]], [[0, 0, 10, 20]]),
+        ([[11, 1, 21, 20], [0, 0, 10, 20]], [[0, 0, 21, 20]]),
+        ([[0, 0, 10, 20], [11, 0, 21, 20], [22, 0, 32, 20]], [[0, 0, 32, 20]]),
+        ([[0, 0, 10, 20], [14, 0, 24, 20]], [[0, 0, 10, 20], [14, 0, 24, 20]]),
+        ([[0, 0, 10, 20], [5, 18, 15, 40]], [[0, 0, 10, 20], [5, 18, 15, 40]]),
+    ],
+)
+def test_labels_that_touch_in_a_row_are_one_gap(
+    gaps: list[list[float]], joined: list[list[float]]
+) -> None:
+    boxes = np.array(gaps, np.float32).reshape(-1, 4)
+    assert join_touching(boxes).tolist() == joined
+
+
+@pytest.mark.parametrize(
+    ("true", "found", "right"),
+    [
+        ([], [], 0),
+        ([0, 0, 1, 1], [1, 1, 0, 0], 4),
+        ([0, 0, 1, 1], [0, 0, 0, 0], 2),
+        ([0, 0, 0, 1], [0, 0, 1, 1], 3),
+    ],
+)
+def test_rows_are_paired_by_what_they_share(true: list[int], found: list[int], right: int) -> None:
+    assert rightly_rowed(np.array(true, np.int64), np.array(found, np.int64)) == right
+
+
+def test_true_boxes_of_drawn_shelves_reach_the_floors() -> None:
+    report = score_drawn(drawn(10, seed=7), true_detections)
+    assert report.rows.found >= 0.98 * report.rows.true
+    assert report.gaps.f1 >= 0.90
+
+
+def test_products_that_are_not_detected_count_against_the_rows() -> None:
+    shelf = render_shelf(3, width=480, height=480, rows=4)
+
+    def half(shelf: RenderedShelf) -> Detections:
+        whole = true_detections(shelf)
+        return Detections(whole.xyxy[::2], whole.confidence[::2], whole.class_id[::2])
+
+    report = score_drawn([("a", shelf)], half)
+    assert report.rows.true == len(shelf.xyxy)
+    assert report.rows.found <= (len(shelf.xyxy) + 1) // 2
+
+
+def test_the_command_prints_scores_and_keeps_the_worst_pictures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shelf = render_shelf(5, width=640, height=640, rows=4, gap_rate=0.2)
+    (tmp_path / "images").mkdir()
+    PIL.Image.fromarray(shelf.image).save(tmp_path / "images" / "a.png")
+    label = {"image": "images/a.png", "width": 640, "height": 640, "gaps": shelf.gaps.tolist()}
+    (tmp_path / "labels.json").write_text(json.dumps([label]))
+    main(["--photos", str(tmp_path), "--drawn", "1", "--pictures", str(tmp_path / "worst")])
+    printed = capsys.readouterr().out
+    for line in (
+        "photos, gaps joined",
+        "drawn, true boxes: rows 1.0",
+        "drawn, model's boxes: gaps",
+    ):
+        assert line in printed
+    assert len(list((tmp_path / "worst").iterdir())) == 3
