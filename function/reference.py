@@ -1,0 +1,253 @@
+"""A shelf compared with how it should stand: what is missing, extra or moved. Pure; no IO.
+
+A reference is an earlier result of ours, or a planogram: `{"slots": [{"xyxy": [0.1, 0.2, 0.14,
+0.3], "row": 0, "label": "cola"}, …]}` with corners as shares of the picture's width and height,
+`row` and `label` optional. One slot holds one facing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NotRequired, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+from function.boxes import Floats, Ints, best_pairs, pairwise_iou
+from function.detections import MAX_DETECTIONS, Detections, xyxy_json
+from function.errors import InvalidReference
+from function.rows import SIDE_OVERLAP, group_rows
+
+# A product is in its place when it covers half of what it and its slot cover together; a neighbour
+# that slid into the place covers less.
+IN_PLACE_IOU = 0.5
+# The camera may have been nudged: pairs that still overlap by a fifth say how far, by their median.
+NUDGE_IOU = 0.2
+# A product that stands up to one facing beside its empty slot was moved; further off it is another.
+MOVED_FACINGS = 1.0
+# As many as a result can hold, and the bytes that an earlier result with so many takes.
+MAX_SLOTS = MAX_DETECTIONS
+MAX_REFERENCE_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Where facings should stand; parallel arrays, corners as shares of the picture."""
+
+    xyxy: Floats  # (n, 4), 0 to 1
+    row: Ints  # (n,), 0 at the top
+    label: tuple[str, ...]  # (n,), "" takes any product
+
+
+class SlotJson(TypedDict):
+    """A facing that is not as it should be, in pixels of this picture."""
+
+    row: int
+    xyxy: list[float]
+    label: NotRequired[str]
+
+
+class MovedJson(TypedDict):
+    """A facing that stands beside its slot."""
+
+    row: int
+    slot: list[float]
+    xyxy: list[float]
+
+
+class RowDifferenceJson(TypedDict):
+    """One row of the reference against what stands there."""
+
+    index: int
+    expected: int
+    count: int
+    missing: int
+    extra: int
+    moved: int
+
+
+class ComplianceJson(TypedDict):
+    """How far a shelf is as its reference says."""
+
+    rate: float | None  # slots in place, of all; None where the reference has no slot
+    expected: int
+    in_place: int
+    shift: list[float]  # of the camera, in pixels
+    missing: list[SlotJson]
+    extra: list[SlotJson]
+    moved: list[MovedJson]
+    rows: list[RowDifferenceJson]
+
+
+def read_reference(data: object) -> Reference:
+    """Read an earlier result or a planogram. Raises `InvalidReference` that names what is wrong."""
+    if not isinstance(data, Mapping):
+        msg = "The reference is not a JSON object"
+        raise InvalidReference(msg)
+    if "slots" in data:
+        return _from_slots(_list_of(data, "slots"), np.ones(2))
+    if "detections" in data:
+        image = data.get("image")
+        size = [image.get(side) for side in ("width", "height")] if isinstance(image, dict) else []
+        if not size or not all(isinstance(side, int) and side > 0 for side in size):
+            msg = "The reference's image has no width and height"
+            raise InvalidReference(msg)
+        return _from_slots(_list_of(data, "detections"), np.array(size, np.float64))
+    msg = "The reference has neither slots nor detections"
+    raise InvalidReference(msg)
+
+
+def _list_of(data: Mapping[str, object], name: str) -> Sequence[object]:
+    items = data[name]
+    if not isinstance(items, list) or len(items) > MAX_SLOTS:
+        msg = f"The reference's {name} are not a list of at most {MAX_SLOTS}"
+        raise InvalidReference(msg)
+    return items
+
+
+def _from_slots(slots: Sequence[object], size: npt.NDArray[np.float64]) -> Reference:
+    boxes: list[list[float]] = []
+    rows: list[int | None] = []
+    labels: list[str] = []
+    for index, slot in enumerate(slots):
+        if not isinstance(slot, Mapping):
+            msg = f"Slot {index} of the reference is not an object"
+            raise InvalidReference(msg)
+        boxes.append(_corners(slot.get("xyxy"), index))
+        row, label = slot.get("row"), slot.get("label", "")
+        if not (row is None or (type(row) is int and 0 <= row < MAX_SLOTS)):
+            msg = f"Slot {index} of the reference has row {row!r}, not a number from 0"
+            raise InvalidReference(msg)
+        if not isinstance(label, str):
+            msg = f"Slot {index} of the reference has label {label!r}, not a text"
+            raise InvalidReference(msg)
+        rows.append(row)
+        labels.append(label)
+    xyxy = (np.array(boxes, np.float64).reshape(-1, 4) / np.tile(size, 2)).astype(np.float32)
+    if xyxy.size and not (xyxy.min() >= 0 and xyxy.max() <= 1):
+        msg = "A slot of the reference reaches out of the picture: corners are shares, 0 to 1"
+        raise InvalidReference(msg)
+    known = [row for row in rows if row is not None]
+    if len(known) == len(rows):
+        return Reference(xyxy, np.array(known, np.int64), tuple(labels))
+    return Reference(xyxy, group_rows(xyxy)[0], tuple(labels))
+
+
+def _corners(xyxy: object, index: int) -> list[float]:
+    if (
+        not isinstance(xyxy, list)
+        or len(xyxy) != 4
+        or not all(type(edge) in (int, float) and np.isfinite(edge) for edge in xyxy)
+        or not (xyxy[0] < xyxy[2] and xyxy[1] < xyxy[3])
+    ):
+        msg = f"Slot {index} of the reference has xyxy {xyxy!r}, not left, top, right, bottom"
+        raise InvalidReference(msg)
+    return xyxy
+
+
+def compare(
+    detections: Detections, names: Mapping[int, str], reference: Reference, width: int, height: int
+) -> ComplianceJson:
+    """Find which slots hold their product, and which products have no slot.
+
+    Slots and products are paired one to one, the best overlap first, after the median shift of
+    those that overlap is taken back. Takes the size of the image in pixels.
+    """
+    slots = reference.xyxy * np.array((width, height, width, height), np.float32)
+    allowed = _allowed(reference, detections, names)
+    nudged = best_pairs(np.where(allowed, pairwise_iou(slots, detections.xyxy), 0), NUDGE_IOU)
+    shift = np.zeros(2, np.float32)
+    if nudged:
+        here, there = np.array(nudged).T
+        away = detections.xyxy[there] - slots[here]
+        shift = np.median((away[:, :2] + away[:, 2:]) / 2, axis=0).astype(np.float32)
+        slots = slots + np.tile(shift, 2)
+    in_place = best_pairs(np.where(allowed, pairwise_iou(slots, detections.xyxy), 0), IN_PLACE_IOU)
+    free = allowed.copy()
+    for slot, product in in_place:
+        free[slot], free[:, product] = False, False
+    moved = best_pairs(np.where(free, _nearness(slots, detections.xyxy), -1), 1 - MOVED_FACINGS)
+    paired = in_place + moved
+    missing = sorted(set(range(len(slots))) - {slot for slot, _ in paired})
+    extra = sorted(set(range(len(detections))) - {product for _, product in paired})
+    extra_row = _rows_of_nearest(slots, reference.row, detections.xyxy[extra])
+    boxes, products = xyxy_json(slots), xyxy_json(detections.xyxy)
+    labels = [names.get(cls, str(cls)) for cls in detections.class_id.tolist()]
+    rows = reference.row.tolist()
+    return {
+        "rate": round(len(in_place) / len(slots), 3) if len(slots) else None,
+        "expected": len(slots),
+        "in_place": len(in_place),
+        "shift": [round(pixels, 1) for pixels in shift.tolist()],
+        "missing": [_slot_json(rows[i], boxes[i], reference.label[i]) for i in missing],
+        "extra": [
+            _slot_json(row, products[j], labels[j])
+            for row, j in zip(extra_row.tolist(), extra, strict=True)
+        ],
+        "moved": [{"row": rows[i], "slot": boxes[i], "xyxy": products[j]} for i, j in moved],
+        "rows": _row_differences(
+            reference.row,
+            reference.row[np.array(missing, np.int64)],
+            extra_row,
+            reference.row[np.array([slot for slot, _ in moved], np.int64)],
+        ),
+    }
+
+
+def _allowed(
+    reference: Reference, detections: Detections, names: Mapping[int, str]
+) -> npt.NDArray[np.bool_]:
+    """Tell which products may fill which slots, (slots, products).
+
+    A model of one class knows no labels, so that every product may fill every slot.
+    """
+    if len(names) <= 1:
+        return np.ones((len(reference.label), len(detections)), np.bool_)
+    wanted = np.array(reference.label, dtype=np.str_)[:, None]
+    labels = [names.get(cls, str(cls)) for cls in detections.class_id.tolist()]
+    return np.asarray((wanted == "") | (wanted == np.array(labels, dtype=np.str_)))
+
+
+def _nearness(slots: Floats, products: Floats) -> Floats:
+    """Give 1 for a product at its slot's middle, 0 one facing beside it, (slots, products)."""
+    step = (products[:, 0] + products[:, 2]) / 2 - (slots[:, 0] + slots[:, 2])[:, None] / 2
+    facings = np.abs(step) / (slots[:, 2] - slots[:, 0])[:, None]
+    shared = np.minimum(slots[:, 3, None], products[:, 3]) - np.maximum(
+        slots[:, 1, None], products[:, 1]
+    )
+    lower = np.minimum((slots[:, 3] - slots[:, 1])[:, None], products[:, 3] - products[:, 1])
+    return np.where(shared >= SIDE_OVERLAP * lower, 1 - facings, -1)
+
+
+def _rows_of_nearest(slots: Floats, row: Ints, products: Floats) -> Ints:
+    """Give each product the row of the slot it stands nearest to, (products,); 0 without slots."""
+    if not len(slots):
+        return np.zeros(len(products), np.int64)
+    step = ((slots[:, :2] + slots[:, 2:])[:, None] - (products[:, :2] + products[:, 2:])) / 2
+    return np.asarray(row[np.square(step).sum(axis=2).argmin(axis=0)])
+
+
+def _slot_json(row: int, xyxy: list[float], label: str) -> SlotJson:
+    return {"row": row, "xyxy": xyxy, "label": label} if label else {"row": row, "xyxy": xyxy}
+
+
+def _row_differences(
+    slot: Ints, missing: Ints, extra: Ints, moved: Ints
+) -> list[RowDifferenceJson]:
+    """Count by row of the reference; each argument holds the rows of some slots or products."""
+    rows = int(max(slot.max(initial=-1), extra.max(initial=-1))) + 1
+    expected, gone, added, aside = (
+        np.bincount(row, minlength=rows).tolist() for row in (slot, missing, extra, moved)
+    )
+    return [
+        {
+            "index": index,
+            "expected": expected[index],
+            "count": expected[index] - gone[index] + added[index],
+            "missing": gone[index],
+            "extra": added[index],
+            "moved": aside[index],
+        }
+        for index in range(rows)
+    ]
