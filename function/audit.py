@@ -79,7 +79,7 @@ def audit_image(
             "orientation": image.orientation,
         },
         "model": detector.json(),
-        "detections": detections_json(detections, detector.model.names),
+        "detections": detections_json(detections, audit.row, detector.model.names),
         "count": len(detections),
         "truncated": detections.truncated,
         "fill_rate": None if audit.fill_rate is None else round(audit.fill_rate, 3),

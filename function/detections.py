@@ -61,12 +61,13 @@ class Detections:
 
 
 class DetectionJson(TypedDict):
-    """One product."""
+    """One product, and the index of the shelf row that it stands on."""
 
     label: str
     class_id: int
     confidence: float
     xyxy: list[float]
+    row: int
 
 
 class ImageJson(TypedDict):
@@ -143,11 +144,19 @@ def xyxy_json(xyxy: Floats) -> list[list[float]]:
     return rounded
 
 
-def detections_json(detections: Detections, names: dict[int, str]) -> list[DetectionJson]:
-    """Turn detections into JSON objects; a class without a name is called by its number."""
+def detections_json(
+    detections: Detections, row: Ints, names: dict[int, str]
+) -> list[DetectionJson]:
+    """Turn detections and their rows (n,) into JSON; a class without a name goes by its number."""
     confidence = np.round(detections.confidence.astype(np.float64), 4).tolist()
-    class_id = detections.class_id.tolist()
+    class_id, xyxy = detections.class_id.tolist(), xyxy_json(detections.xyxy)
     return [
-        {"label": names.get(cls, str(cls)), "class_id": cls, "confidence": score, "xyxy": xyxy}
-        for xyxy, score, cls in zip(xyxy_json(detections.xyxy), confidence, class_id, strict=True)
+        {
+            "label": names.get(cls, str(cls)),
+            "class_id": cls,
+            "confidence": score,
+            "xyxy": corners,
+            "row": index,
+        }
+        for corners, score, cls, index in zip(xyxy, confidence, class_id, row.tolist(), strict=True)
     ]

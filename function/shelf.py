@@ -66,6 +66,7 @@ class ShelfAudit:
 
     rows: tuple[Row, ...]
     gaps: tuple[Gap, ...]
+    row: Ints  # (n,), the row of each detection
 
     @property
     def fill_rate(self) -> float | None:
@@ -111,7 +112,7 @@ def audit_shelf(detections: Detections, width: int, height: int) -> ShelfAudit:
         low, high = detections.xyxy[members, :2], detections.xyxy[members, 2:]
         common = _corners(np.concatenate((low.min(axis=0), high.max(axis=0))))
         rows.append(Row(common, len(members), _fill_rate(places, spaces)))
-    return ShelfAudit(tuple(rows), tuple(gaps))
+    return ShelfAudit(tuple(rows), tuple(gaps), row)
 
 
 def shelf_edges(boxes: Doubles, row: Ints, level: Level, width: int) -> Doubles:

@@ -20,7 +20,6 @@ from function.config import Config
 from function.detections import Detections, Thresholds
 from function.detector import Detector
 from function.image import Image, read_image
-from function.rows import group_rows
 from function.shelf import ShelfAudit, audit_shelf
 from model.render import RenderedShelf, render_shelf
 
@@ -174,12 +173,12 @@ def score_drawn(
     for name, shelf in shelves:
         detections = detect(shelf)
         height, width = shelf.image.shape[:2]
-        found = gap_boxes(audit_shelf(detections, width, height))
+        audit = audit_shelf(detections, width, height)
+        found = gap_boxes(audit)
         pairs = np.array(
             best_pairs(pairwise_iou(detections.xyxy, shelf.xyxy), PRODUCT_IOU), np.int64
         ).reshape(-1, 2)
-        row = group_rows(detections.xyxy)[0]
-        right = rightly_rowed(shelf.row[pairs[:, 1]], row[pairs[:, 0]])
+        right = rightly_rowed(shelf.row[pairs[:, 1]], audit.row[pairs[:, 0]])
         report.rows.add(right, len(pairs), len(shelf.xyxy))
         _score_gaps(report, name, shelf.image, detections, found, join_touching(shelf.gaps))
         print(f"\r{name}", end="", flush=True)

@@ -23,13 +23,16 @@ def test_detections_become_plain_json(count: int) -> None:
         "class_id": 0,
         "confidence": 0.9123,
         "xyxy": [10.0, 20.1, 30.0, 40.0],
+        "row": 2,
     }
-    assert json.loads(json.dumps(detections_json(detections, {0: "product"}))) == [expected] * count
+    rows = np.full(count, 2)
+    told = detections_json(detections, rows, {0: "product"})
+    assert json.loads(json.dumps(told)) == [expected] * count
     assert len(detections) == count
 
 
 def test_a_class_without_a_name_is_called_by_its_number() -> None:
-    assert detections_json(some(1), {})[0]["label"] == "0"
+    assert detections_json(some(1), np.zeros(1, np.int64), {})[0]["label"] == "0"
 
 
 def test_arrays_of_different_lengths_are_refused() -> None:

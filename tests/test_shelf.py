@@ -98,6 +98,7 @@ def test_rows_are_counted_and_gaps_measured_in_facings(
     moved = (np.array(xyxy, np.float32).reshape(-1, 4) + 1000).tolist()
     audit = audit_shelf(detections(moved), WIDE, WIDE)
     assert [row.count for row in audit.rows] == counts
+    assert np.bincount(audit.row, minlength=len(counts)).tolist() == counts
     assert [(gap["row"], gap["facings"]) for gap in gaps_json(audit)] == gaps
 
 
