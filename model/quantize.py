@@ -25,23 +25,26 @@ from onnx import TensorProto, helper
 from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from function.detector import preprocess, to_float_nchw
-from function.image import read_image
+from function.detector import to_float_nchw
+from model.gate import (
+    MIN_DISTINCT_SCORES,
+    GateError,
+    head_of,
+    int8_nodes,
+    last_convolutions,
+    load_float,
+    metadata_of,
+)
+from model.photos import DatasetError, find_photos, progress, read_tensor
 
 Floats = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
 
-PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
-MAX_OPSET = 20  # ONNX Runtime's static quantisation does not know later ones
-MAX_MEGABYTES = 10.0
 CHECKED_PHOTOS = 8
-# Fewer distinct scores on a full shelf mean that the decode was quantised.
-MIN_DISTINCT_SCORES = 50
 COMPARED_ANCHORS = 300  # the best of a photo: about two for each product on a shelf
 MAX_SCORE_DIFFERENCE = 0.05  # mean over the compared anchors
 # x / 255 quantised at scale 1/255 is x again: see take_pixels.
 PIXEL_SCALE = {"scale": np.array(1 / 255, np.float32), "zero_point": np.array(0, np.uint8)}
-FLOAT_CONVOLUTIONS = {"Conv", "FusedConv", "NhwcFusedConv"}
 
 
 class QuantizationError(Exception):
@@ -53,36 +56,9 @@ class Report:
     """What the finished file was seen to do."""
 
     nodes: dict[str, int]  # of the optimised graph
-    megabytes: float
     distinct_scores: int  # the fewest on one photo
     score_difference: float  # INT8 against float, mean over the best anchors
     pixel_difference: float  # uint8 NHWC input against float NCHW, largest
-
-
-def load_float(path: Path) -> onnx.ModelProto:
-    """Read an Ultralytics float export: static (1, 3, H, W), opset 20 at most.
-
-    Raises `QuantizationError` for anything else.
-    """
-    try:
-        model = onnx.load(path)
-        onnx.checker.check_model(model)
-    except Exception as err:  # the parser and the checker raise a dozen unrelated types
-        msg = f"{path} is missing or not an ONNX model"
-        raise QuantizationError(msg) from err
-    shape = [axis.dim_value for axis in model.graph.input[0].type.tensor_type.shape.dim]
-    kind = model.graph.input[0].type.tensor_type.elem_type
-    if kind != TensorProto.FLOAT or len(shape) != 4 or shape[:2] != [1, 3] or 0 in shape:
-        msg = f"{path} takes {shape}, not one static float image (1, 3, H, W)"
-        raise QuantizationError(msg)
-    opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    if opset > MAX_OPSET:
-        msg = f"{path} has opset {opset}, static quantisation knows {MAX_OPSET} at most"
-        raise QuantizationError(msg)
-    if "names" not in _metadata(model):
-        msg = f"{path} names no classes; export it with model.export"
-        raise QuantizationError(msg)
-    return model
 
 
 def input_size(model: onnx.ModelProto) -> tuple[int, int]:
@@ -91,46 +67,44 @@ def input_size(model: onnx.ModelProto) -> tuple[int, int]:
     return shape[3].dim_value, shape[2].dim_value
 
 
-def float_nodes(model: onnx.ModelProto) -> list[str]:
+@dataclass(frozen=True)
+class Recipe:
+    """How to quantise; the defaults are what ships, the rest measures what each is worth."""
+
+    last_convolutions_in_float: bool = True
+    in_float: str = ""  # regular expression of further node names, e.g. "/attn/"
+    # Seven weight bits: without VNNI the sum of two U8 x S8 products saturates at eight.
+    reduce_range: bool = True
+    # The mean of the photos' extremes: one outlier in one photo would coarsen a whole tensor.
+    # Measured on SKU-110K: INT8 loses 0.2 points of AP instead of 0.8.
+    mean_of_extremes: bool = True
+
+
+SHIPPED = Recipe()
+
+
+def float_nodes(model: onnx.ModelProto, recipe: Recipe = SHIPPED) -> list[str]:
     """Name the nodes that stay in float: the decode and the last convolution of each branch.
 
-    The head is the last `/model.N/` of an Ultralytics export. Its `dfl` convolution belongs to
-    the decode: in INT8 it costs a point of AP. Raises `QuantizationError` where there is no head.
+    Raises `QuantizationError` where there is no head.
     """
-    names = [node.name for node in model.graph.node]
-    blocks = [int(match[1]) for name in names if (match := re.match(r"/model\.(\d+)/", name))]
-    head = f"/model.{max(blocks, default=0)}/"
-    last = re.compile(re.escape(head) + r"(cv[23]\.\d+/cv[23]\.\d+\.2|dfl/.*)/")
-    kept = [
-        node.name
-        for node in model.graph.node
-        if node.name.startswith(head)
-        and "/act/" not in node.name
-        and (node.op_type != "Conv" or last.match(node.name))
-    ]
-    if not any(last.match(name) for name in kept):
+    head, last = head_of(model), last_convolutions(model)
+    if not any(last.match(node.name) for node in model.graph.node):
         msg = "The graph has no YOLO detection head: no /model.N/cv2.i/cv2.i.2/ convolution"
         raise QuantizationError(msg)
-    return kept
-
-
-def find_photos(folder: Path, count: int) -> list[Path]:
-    """Choose `count` photos spread evenly over a folder and those below it.
-
-    Raises `QuantizationError` when there are none.
-    """
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES)
-    if not found:
-        msg = f"{folder} holds no photos ({', '.join(sorted(PHOTO_SUFFIXES))})"
-        raise QuantizationError(msg)
-    step = max(len(found) / count, 1)
-    return [found[int(index * step)] for index in range(min(count, len(found)))]
-
-
-def read_tensor(photo: Path, size: tuple[int, int]) -> Pixels:
-    """Read a photo as the service does, into a tensor (1, H, W, 3)."""
-    tensor, _ = preprocess(read_image(photo.read_bytes(), size), size)
-    return tensor
+    return [
+        node.name
+        for node in model.graph.node
+        if (recipe.in_float and re.search(recipe.in_float, node.name))
+        or (
+            node.name.startswith(head)
+            and "/act/" not in node.name
+            and (
+                node.op_type != "Conv"
+                or (recipe.last_convolutions_in_float and last.match(node.name))
+            )
+        )
+    ]
 
 
 class CalibrationPhotos:
@@ -138,7 +112,8 @@ class CalibrationPhotos:
 
     def __init__(self, photos: list[Path], size: tuple[int, int], input_name: str) -> None:
         self._feeds: Iterator[dict[str, Floats]] = (
-            {input_name: to_float_nchw(read_tensor(photo, size))} for photo in photos
+            {input_name: to_float_nchw(read_tensor(photo, size))}
+            for photo in progress(photos, "calibrating: photo")
         )
 
     def get_next(self) -> dict[str, Floats] | None:
@@ -146,7 +121,9 @@ class CalibrationPhotos:
         return next(self._feeds, None)
 
 
-def quantize(model: onnx.ModelProto, photos: list[Path]) -> onnx.ModelProto:
+def quantize(
+    model: onnx.ModelProto, photos: list[Path], recipe: Recipe = SHIPPED
+) -> onnx.ModelProto:
     """Quantise a float export by what its tensors hold on `photos`; the input stays float."""
     image = model.graph.input[0].name
     with tempfile.TemporaryDirectory() as folder:
@@ -161,13 +138,11 @@ def quantize(model: onnx.ModelProto, photos: list[Path]) -> onnx.ModelProto:
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             per_channel=True,
-            reduce_range=True,
+            reduce_range=recipe.reduce_range,
             calibrate_method=CalibrationMethod.MinMax,
-            nodes_to_exclude=float_nodes(onnx.load(prepared)),
+            nodes_to_exclude=float_nodes(onnx.load(prepared), recipe),
             extra_options={
-                # The mean of the photos' extremes: one outlier in one photo would coarsen a whole
-                # tensor. Measured on SKU-110K: INT8 loses 0.2 points of AP instead of 0.8.
-                "CalibMovingAverage": True,
+                "CalibMovingAverage": recipe.mean_of_extremes,
                 "TensorQuantOverrides": {image: [PIXEL_SCALE]},
             },
         )
@@ -220,16 +195,11 @@ def check(
 ) -> Report:
     """Measure the finished file at `path` against its float parent and its float-input twin.
 
-    Raises `QuantizationError` when it is not INT8, not the same or not close enough.
+    Raises `GateError` when it is not INT8, `QuantizationError` when it is not close enough.
     """
-    kept = set(float_nodes(parent))
-    report = Report(
-        optimised_nodes(path, kept),
-        path.stat().st_size / 1e6,
-        *_compare(parent, quantized, path, photos[:CHECKED_PHOTOS]),
-    )
+    nodes = int8_nodes(path)
+    report = Report(nodes, *_compare(parent, quantized, path, photos[:CHECKED_PHOTOS]))
     failures = {
-        f"{report.megabytes:.1f} MB, at most {MAX_MEGABYTES}": report.megabytes > MAX_MEGABYTES,
         f"{report.distinct_scores} distinct scores on a photo, at least {MIN_DISTINCT_SCORES}": (
             report.distinct_scores < MIN_DISTINCT_SCORES
         ),
@@ -244,27 +214,6 @@ def check(
         msg = f"{path} fails its check: {'; '.join(said)}"
         raise QuantizationError(msg)
     return report
-
-
-def optimised_nodes(path: Path, kept: set[str]) -> dict[str, int]:
-    """Count the operators that ONNX Runtime really runs.
-
-    Raises `QuantizationError` when a convolution outside `kept` runs in float.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        # One level below ALL, whose layouts belong to this CPU.
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-        options.optimized_model_filepath = str(Path(folder, "optimised.onnx"))
-        ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        nodes = onnx.load(options.optimized_model_filepath).graph.node
-    in_float = {node.name for node in nodes if node.op_type in FLOAT_CONVOLUTIONS} - kept
-    if in_float:
-        msg = f"{path} runs {len(in_float)} convolutions in float, e.g. {min(in_float)}"
-        raise QuantizationError(msg)
-    operators = [node.op_type for node in nodes]
-    return {operator: operators.count(operator) for operator in sorted(set(operators))}
 
 
 def _compare(
@@ -300,17 +249,12 @@ def _run(session: ort.InferenceSession, tensor: Pixels | Floats) -> Floats:
     return output
 
 
-def _metadata(model: onnx.ModelProto) -> dict[str, str]:
-    return {entry.key: entry.value for entry in model.metadata_props}
-
-
 def _table(report: Report) -> str:
     """Format the report, a line a fact."""
     shown = ("QLinearConv", "QLinearSigmoid", "QLinearMul", "Conv")
     rows = {
         **{f"{operator} nodes": str(report.nodes.get(operator, 0)) for operator in shown},
         "other nodes": str(sum(n for op, n in report.nodes.items() if op not in shown)),
-        "size": f"{report.megabytes:.2f} MB",
         "distinct scores a photo": f">= {report.distinct_scores}",
         "score difference to float": f"{report.score_difference:.4f} (best {COMPARED_ANCHORS})",
         "uint8 against float input": f"{report.pixel_difference} (largest difference)",
@@ -324,12 +268,13 @@ def build(args: argparse.Namespace) -> Report:
     photos = find_photos(args.calibration, args.images)
     quantized = quantize(parent, photos)
     finished = take_pixels(quantized)
-    metadata = _metadata(parent)
+    metadata = metadata_of(parent)
+    name = args.name or metadata.get("name", args.output.stem)
     added = {
-        "description": args.name,  # the exporter's names a path of the machine that trained
-        "name": args.name,
+        "description": name,  # the exporter's names a path of the machine that trained
+        "name": name,
         "precision": "int8",
-        "training_data": args.training_data,
+        "training_data": args.training_data or metadata.get("training_data", "unknown"),
         "license": args.license or metadata.get("license", "unknown"),
         "parent": "sha256:" + hashlib.sha256(args.model.read_bytes()).hexdigest(),
         "calibration": f"mean MinMax of {len(photos)} photos",
@@ -355,13 +300,15 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--output", type=Path, required=True, help="INT8 ONNX file to write")
     parser.add_argument("--images", type=int, default=128, help="photos to calibrate on (128)")
-    parser.add_argument("--name", default="shelf-yolo11n", help="model name in every result")
-    parser.add_argument("--training-data", default="unknown", help="what it was trained on")
+    parser.add_argument("--name", help="model name in every result; the parent's unless given")
+    parser.add_argument(
+        "--training-data", help="what it was trained on; as the parent says unless given"
+    )
     parser.add_argument("--license", help="of the weights; the parent's unless given")
     args = parser.parse_args(argv)
     try:
         report = build(args)
-    except QuantizationError as err:
+    except (DatasetError, GateError, QuantizationError) as err:
         sys.exit(str(err))
     print(_table(report))
     digest = hashlib.sha256(args.output.read_bytes()).hexdigest()

@@ -17,6 +17,7 @@ SIDE = 64
 ANCHORS = (SIDE // 2) ** 2  # the tiny network has one stride, 2
 CLASSES = 2
 NAMES = "{0: 'product', 1: 'price tag'}"
+METADATA = {"names": NAMES, "stride": "2", "imgsz": f"[{SIDE}, {SIDE}]", "license": "MIT"}
 STAY_FLOAT = {
     "/model.1/cv2.0/cv2.0.2/Conv",
     "/model.1/cv3.0/cv3.0.2/Conv",
@@ -93,9 +94,7 @@ class TinyYolo:
             self.weights,
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-        helper.set_model_props(
-            model, {"names": NAMES, "stride": "2", "license": "MIT", "description": "/home"}
-        )
+        helper.set_model_props(model, METADATA | {"description": "/home"})
         return model
 
 
@@ -134,34 +133,21 @@ def test_decode_and_last_convolutions_stay_float(folder: Path) -> None:
         if node.op_type == "DequantizeLinear"
         for output in node.output
     }
-    assert set(quantize.float_nodes(onnx.load(folder / "float.onnx"))) == STAY_FLOAT
+    assert set(quantize.float_nodes(TinyYolo().model())) == STAY_FLOAT
     weights = {node.name: node.input[1] for node in model.graph.node if node.op_type == "Conv"}
     assert {name for name, weight in weights.items() if weight in dequantised} == BECOME_INT8
     assert weights.keys() - BECOME_INT8 == {name for name in STAY_FLOAT if name.endswith("Conv")}
-
-
-def test_other_convolutions_run_as_qlinearconv(folder: Path) -> None:
-    operators = quantize.optimised_nodes(folder / "int8.onnx", STAY_FLOAT)
-    assert operators["QLinearConv"] == len(BECOME_INT8)
-    assert operators["QLinearSigmoid"] == len(BECOME_INT8)
-
-
-def test_convolution_left_in_float_fails_the_check(folder: Path) -> None:
-    with pytest.raises(quantize.QuantizationError, match="3 convolutions in float"):
-        quantize.optimised_nodes(folder / "float.onnx", STAY_FLOAT)
 
 
 def test_metadata_keeps_the_exporters_and_adds_ours(folder: Path) -> None:
     metadata = {entry.key: entry.value for entry in onnx.load(folder / "int8.onnx").metadata_props}
     assert metadata.pop("parent").startswith("sha256:")
     assert metadata == {
-        "names": NAMES,
-        "stride": "2",
+        **METADATA,
         "description": "tiny",
         "name": "tiny",
         "precision": "int8",
         "training_data": "noise",
-        "license": "MIT",
         "calibration": "mean MinMax of 4 photos",
     }
 
@@ -209,8 +195,37 @@ def test_folder_without_photos_gives_one_sentence(folder: Path, tmp_path: Path) 
         quantize.main([*arguments(folder), "--calibration", str(tmp_path)])
 
 
-@pytest.mark.parametrize(("count", "chosen"), [(1, [0]), (2, [0, 3]), (4, [0, 1, 3, 4]), (9, 6)])
-def test_photos_are_spread_evenly(folder: Path, count: int, chosen: list[int] | int) -> None:
-    photos = quantize.find_photos(folder / "photos", count)
-    expected = list(range(chosen)) if isinstance(chosen, int) else chosen
-    assert [int(photo.stem) for photo in photos] == expected
+RECIPES = {
+    "last convolutions in INT8": (
+        quantize.Recipe(last_convolutions_in_float=False),
+        {name for name in STAY_FLOAT if not name.endswith("Conv")},
+    ),
+    "first convolution in float": (
+        quantize.Recipe(in_float=r"^/model\.0/conv/"),
+        STAY_FLOAT | {"/model.0/conv/Conv"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_says_what_stays_in_float(name: str) -> None:
+    recipe, expected = RECIPES[name]
+    assert set(quantize.float_nodes(TinyYolo().model(), recipe)) == expected
+
+
+def test_seven_weight_bits_ship_and_eight_can_be_tried(folder: Path) -> None:
+    parent = onnx.load(folder / "float.onnx")
+    photos = quantize.find_photos(folder / "photos", 2)
+
+    def largest(recipe: quantize.Recipe) -> int:
+        made = quantize.quantize(parent, photos, recipe)
+        weights = [numpy_helper.to_array(tensor) for tensor in made.graph.initializer]
+        return max(int(np.abs(w.astype(int)).max()) for w in weights if w.dtype == np.int8)
+
+    assert largest(quantize.SHIPPED) == 64
+    assert largest(quantize.Recipe(reduce_range=False)) >= 127
+
+
+def test_calibration_shows_how_far_it_is(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    quantize.main(arguments(folder))
+    assert "photo 4/4" in capsys.readouterr().err

@@ -1,0 +1,72 @@
+"""Photos and labels on disk."""
+
+from pathlib import Path
+
+import pytest
+
+from model.photos import DatasetError, find_photos, label_path, progress, read_labels
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """A photo's path whose label file does not exist yet."""
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    return tmp_path / "images" / "a.jpg"
+
+
+@pytest.mark.parametrize(("count", "chosen"), [(None, 6), (1, [0]), (2, [0, 3]), (4, [0, 1, 3, 4])])
+def test_photos_are_spread_evenly(
+    tmp_path: Path, count: int | None, chosen: list[int] | int
+) -> None:
+    for index in range(6):
+        (tmp_path / f"{index}.png").touch()
+    (tmp_path / "7.txt").touch()
+    expected = list(range(chosen)) if isinstance(chosen, int) else chosen
+    assert [int(photo.stem) for photo in find_photos(tmp_path, count)] == expected
+
+
+def test_more_photos_than_there_are_gives_all(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").touch()
+    assert find_photos(tmp_path, 9) == [tmp_path / "a.jpg"]
+
+
+def test_a_folder_without_photos_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=f"{tmp_path} holds no photos"):
+        find_photos(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("photo", "label"),
+    [
+        ("images/val/a.jpg", "labels/val/a.txt"),
+        ("images/of/images/b.c.png", "images/of/labels/b.c.txt"),
+        ("photos/a.jpg", "photos/a.txt"),
+    ],
+)
+def test_labels_lie_where_ultralytics_looks(photo: str, label: str) -> None:
+    assert label_path(Path(photo)) == Path(label)
+
+
+@pytest.mark.parametrize(
+    ("text", "boxes"),
+    [(None, 0), ("", 0), ("0 .5 .5 .1 .1", 1), ("0 .5 .5 .1 .1\n\n1 .2 .2 .1 .1\n", 2)],
+)
+def test_labels_are_a_line_a_box(photo: Path, text: str | None, boxes: int) -> None:
+    if text is not None:
+        label_path(photo).write_text(text)
+    assert read_labels(photo).shape == (boxes, 5)
+
+
+@pytest.mark.parametrize("text", ["0 .5 .5 .1", "0 .5 .5 .1 .1 .9", "a b c d e"])
+def test_lines_that_are_no_boxes_are_named(photo: Path, text: str) -> None:
+    label_path(photo).write_text(text)
+    with pytest.raises(DatasetError, match="class cx cy w h"):
+        read_labels(photo)
+
+
+def test_progress_in_a_log_takes_ten_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(progress(range(50), "photo")) == list(range(50))
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 10
+    assert lines[-1] == "photo 50/50"
