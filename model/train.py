@@ -1,0 +1,211 @@
+"""Train or fine-tune a product detector with Ultralytics on labelled photos and drawn shelves.
+
+Runs in the venv of model/requirements.txt (torch, Ultralytics; AGPL-3.0), never in the service.
+Everything is written below build/train/<name>/: a checkpoint after each epoch, loss curves,
+precision-recall and sheets of validation pictures with boxes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from function.detector import available_cpus
+from model.photos import DatasetError, find_photos, label_path
+from model.render import write_dataset
+from model.yolo import YoloError, architecture, open_yolo, smart_value
+
+RUNS = Path("build/train")
+RANDOM = "random"
+RESUME = "resume.pt"  # the last whole checkpoint of an unfinished run
+# From weights that know something; random ones take larger steps (Ultralytics' rule for AdamW and
+# one class).
+LEARNING_RATE, LEARNING_RATE_FROM_RANDOM = 0.0005, 0.002
+# What worked best of what was tried on 1,181 shelf photos.
+RECIPE = {
+    "optimizer": "AdamW",
+    "batch": 8,
+    "nbs": 8,  # steps after each batch: the default waits for 64 images, few steps on small sets
+    "lrf": 0.01,
+    "cos_lr": True,
+    "warmup_epochs": 0.3,
+    "warmup_bias_lr": 0.0,
+    "mosaic": 0.0,  # a shelf photo is dense enough; four of them make products too small
+    "scale": 0.3,
+    "max_det": 1000,  # a shelf holds more than the default 300
+    "single_cls": True,
+    "plots": True,
+}
+
+
+def prepare(data: Path, folder: Path, drawn: int = 0) -> Path:
+    """Lay out a data set below `folder` for Ultralytics and return its YAML file.
+
+    `data` holds images/{train,val} and labels/{train,val} in YOLO's format; `drawn` shelves of
+    `model.render` go into training with them. Photos are linked, not copied: Ultralytics writes
+    caches beside the labels, and `data` may be read-only. Raises `DatasetError`.
+    """
+    shutil.rmtree(folder, ignore_errors=True)  # another data set's links
+    for split in ("train", "val"):
+        _link_split(data / "images" / split, folder / "images" / split)
+    train = ["images/train"]
+    if drawn:
+        write_dataset(folder / "drawn", drawn, seed=0)
+        train.append("drawn/images")
+    # YAML takes JSON, which needs no library to write.
+    described = {
+        "path": str(folder.absolute()),
+        "train": train,
+        "val": "images/val",
+        "names": {"0": "product"},
+    }
+    path = folder / "data.yaml"
+    path.write_text(json.dumps(described, indent=2))
+    return path
+
+
+def _link_split(source: Path, target: Path) -> None:
+    """Link the photos of one split and their labels."""
+    photos = find_photos(source)
+    labelled = [photo for photo in photos if label_path(photo).is_file()]
+    if not labelled:
+        msg = f"{source} has photos but none has a label file, e.g. {label_path(photos[0])}"
+        raise DatasetError(msg)
+    for photo in photos:
+        _link(photo, target / photo.relative_to(source))
+    for photo in labelled:
+        _link(label_path(photo), label_path(target / photo.relative_to(source)))
+
+
+def _link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    os.symlink(source.absolute(), target)
+
+
+def train(args: argparse.Namespace) -> Path:
+    """Train as the command line says and return the best checkpoint.
+
+    Raises `DatasetError` and `YoloError`.
+    """
+    run: Path = args.runs / args.name
+    weights = run / "weights"
+    if (weights / "last.pt").is_file() and not args.resume:
+        msg = f"{run} exists: --resume goes on with it, --name starts another"
+        raise YoloError(msg)
+    if (weights / RESUME).is_file():
+        _run(open_yolo(str(weights / RESUME)), resume=True, **_device())
+    elif _is_finished(weights / "last.pt"):
+        print(f"{run} has all its epochs")
+    else:
+        yolo = _start(args.arch, args.weights)
+        data = prepare(args.data, run / "prepared", args.drawn)
+        where = {"project": str(args.runs.absolute()), "name": args.name, "exist_ok": True}
+        _run(yolo, data=str(data), **_settings(args), **where)
+    return weights / "best.pt"
+
+
+def _run(yolo: Any, **settings: Any) -> None:
+    """Train, and after each epoch keep what is needed to go on.
+
+    Ultralytics writes last.pt in place: a process killed meanwhile leaves half a file.
+    """
+
+    def keep(trainer: Any) -> None:
+        draft = shutil.copy(trainer.last, trainer.wdir / f"{RESUME}.draft")
+        os.replace(draft, trainer.wdir / RESUME)
+
+    yolo.add_callback("on_model_save", keep)
+    yolo.add_callback("on_train_end", lambda trainer: (trainer.wdir / RESUME).unlink())
+    yolo.train(**settings)
+
+
+def _is_finished(last: Path) -> bool:
+    """Tell a whole checkpoint of a finished run from none, and from half a one."""
+    try:
+        return last.is_file() and bool(open_yolo(str(last)).ckpt["epoch"] < 0)
+    except YoloError:
+        return False
+
+
+def _start(arch: str | None, weights: str | None) -> Any:
+    """Open the weights to start from; those of `arch` unless others are given."""
+    if weights == RANDOM:
+        return open_yolo(f"{arch or 'yolo11n'}.yaml")
+    yolo = open_yolo(weights or f"{arch or 'yolo11n'}.pt")
+    if arch and architecture(yolo) != arch:
+        msg = f"{weights} holds a {architecture(yolo)}, not a {arch}"
+        raise YoloError(msg)
+    return yolo
+
+
+def _settings(args: argparse.Namespace) -> dict[str, Any]:
+    rate = LEARNING_RATE_FROM_RANDOM if args.weights == RANDOM else LEARNING_RATE
+    chosen = {"epochs": args.epochs, "imgsz": args.size, "lr0": rate}
+    given = dict(setting.split("=", 1) for setting in args.set)
+    return RECIPE | chosen | _device() | {key: smart_value(value) for key, value in given.items()}
+
+
+def _device() -> dict[str, Any]:
+    """Use a GPU where there is one; on CPU half precision is slower, not faster."""
+    import torch
+
+    if torch.cuda.is_available():
+        return {"device": 0, "amp": True, "workers": 8}
+    # One process feeds the network; more would take its processors.
+    return {"device": "cpu", "amp": False, "workers": 1 if available_cpus() > 1 else 0}
+
+
+def _setting(text: str) -> str:
+    if "=" not in text:
+        msg = f"{text!r} is not KEY=VALUE"
+        raise argparse.ArgumentTypeError(msg)
+    return text
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m model.train", description=__doc__)
+    add = parser.add_argument
+    add("--data", type=Path, required=True, help="folder with images/{train,val} and labels/…")
+    add("--drawn", type=int, default=0, help="shelves to draw and train on as well (0)")
+    add("--arch", help="network, e.g. yolo11n (the default), yolo11s, yolo11l")
+    add(
+        "--weights",
+        help="checkpoint to start from; <arch>.pt, which Ultralytics downloads, unless given; "
+        f"{RANDOM!r} starts from nothing",
+    )
+    add("--epochs", type=int, default=30, help="times through the photos (30)")
+    add("--size", type=int, default=640, help="input side in pixels (640)")
+    add("--name", help="of the run, in build/train; shelf-<arch> unless given")
+    add("--runs", type=Path, default=RUNS, help="folder of the runs (build/train)")
+    add("--resume", action="store_true", help="go on after the last epoch of the run, if any")
+    add(
+        "--set",
+        type=_setting,
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any other setting of Ultralytics, e.g. batch=16 lr0=0.001 mosaic=1 close_mosaic=3",
+    )
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line."""
+    args = _parser().parse_args(argv)
+    args.name = args.name or f"shelf-{args.arch or 'yolo11n'}"
+    try:
+        best = train(args)
+    except (DatasetError, YoloError) as err:
+        sys.exit(str(err))
+    print(f"best checkpoint: {best}; curves and pictures beside it in {best.parent.parent}")
+    print(f"next: python -m model.export {best} --output {args.name}.onnx --label product")
+
+
+if __name__ == "__main__":
+    main()

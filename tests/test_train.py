@@ -1,0 +1,143 @@
+"""What training is given; training itself where the venv of model/requirements.txt is."""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from conftest import ROOT
+
+from function.detector import Detector
+from model import train
+from model.photos import DatasetError
+from model.render import encode, render_shelf, yolo_labels
+
+MODEL_PYTHON = ROOT / os.environ.get("MODEL_VENV", ".venv-model") / "bin" / "python"
+needs_ultralytics = pytest.mark.skipif(
+    not MODEL_PYTHON.is_file(),
+    reason="training needs a venv with model/requirements.txt: MODEL_VENV=… (or .venv-model)",
+)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A YOLO data set of drawn shelves, one of them without a label file."""
+    for seed, name in enumerate(("train/0", "train/nested/1", "train/2", "val/3")):
+        shelf = render_shelf(seed, width=160, height=160, rows=3)
+        for kind, content in (("images", encode(shelf)), ("labels", yolo_labels(shelf).encode())):
+            path = tmp_path / "data" / kind / f"{name}.{'jpg' if kind == 'images' else 'txt'}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+    (tmp_path / "data/labels/train/2.txt").unlink()
+    return tmp_path / "data"
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_data_set_is_linked_and_stays_untouched(data: Path, tmp_path: Path) -> None:
+    before = files(data)
+    described = json.loads(train.prepare(data, tmp_path / "run").read_text())
+    assert described["train"] == ["images/train"]
+    assert described["names"] == {"0": "product"}
+    laid_out = {path for path in files(Path(described["path"])) if path != "data.yaml"}
+    assert laid_out == before == files(data)
+    assert (tmp_path / "run/images/train/nested/1.jpg").read_bytes() == (
+        data / "images/train/nested/1.jpg"
+    ).read_bytes()
+
+
+def test_the_links_of_another_data_set_go(data: Path, tmp_path: Path) -> None:
+    train.prepare(data, tmp_path / "run")
+    (data / "images/train/2.jpg").rename(data / "images/train/4.jpg")
+    train.prepare(data, tmp_path / "run")
+    names = {path.name for path in (tmp_path / "run/images/train").iterdir()}
+    assert names == {"0.jpg", "4.jpg", "nested"}
+
+
+def test_drawn_shelves_are_trained_on_but_not_validated(data: Path, tmp_path: Path) -> None:
+    described = json.loads(train.prepare(data, tmp_path / "run", drawn=1).read_text())
+    assert described["train"] == ["images/train", "drawn/images"]
+    assert described["val"] == "images/val"
+    assert {"000000.jpg"} == files(tmp_path / "run/drawn/images")
+    assert len(np.loadtxt(tmp_path / "run/drawn/labels/000000.txt")) > 10
+
+
+@pytest.mark.parametrize(
+    ("lost", "reason"),
+    [("images/val/3.jpg", "holds no photos"), ("labels/val/3.txt", "label file")],
+)
+def test_a_data_set_that_cannot_train_is_refused(
+    data: Path, tmp_path: Path, lost: str, reason: str
+) -> None:
+    (data / lost).unlink()
+    with pytest.raises(DatasetError, match=reason):
+        train.prepare(data, tmp_path / "run")
+
+
+def test_a_run_is_not_overwritten(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "a/weights").mkdir(parents=True)
+    (tmp_path / "a/weights/last.pt").touch()
+    with pytest.raises(SystemExit, match="--resume goes on with it"):
+        train.main(["--data", str(data), "--runs", str(tmp_path), "--name", "a"])
+
+
+def test_without_ultralytics_it_says_what_to_install(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ultralytics", None)
+    monkeypatch.setenv("YOLO_CONFIG_DIR", str(tmp_path))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("YOLO_AUTOINSTALL", "false")
+    with pytest.raises(SystemExit, match=r"pip install -r model/requirements.txt"):
+        train.main(["--data", str(data), "--runs", str(tmp_path)])
+
+
+def test_a_setting_without_a_value_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        train.main(["--data", "x", "--set", "mosaic"])
+    assert "'mosaic' is not KEY=VALUE" in capsys.readouterr().err
+    assert train._setting("mosaic=1") == "mosaic=1"
+    with pytest.raises(argparse.ArgumentTypeError):
+        train._setting("")
+
+
+@needs_ultralytics
+@pytest.mark.timeout(600)
+def test_a_killed_training_goes_on_and_its_checkpoint_exports(data: Path, tmp_path: Path) -> None:
+    options = ["--arch", "yolo11n", "--size", "64", "--epochs", "3", "--runs", str(tmp_path)]
+    command = [MODEL_PYTHON, "-m", "model.train", "--data", data, *options, "--name", "r"]
+    kept = tmp_path / "r/weights/resume.pt"
+    with subprocess.Popen([*command, "--weights", "random", "--drawn", "1"], cwd=ROOT) as killed:
+        while not kept.is_file():
+            assert killed.poll() is None
+            time.sleep(0.2)
+        killed.send_signal(signal.SIGKILL)
+    (tmp_path / "r/weights/last.pt").write_bytes(b"half")  # killed while it was written
+    again = subprocess.run([*command, "--resume"], cwd=ROOT, capture_output=True, text=True)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "Resuming training" in again.stdout + again.stderr
+    assert len((tmp_path / "r/results.csv").read_text().splitlines()) == 1 + 3
+    assert not kept.exists()
+    for picture in ("results.png", "BoxPR_curve.png", "val_batch0_pred.jpg"):
+        assert (tmp_path / "r" / picture).is_file()
+
+    output = tmp_path / "float.onnx"
+    export = ["-m", "model.export", tmp_path / "r/weights/best.pt", "--output", output]
+    settings = ["--size", "64", "--label", "product", "--training-data", "drawn"]
+    subprocess.run([MODEL_PYTHON, *export, *settings], cwd=ROOT, check=True)
+    detector = Detector.load(output)
+    detector.warm_up()
+    assert detector.model.names == {0: "product"}
+    assert detector.model.input_size == (64, 64)
+    metadata = {entry.key: entry.value for entry in onnx.load(output).metadata_props}
+    assert metadata["name"] == metadata["description"] == "shelf-yolo11n"
+    assert (metadata["training_data"], metadata["stride"]) == ("drawn", "32")
