@@ -1,4 +1,4 @@
-"""Score models on labelled photos: COCO average precision and the error of the count.
+"""Score models on labelled photos: COCO average precision and recall, and the error of the count.
 
 The way from photo to boxes is the service's own: one decode, one letterbox, one NMS.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +19,22 @@ import numpy.typing as npt
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from function.boxes import Floats
 from function.detections import Detections, Thresholds
-from function.detector import Detector
+from function.detector import Detector, Timings
 from function.errors import ModelError
-from function.image import Image, read_image
+from function.image import read_image
+from model.labelled import LabelledPhoto, read_dataset
+from model.photos import DatasetError, progress
+from model.plots import draw_curves, draw_sheet
 
 # AP wants the whole curve, so nearly every candidate counts; a shelf holds up to 759 products.
 PROTOCOL = Thresholds(confidence=0.001, iou=0.6, max_detections=1000)
+# Boxes a photo: what many publish with, and what the service answers. COCO's own 100 are fewer
+# than a shelf holds.
+CAPS = (300, PROTOCOL.max_detections)
 COUNT_CONFIDENCE = 0.25  # what the service counts by default
-PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+SHEET_PHOTOS = 9
 
 
 class Box(TypedDict):
@@ -50,49 +58,40 @@ class ScoredBox(TypedDict):
 
 
 @dataclass(frozen=True)
-class Scores:
-    """How good one model is on one split."""
+class Precision:
+    """COCO's averages over at most `cap` boxes a photo."""
 
+    cap: int
     ap50: float
     ap75: float
     ap50_95: float
+    ar: float
+    curve: npt.NDArray[np.float64]  # (101,) precision at recall 0, 0.01 … 1, IoU 0.5
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How good one model is on one data set."""
+
+    precision: dict[int, Precision]  # by cap
     count_errors: npt.NDArray[np.float64]  # a photo, as a fraction of its true count
+    milliseconds: npt.NDArray[np.float64]  # of inference, a photo
+    sheet: list[tuple[Path, Floats]]  # a few photos and their boxes at COUNT_CONFIDENCE
 
 
-def find_photos(split: Path) -> list[Path]:
-    """List the photos of a YOLO split, e.g. shelves/images/val; exits when there are none."""
-    photos = sorted(path for path in split.glob("*") if path.suffix.lower() in PHOTO_SUFFIXES)
-    if not photos:
-        sys.exit(f"{split} holds no photos")
-    return photos
-
-
-def read_labels(photo: Path) -> npt.NDArray[np.float64]:
-    """Read class, cx, cy, w, h (n, 5) in fractions of the photo, from images/ -> labels/.
-
-    A photo without a label file has no products, as Ultralytics reads it.
-    """
-    folders = ["labels" if part == "images" else part for part in photo.parts]
-    path = Path(*folders).with_suffix(".txt")
-    values = path.read_text().split() if path.is_file() else []
-    return np.array(values, dtype=np.float64).reshape(-1, 5)
-
-
-def true_boxes(labels: npt.NDArray[np.float64], image: Image, image_id: int) -> list[Box]:
-    """Turn labels (n, 5) into COCO annotations in image pixels, ids still 0."""
-    size = np.array([image.width, image.height])
-    wh = labels[:, 3:5] * size
-    xywh = np.hstack([labels[:, 1:3] * size - wh / 2, wh])
+def true_boxes(photo: LabelledPhoto, xywh: npt.NDArray[np.float64], image_id: int) -> list[Box]:
+    """Turn a photo's boxes (n, 4) in pixels into COCO annotations, ids still 0."""
+    rows = zip(xywh.tolist(), photo.class_id.tolist(), photo.crowd.tolist(), strict=True)
     return [
         {
             "id": 0,
             "image_id": image_id,
-            "category_id": int(label[0]),
-            "bbox": box.tolist(),
-            "area": float(box[2] * box[3]),
-            "iscrowd": 0,
+            "category_id": label,
+            "bbox": box,
+            "area": box[2] * box[3],
+            "iscrowd": int(crowd),
         }
-        for label, box in zip(labels, xywh, strict=True)
+        for box, label, crowd in rows
     ]
 
 
@@ -106,35 +105,42 @@ def found_boxes(detections: Detections, image_id: int) -> list[ScoredBox]:
     ]
 
 
-def evaluate(detector: Detector, photos: list[Path]) -> Scores:
+def evaluate(detector: Detector, photos: list[LabelledPhoto]) -> Scores:
     """Run a warm detector over labelled photos and score what it finds."""
     truth: list[Box] = []
     found: list[ScoredBox] = []
-    count_errors = []
-    for image_id, photo in enumerate(photos, start=1):
-        image = read_image(photo.read_bytes(), detector.model.input_size)
-        labels = read_labels(photo)
-        detections = detector.detect(image, PROTOCOL)
-        truth += true_boxes(labels, image, image_id)
+    sheet: list[tuple[Path, Floats]] = []
+    count_errors, milliseconds = [], []
+    for image_id, photo in enumerate(progress(photos, f"{detector.model.name}: photo"), start=1):
+        image = read_image(photo.path.read_bytes(), detector.model.input_size)
+        timings = Timings()
+        detections = detector.detect(image, PROTOCOL, timings)
+        truth += true_boxes(photo, photo.xywh(image), image_id)
         found += found_boxes(detections, image_id)
+        milliseconds.append(timings["inference"])
         # NMS is greedy, so cutting at a higher confidence before or after it is the same.
-        count = int((detections.confidence >= COUNT_CONFIDENCE).sum())
-        count_errors.append(abs(count - len(labels)) / max(len(labels), 1))
+        counted = detections.confidence >= COUNT_CONFIDENCE
+        count_errors.append(abs(int(counted.sum()) - photo.count) / max(photo.count, 1))
+        if len(sheet) < SHEET_PHOTOS:
+            sheet.append((photo.path, detections.xyxy[counted]))
     for box_id, box in enumerate(truth, start=1):  # pycocotools takes id 0 for "no match"
         box["id"] = box_id
-    return Scores(*average_precision(len(photos), truth, found), np.array(count_errors))
+    if len(detector.model.names) == 1:  # a model of one class finds products, of whichever class
+        for box in truth:
+            box["category_id"] = 0
+    precision = average_precision(len(photos), truth, found)
+    return Scores(precision, np.array(count_errors), np.array(milliseconds), sheet)
 
 
 def average_precision(
     photos: int, truth: list[Box], found: list[ScoredBox]
-) -> tuple[float, float, float]:
-    """Compute AP at IoU 0.5, at 0.75 and averaged over 0.5 to 0.95, as COCO does.
+) -> dict[int, Precision]:
+    """Compute COCO's AP and AR for each of `CAPS`.
 
-    Image ids are 1 to `photos`. Not by `summarize()`: that looks at 100 boxes a photo, fewer than
-    a shelf holds.
+    Image ids are 1 to `photos`. Not by `summarize()`, which looks at 100 boxes a photo.
     """
-    if not found:  # pycocotools cannot load an empty result
-        return 0.0, 0.0, 0.0
+    if not found or not truth:  # pycocotools cannot load an empty result
+        return {cap: Precision(cap, 0.0, 0.0, 0.0, 0.0, np.zeros(101)) for cap in CAPS}
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO()
         coco.dataset = {
@@ -144,49 +150,120 @@ def average_precision(
         }
         coco.createIndex()
         evaluation = COCOeval(coco, coco.loadRes(found), "bbox")
-        evaluation.params.maxDets = [PROTOCOL.max_detections]
+        evaluation.params.maxDets = list(CAPS)
         evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
         evaluation.evaluate()
         evaluation.accumulate()
-    # (IoU thresholds, recalls, classes, areas, maxDets); -1 where a class has no labels.
-    precision = evaluation.eval["precision"][:, :, :, 0, 0]
-    ap = np.where(precision < 0, np.nan, precision)
-    return float(np.nanmean(ap[0])), float(np.nanmean(ap[5])), float(np.nanmean(ap))
+    return {cap: _at_cap(evaluation, index) for index, cap in enumerate(CAPS)}
 
 
-def main() -> None:
+def _at_cap(evaluation: COCOeval, index: int) -> Precision:
+    # (IoU thresholds, recalls, classes, areas, caps); -1 where a class has no labels.
+    precision = evaluation.eval["precision"][:, :, :, 0, index]
+    precision = np.where(precision < 0, np.nan, precision)
+    recall = evaluation.eval["recall"][:, :, 0, index]
+    return Precision(
+        CAPS[index],
+        float(np.nanmean(precision[0])),
+        float(np.nanmean(precision[5])),
+        float(np.nanmean(precision)),
+        float(np.nanmean(np.where(recall < 0, np.nan, recall))),
+        np.nanmean(precision[0], axis=1),
+    )
+
+
+def _protocol(photos: list[LabelledPhoto]) -> str:
+    return (
+        f"{len(photos)} photos, {sum(photo.count for photo in photos)} products; "
+        f"confidence {PROTOCOL.confidence}, NMS IoU {PROTOCOL.iou}, at most {CAPS[1]} boxes a "
+        f"photo (AP and AR; also at {CAPS[0]}); counts at confidence {COUNT_CONFIDENCE}"
+    )
+
+
+COLUMNS = (
+    f"{'model':<28} {'input':>9} {'AP50':>6} {'AP75':>6} {'AP50-95':>8} {'AR':>6}"
+    f" {f'AP50-95@{CAPS[0]}':>12} {f'AR@{CAPS[0]}':>7} {'count error median':>19} {'p90':>6}"
+    f" {'ms':>6}"
+)
+
+
+def _row(name: str, size: tuple[int, int], scores: Scores) -> str:
+    few, many = (scores.precision[cap] for cap in CAPS)
+    median, p90 = np.percentile(scores.count_errors * 100, [50, 90])
+    return (
+        f"{name:<28} {f'{size[0]}x{size[1]}':>9} {many.ap50:6.3f} {many.ap75:6.3f} "
+        f"{many.ap50_95:8.3f} {many.ar:6.3f} {few.ap50_95:12.3f} {few.ar:7.3f} "
+        f"{median:17.1f} % {p90:4.1f} % {np.median(scores.milliseconds):6.1f}"
+    )
+
+
+def losses(first: Scores, other: Scores) -> dict[str, float]:
+    """Compute by how many points (hundredths) `other` lies below `first`."""
+    cap = CAPS[1]
+    a, b = first.precision[cap], other.precision[cap]
+    return {"AP50": (a.ap50 - b.ap50) * 100, "AP50-95": (a.ap50_95 - b.ap50_95) * 100}
+
+
+def score_files(paths: list[Path], photos: list[LabelledPhoto]) -> dict[str, Scores]:
+    """Score files one after another, a printed row each. Raises `ModelError`."""
+    print(_protocol(photos))
+    print(COLUMNS)
+    scores: dict[str, Scores] = {}
+    for path in paths:
+        detector = Detector.load(path)
+        detector.warm_up()
+        alone = [other.name for other in paths].count(path.name) == 1
+        name = f"{path.name if alone else path} {detector.model.precision}"
+        scores[name] = evaluate(detector, photos)
+        print(_row(name, detector.model.input_size, scores[name]), flush=True)
+    return scores
+
+
+def write_plots(folder: Path, scores: dict[str, Scores]) -> None:
+    """Write the precision-recall curves and, of each model, a sheet of photos with its boxes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    curves = {name: of.precision[CAPS[1]].curve for name, of in scores.items()}
+    draw_curves(curves).save(folder / "precision-recall.png")
+    for name, of in scores.items():
+        draw_sheet(of.sheet).save(folder / f"{re.sub('[ /]', '-', name)}.jpg", quality=90)
+    print(f"plots in {folder}")
+
+
+def main(argv: list[str] | None = None) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m model.evaluate", description=__doc__)
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "--data",
         type=Path,
         required=True,
-        help="photos of a YOLO split, e.g. shelves/images/val; labels lie in shelves/labels/val",
+        help="photos of a YOLO split, e.g. shelves/images/val (labels in shelves/labels/val), "
+        "or a COCO annotation file",
     )
-    parser.add_argument("--model", type=Path, nargs="+", required=True, help="ONNX files")
-    args = parser.parse_args()
-    photos = find_photos(args.data)
-    print(
-        f"{len(photos)} photos, {sum(len(read_labels(photo)) for photo in photos)} products; "
-        f"confidence {PROTOCOL.confidence}, NMS IoU {PROTOCOL.iou}, at most "
-        f"{PROTOCOL.max_detections} boxes a photo; counts at confidence {COUNT_CONFIDENCE}"
+    add("--photos", type=Path, help="folder of a COCO file's photos; its own unless given")
+    add("--model", type=Path, nargs="+", required=True, help="ONNX files")
+    add("--plots", type=Path, help="folder for precision-recall curves and photos with boxes")
+    add(
+        "--max-loss",
+        type=float,
+        help="fail when a model lies more points of AP50 or AP50-95 below the first",
     )
-    head = f"{'model':<28} {'input':>9} {'AP50':>6} {'AP75':>6} {'AP50-95':>8}"
-    print(f"{head} {'count error median':>19} {'p90':>6}")
-    for path in args.model:
-        try:
-            detector = Detector.load(path)
-        except ModelError as err:
-            sys.exit(str(err))
-        detector.warm_up()
-        scores = evaluate(detector, photos)
-        median, p90 = np.percentile(scores.count_errors * 100, [50, 90])
-        width, height = detector.model.input_size
-        print(
-            f"{path.name + ' ' + detector.model.precision:<28} {f'{width}x{height}':>9} "
-            f"{scores.ap50:6.3f} {scores.ap75:6.3f} {scores.ap50_95:8.3f} "
-            f"{median:17.1f} % {p90:4.1f} %"
-        )
+    args = parser.parse_args(argv)
+    try:
+        scores = score_files(args.model, read_dataset(args.data, args.photos))
+    except (DatasetError, ModelError) as err:
+        sys.exit(str(err))
+    first = next(iter(scores))
+    for name, of in scores.items():
+        if name == first:
+            continue
+        lost = losses(scores[first], of)
+        said = ", ".join(f"{points:+.1f} points of {what}" for what, points in lost.items())
+        print(f"{name} loses {said} to {first}")
+        if args.max_loss is not None and max(lost.values()) > args.max_loss:
+            sys.exit(f"{name} loses more than {args.max_loss} points")
+    if args.plots:
+        write_plots(args.plots, scores)
 
 
 if __name__ == "__main__":

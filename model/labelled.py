@@ -1,0 +1,99 @@
+"""Labelled photos of a YOLO or a COCO data set, as one kind of value."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from function.image import Image
+from model.photos import DatasetError, find_photos, label_path, read_labels
+
+
+@dataclass(frozen=True)
+class LabelledPhoto:
+    """A photo and what is on it."""
+
+    path: Path
+    boxes: npt.NDArray[np.float64]  # (n, 4) x, y, width, height: fractions, or pixels
+    class_id: npt.NDArray[np.int64]  # (n,)
+    crowd: npt.NDArray[np.bool_]  # (n,) COCO's iscrowd: groups, neither right nor wrong to find
+    in_pixels: bool
+
+    def xywh(self, image: Image) -> npt.NDArray[np.float64]:
+        """Return the boxes (n, 4) in pixels of the image as a person sees it."""
+        size = np.array([image.width, image.height] * 2)
+        return self.boxes if self.in_pixels else self.boxes * size
+
+    @property
+    def count(self) -> int:
+        """Count the products."""
+        return int((~self.crowd).sum())
+
+
+def read_dataset(data: Path, photos: Path | None = None) -> list[LabelledPhoto]:
+    """Read a YOLO split (its images folder) or a COCO annotation file (.json).
+
+    `photos` is the folder of a COCO file's photos, unless they lie beside it. Raises
+    `DatasetError`.
+    """
+    return _read_coco(data, photos or data.parent) if data.is_file() else _read_yolo(data)
+
+
+def _read_yolo(split: Path) -> list[LabelledPhoto]:
+    found = find_photos(split)
+    if not any(label_path(photo).is_file() for photo in found):
+        msg = f"{split} has photos but none has a label file, e.g. {label_path(found[0])}"
+        raise DatasetError(msg)
+    return [_from_labels(photo, read_labels(photo)) for photo in found]
+
+
+def _from_labels(photo: Path, labels: npt.NDArray[np.float64]) -> LabelledPhoto:
+    corner, size = labels[:, 1:3] - labels[:, 3:5] / 2, labels[:, 3:5]
+    return LabelledPhoto(
+        photo,
+        np.hstack([corner, size]),
+        labels[:, 0].astype(np.int64),
+        np.zeros(len(labels), bool),
+        in_pixels=False,
+    )
+
+
+def _read_coco(path: Path, folder: Path) -> list[LabelledPhoto]:
+    """Read COCO's instances; its categories become classes 0, 1, … in the order of their ids."""
+    try:
+        content = json.loads(path.read_text())
+        images, annotations = content["images"], content["annotations"]
+        classes = {c["id"]: i for i, c in enumerate(sorted(content["categories"], key=_id))}
+        of_image: dict[int, list[tuple[list[float], int, bool]]] = {i["id"]: [] for i in images}
+        for a in annotations:
+            row = (a["bbox"], classes[a["category_id"]], bool(a.get("iscrowd", 0)))
+            of_image[a["image_id"]].append(row)
+        read = [_from_rows(folder / i["file_name"], of_image[i["id"]]) for i in images]
+    except (ValueError, KeyError, TypeError) as err:
+        msg = f"{path} is not a COCO annotation file: {type(err).__name__} {err}"
+        raise DatasetError(msg) from err
+    if not read:
+        msg = f"{path} names no images"
+        raise DatasetError(msg)
+    if missing := next((photo.path for photo in read if not photo.path.is_file()), None):
+        msg = f"{missing} of {path} is missing; --photos names the folder"
+        raise DatasetError(msg)
+    return read
+
+
+def _id(category: dict[str, int]) -> int:
+    return category["id"]
+
+
+def _from_rows(path: Path, rows: list[tuple[list[float], int, bool]]) -> LabelledPhoto:
+    return LabelledPhoto(
+        path,
+        np.array([box for box, _, _ in rows], dtype=np.float64).reshape(-1, 4),
+        np.array([class_id for _, class_id, _ in rows], dtype=np.int64),
+        np.array([crowd for _, _, crowd in rows], dtype=bool),
+        in_pixels=True,
+    )
