@@ -122,9 +122,15 @@ class CalibrationPhotos:
 
 
 def quantize(
-    model: onnx.ModelProto, photos: list[Path], recipe: Recipe = SHIPPED
+    model: onnx.ModelProto,
+    photos: list[Path],
+    recipe: Recipe = SHIPPED,
+    ranges: Path | None = None,
 ) -> onnx.ModelProto:
-    """Quantise a float export by what its tensors hold on `photos`; the input stays float."""
+    """Quantise a float export by what its tensors hold on `photos`; the input stays float.
+
+    `ranges` is a file for what the calibration saw: written once, then read instead.
+    """
     image = model.graph.input[0].name
     with tempfile.TemporaryDirectory() as folder:
         original, prepared, quantized = (Path(folder, f"{step}.onnx") for step in range(3))
@@ -145,6 +151,7 @@ def quantize(
                 "CalibMovingAverage": recipe.mean_of_extremes,
                 "TensorQuantOverrides": {image: [PIXEL_SCALE]},
             },
+            calibration_cache_path=ranges,
         )
         return onnx.load(quantized)
 
