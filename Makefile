@@ -6,7 +6,7 @@ UV := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hash
 # Node that takes an ES module without a package.json to say so.
 NODE := node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 22 || (a == 22 && b >= 7) || (a == 20 && b >= 19) ? 0 : 1)'
 
-.PHONY: .venv run once serve test lint types format lock samples clean
+.PHONY: .venv run once serve test lint types format lock samples model clean
 
 run: .venv ## the whole path on an embedded AWS; stays until Ctrl-C
 	$(BIN)/python -m local
@@ -36,6 +36,39 @@ lock: .venv ## after a change of pyproject.toml; the image takes the versions th
 
 samples: .venv
 	$(BIN)/python -m model.render --samples local/samples
+
+# From photos to a detector: make model DATA=photos [ARCH=yolo11l] [WEIGHTS=my.pt] [EPOCHS=30]
+# EPOCHS=0 takes WEIGHTS as they are. model/MODEL_CARD.md has examples.
+ARCH ?= yolo11n
+NAME ?= shelf-$(ARCH)
+EPOCHS ?= 30
+SIZE ?= 640
+DRAWN ?= 0
+LABEL ?= product
+MAX_LOSS ?= 1
+TRAINING_DATA ?= $(notdir $(abspath $(DATA)))
+MODEL_VENV ?= .venv-model
+OUTPUT ?= $(if $(filter yolo11n,$(ARCH)),model/shelf.onnx,build/$(NAME).onnx)# only the small one is for Git
+ROAD := build/model/$(NAME)
+CHECKPOINT := $(if $(filter 0,$(EPOCHS)),$(WEIGHTS),build/train/$(NAME)/weights/best.pt)
+TRAIN_OPTIONS = --arch $(ARCH) --epochs $(EPOCHS) --size $(SIZE) --drawn $(DRAWN) --name $(NAME) \
+	$(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(RESUME),--resume) $(if $(SET),--set $(SET))
+
+model: $(MODEL_VENV)/bin/yolo ## train, export, quantise, evaluate; a file that fails a check replaces nothing
+	$(if $(DATA),,$(error DATA is empty: make model DATA=folder with images/{train,val} and labels/))
+	$(if $(CHECKPOINT),,$(error WEIGHTS is empty: EPOCHS=0 takes a checkpoint as it is))
+	$(if $(filter 0,$(EPOCHS)),,$(MODEL_VENV)/bin/python -m model.train --data $(DATA) $(TRAIN_OPTIONS))
+	$(MODEL_VENV)/bin/python -m model.export $(CHECKPOINT) --output $(ROAD)/float.onnx --size $(SIZE) \
+		--label "$(LABEL)" --name $(NAME) --training-data "$(TRAINING_DATA)" --license "$(WEIGHTS_LICENSE)"
+	$(MODEL_VENV)/bin/python -m model.quantize $(ROAD)/float.onnx --calibration $(DATA)/images/train --output $(ROAD)/int8.onnx
+	$(MODEL_VENV)/bin/python -m model.evaluate --data $(DATA)/images/val --model $(ROAD)/float.onnx $(ROAD)/int8.onnx \
+		--max-loss $(MAX_LOSS) --plots $(ROAD)
+	$(MODEL_VENV)/bin/python -m model.gate $(ROAD)/int8.onnx $(if $(filter model/%,$(OUTPUT)),--max-megabytes 10)
+	@cp $(ROAD)/int8.onnx $(OUTPUT) && echo "wrote $(OUTPUT); serve it: SHELFWATCH_MODEL=$(OUTPUT) make serve"
+
+$(MODEL_VENV)/bin/yolo: # a venv that has Ultralytics is taken as it is
+	$(PYTHON) -m venv $(MODEL_VENV)
+	$(MODEL_VENV)/bin/pip install --disable-pip-version-check -r model/requirements.txt
 
 .venv: .venv/installed
 .venv/installed: requirements-dev.txt # a file, so that a broken install is not taken for a whole one
