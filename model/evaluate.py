@@ -23,9 +23,8 @@ from function.boxes import Floats
 from function.detections import Detections, Thresholds
 from function.detector import Detector, Timings
 from function.errors import ModelError
-from function.image import read_image
 from model.labelled import LabelledPhoto, read_dataset
-from model.photos import DatasetError, progress
+from model.photos import DatasetError, progress, read_photo
 from model.plots import draw_curves, draw_sheet
 
 # AP wants the whole curve, so nearly every candidate counts; a shelf holds up to 759 products.
@@ -112,7 +111,7 @@ def evaluate(detector: Detector, photos: list[LabelledPhoto]) -> Scores:
     sheet: list[tuple[Path, Floats]] = []
     count_errors, milliseconds = [], []
     for image_id, photo in enumerate(progress(photos, f"{detector.model.name}: photo"), start=1):
-        image = read_image(photo.path.read_bytes(), detector.model.input_size)
+        image = read_photo(photo.path, detector.model.input_size)
         timings = Timings()
         detections = detector.detect(image, PROTOCOL, timings)
         truth += true_boxes(photo, photo.xywh(image), image_id)
@@ -253,17 +252,15 @@ def main(argv: list[str] | None = None) -> None:
         scores = score_files(args.model, read_dataset(args.data, args.photos))
     except (DatasetError, ModelError) as err:
         sys.exit(str(err))
-    first = next(iter(scores))
-    for name, of in scores.items():
-        if name == first:
-            continue
-        lost = losses(scores[first], of)
+    if args.plots:
+        write_plots(args.plots, scores)
+    first, *others = scores
+    for name in others:
+        lost = losses(scores[first], scores[name])
         said = ", ".join(f"{points:+.1f} points of {what}" for what, points in lost.items())
         print(f"{name} loses {said} to {first}")
         if args.max_loss is not None and max(lost.values()) > args.max_loss:
             sys.exit(f"{name} loses more than {args.max_loss} points")
-    if args.plots:
-        write_plots(args.plots, scores)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import re
 import sys
 import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -136,12 +137,16 @@ def int8_nodes(path: Path) -> dict[str, int]:
     return {operator: operators.count(operator) for operator in sorted(set(operators))}
 
 
+@cache
+def _samples() -> list[Image]:
+    pictures = [render_shelf(seed).image for seed in range(SAMPLES)]
+    return [Image(pixels, pixels.shape[1], pixels.shape[0], 0, 1) for pixels in pictures]
+
+
 def distinct_scores(detector: Detector) -> int:
     """Count the distinct scores on drawn shelves, the fewest of one picture."""
     counts = []
-    for seed in range(SAMPLES):
-        pixels = render_shelf(seed).image
-        image = Image(pixels, pixels.shape[1], pixels.shape[0], 0, 1)
+    for image in _samples():
         tensor, _ = preprocess(image, detector.model.input_size)
         output = detector.session.run(None, {detector.model.input_name: tensor})[0]
         counts.append(len(np.unique(output[:, 4:])))

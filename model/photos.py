@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from function.detector import Pixels, preprocess
-from function.image import read_image
+from function.errors import ShelfWatchError
+from function.image import Image, read_image
 
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 Item = TypeVar("Item")
@@ -60,9 +61,21 @@ def read_labels(photo: Path) -> npt.NDArray[np.float64]:
         raise DatasetError(msg) from err
 
 
+def read_photo(photo: Path, size: tuple[int, int]) -> Image:
+    """Read a photo as the service does, for a model's input (width, height).
+
+    Raises `DatasetError` for one that the service refuses.
+    """
+    try:
+        return read_image(photo.read_bytes(), size)
+    except ShelfWatchError as err:
+        msg = f"{photo}: {err}"
+        raise DatasetError(msg) from err
+
+
 def read_tensor(photo: Path, size: tuple[int, int]) -> Pixels:
-    """Read a photo as the service does, into a tensor (1, H, W, 3)."""
-    tensor, _ = preprocess(read_image(photo.read_bytes(), size), size)
+    """Read a photo into a tensor (1, H, W, 3)."""
+    tensor, _ = preprocess(read_photo(photo, size), size)
     return tensor
 
 

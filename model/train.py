@@ -22,6 +22,7 @@ from model.yolo import YoloError, architecture, open_yolo, smart_value
 
 RUNS = Path("build/train")
 RANDOM = "random"
+FINISHED = -1  # what Ultralytics writes as the epoch in the end
 RESUME = "resume.pt"  # the last whole checkpoint of an unfinished run
 # From weights that know something; random ones take larger steps (Ultralytics' rule for AdamW and
 # one class).
@@ -99,8 +100,8 @@ def train(args: argparse.Namespace) -> Path:
         msg = f"{run} exists: --resume goes on with it, --name starts another"
         raise YoloError(msg)
     if (weights / RESUME).is_file():
-        _run(open_yolo(str(weights / RESUME)), resume=True, **_device())
-    elif _is_finished(weights / "last.pt"):
+        _resume(weights)
+    elif _epoch(weights / "last.pt") == FINISHED:
         print(f"{run} has all its epochs")
     else:
         yolo = _start(args.arch, args.weights)
@@ -125,12 +126,23 @@ def _run(yolo: Any, **settings: Any) -> None:
     yolo.train(**settings)
 
 
-def _is_finished(last: Path) -> bool:
-    """Tell a whole checkpoint of a finished run from none, and from half a one."""
+def _resume(weights: Path) -> None:
+    """Go on after the last whole epoch, if one is left to do."""
+    yolo = open_yolo(str(weights / RESUME))
+    if _epoch(weights / "best.pt") is None:
+        shutil.copy(weights / RESUME, weights / "best.pt")
+    if yolo.ckpt["epoch"] + 1 < yolo.ckpt["train_args"]["epochs"]:
+        _run(yolo, resume=True, **_device())
+    else:  # killed while it was validated for the last time
+        print(f"{weights.parent} has all its epochs")
+
+
+def _epoch(checkpoint: Path) -> int | None:
+    """Read the last epoch, or `FINISHED`; None of no checkpoint, or half a one."""
     try:
-        return last.is_file() and bool(open_yolo(str(last)).ckpt["epoch"] < 0)
+        return int(open_yolo(str(checkpoint)).ckpt["epoch"]) if checkpoint.is_file() else None
     except YoloError:
-        return False
+        return None
 
 
 def _start(arch: str | None, weights: str | None) -> Any:

@@ -61,10 +61,15 @@ def with_a_float_convolution(model: onnx.ModelProto) -> None:
         node.name = node.name.replace("/cv2.0/cv2.0.2/", "/cv2.0/cv2.0.9/")
 
 
+def with_a_late_opset(model: onnx.ModelProto) -> None:
+    model.opset_import[0].version = 21
+
+
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
         (without_training_data, "metadata lacks training_data, parent"),
+        (with_a_late_opset, "opset 21, at most 20"),
         (with_one_score, "1 distinct scores, at least 50"),
         (with_a_float_convolution, r"1 convolutions in float, e.g. /model.1/cv2.0/cv2.0.9/Conv"),
     ],

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from model.photos import DatasetError, find_photos, label_path, progress, read_labels
+from model.photos import DatasetError, find_photos, label_path, progress, read_labels, read_photo
 
 
 @pytest.fixture
@@ -70,3 +70,9 @@ def test_progress_in_a_log_takes_ten_lines(capsys: pytest.CaptureFixture[str]) -
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 10
     assert lines[-1] == "photo 50/50"
+
+
+def test_a_photo_that_the_service_refuses_is_named(photo: Path) -> None:
+    photo.write_bytes(b"not a photo")
+    with pytest.raises(DatasetError, match=f"{photo}: The image is none of JPEG"):
+        read_photo(photo, (640, 640))

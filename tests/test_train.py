@@ -121,12 +121,15 @@ def test_a_killed_training_goes_on_and_its_checkpoint_exports(data: Path, tmp_pa
             assert killed.poll() is None
             time.sleep(0.2)
         killed.send_signal(signal.SIGKILL)
-    (tmp_path / "r/weights/last.pt").write_bytes(b"half")  # killed while it was written
+    for name in ("last.pt", "best.pt"):
+        (tmp_path / "r/weights" / name).write_bytes(b"half")  # killed while it was written
     again = subprocess.run([*command, "--resume"], cwd=ROOT, capture_output=True, text=True)
     assert again.returncode == 0, again.stdout + again.stderr
     assert "Resuming training" in again.stdout + again.stderr
     assert len((tmp_path / "r/results.csv").read_text().splitlines()) == 1 + 3
     assert not kept.exists()
+    done = subprocess.run([*command, "--resume"], cwd=ROOT, capture_output=True, text=True)
+    assert "has all its epochs" in done.stdout
     for picture in ("results.png", "BoxPR_curve.png", "val_batch0_pred.jpg"):
         assert (tmp_path / "r" / picture).is_file()
 
@@ -141,3 +144,40 @@ def test_a_killed_training_goes_on_and_its_checkpoint_exports(data: Path, tmp_pa
     metadata = {entry.key: entry.value for entry in onnx.load(output).metadata_props}
     assert metadata["name"] == metadata["description"] == "shelf-yolo11n"
     assert (metadata["training_data"], metadata["stride"]) == ("drawn", "32")
+
+
+def planned(*arguments: str) -> str:
+    """Show what make would run."""
+    venv = f"MODEL_VENV={Path(sys.executable).parent.parent}"
+    command = ["make", "-n", "-o", str(Path(sys.executable).parent / "yolo"), "model", venv]
+    done = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True)
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "output", "limit"),
+    [
+        ([], "model/shelf.onnx", True),
+        (["ARCH=yolo11l"], "build/shelf-yolo11l.onnx", False),
+        (["ARCH=yolo11l", "OUTPUT=model/shelf.onnx"], "model/shelf.onnx", True),
+    ],
+)
+def test_only_a_small_file_goes_into_git(arguments: list[str], output: str, limit: bool) -> None:
+    said = planned("DATA=photos", *arguments)
+    assert f"wrote {output}" in said
+    assert ("--max-megabytes 10" in said) is limit
+    assert said.index("model.gate") < said.index("cp ")
+
+
+def test_a_trained_checkpoint_is_taken_as_it_is() -> None:
+    said = planned("DATA=photos", "WEIGHTS=mine.pt", "EPOCHS=0", "ARCH=yolo11l")
+    assert "model.train" not in said
+    assert "model.export mine.pt" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [([], "DATA is empty"), (["DATA=photos", "EPOCHS=0"], "WEIGHTS is empty")],
+)
+def test_make_model_names_what_is_missing(arguments: list[str], reason: str) -> None:
+    assert reason in planned(*arguments)
