@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 
 import function.detector
 from function.boxes import box_iou, letterbox
+from function.config import Config
 from function.detections import Thresholds
 from function.detector import Detector, available_cpus, postprocess, preprocess, to_float_nchw
 from function.errors import ModelError, NotReady, Overloaded
@@ -119,6 +120,17 @@ def test_a_file_that_cannot_serve_is_refused_in_one_sentence(
         Detector.load(path, threads=1)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_start_log_names_the_weights_licence(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "function.detector")
+    Detector.load(Config().model_path, threads=1)
+    Detector.load(save_model(tmp_path / "own.onnx", ONE_BOX), threads=1)
+    shipped, own = (record for record in caplog.records if record.message == "model.loaded")
+    assert shipped.license.startswith("evaluation only")  # type: ignore[attr-defined]
+    assert own.license == "unknown"  # type: ignore[attr-defined]
 
 
 def test_nothing_is_detected_before_the_warm_up(tmp_path: Path) -> None:
