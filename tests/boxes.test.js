@@ -2,46 +2,90 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import {
-  describeProblem, describeSilence, filterByConfidence, fitImage, formatMilliseconds, formatPercent, jsonName,
-  labelRow, plural, scaleBox, summarizeRows,
+  boxAt, clamp, dragView, filterByConfidence, fitView, panView, placeBox, scaleView, showBox, zoomView,
 } from "../function/static/boxes.js";
-
-/** One test a rule; the table's rows are [arguments, expected], the empty case first. */
-function table(rule, call, cases) {
-  test(rule, () => {
-    for (const [args, expected] of cases) assert.deepEqual(call(...args), expected, JSON.stringify(args));
-  });
-}
+import { table } from "./table.js";
 
 const size = (width, height) => ({ width, height });
+const point = (x, y) => ({ x, y });
+const view = (scale, x, y) => ({ scale, x, y });
 const rectangle = (x, y, width, height) => ({ x, y, width, height });
 const detection = (confidence) => ({ confidence });
-const row = (index, count, fill_rate) => ({ index, count, fill_rate });
 
-table("an image fills the frame in one direction and keeps its proportions", fitImage, [
-  [[size(0, 0), size(800, 600)], size(0, 0)],
-  [[size(100, 100), size(0, 600)], size(0, 0)],
-  [[size(800, 600), size(800, 600)], size(800, 600)],
-  [[size(2448, 3264), size(800, 600)], size(450, 600)],
-  [[size(4000, 1000), size(360, 600)], size(360, 90)],
-  [[size(100, 50), size(400, 400)], size(400, 200)],
+table("an image fits into the frame, in its middle, and keeps its proportions", fitView, [
+  [[size(0, 0), size(800, 600)], view(1, 0, 0)],
+  [[size(800, 600), size(800, 600)], view(1, 0, 0)],
+  [[size(100, 100), size(400, 200)], view(2, 100, 0)],
+  [[size(2000, 4000), size(800, 600)], view(0.15, 250, 0)],
+  [[size(4000, 1000), size(400, 600)], view(0.1, 0, 250)],
 ]);
 
-table("a box in image pixels becomes whole canvas pixels", scaleBox, [
-  [[[0, 0, 0, 0], size(100, 100), size(100, 100)], rectangle(0, 0, 1, 1)],
-  [[[10, 20, 30, 60], size(100, 100), size(100, 100)], rectangle(10, 20, 20, 40)],
-  [[[412.0, 96.5, 488.2, 301.0], size(2448, 3264), size(1224, 1632)], rectangle(206, 48, 38, 103)],
-  [[[50, 50, 100, 100], size(100, 100), size(200, 400)], rectangle(100, 200, 100, 200)],
-  [[[10, 10, 10.2, 10.2], size(1000, 1000), size(100, 100)], rectangle(1, 1, 1, 1)],
+const IMAGE = size(1000, 500);
+const FRAME = size(500, 500); // fitted: scale 0.5, y 125
+
+table("zooming keeps the point of the image under the finger", zoomView, [
+  [[view(0.5, 0, 125), 4, point(250, 250), IMAGE, FRAME], view(2, -750, -250)],
+  [[view(0.5, 0, 125), 4, point(0, 250), IMAGE, FRAME], view(2, 0, -250)],
+  [[view(2, -750, -250), 1, point(10, 10), IMAGE, FRAME], view(2, -750, -250)],
 ]);
 
-test("boxes that touch in the image touch on the canvas at every scale", () => {
-  for (let width = 100; width < 200; width += 7) {
-    const left = scaleBox([0, 0, 33.3, 10], size(150, 150), size(width, width));
-    const right = scaleBox([33.3, 0, 71, 10], size(150, 150), size(width, width));
+table("zooming ends at the fitted size and at the largest", (...args) => zoomView(...args).scale, [
+  [[view(0.5, 0, 125), 0.1, point(0, 0), IMAGE, FRAME], 0.5],
+  [[view(0.5, 0, 125), 1000, point(0, 0), IMAGE, FRAME], 4],
+  [[view(0.1, 0, 0), 1000, point(0, 0), size(5000, 5000), FRAME], 4],
+  [[view(5, 0, 0), 1000, point(0, 0), size(100, 100), FRAME], 40],
+]);
+
+table("a moved image never leaves the frame", panView, [
+  [[view(0.5, 0, 125), 50, 50, IMAGE, FRAME], view(0.5, 0, 125)],
+  [[view(2, -750, -250), 100, -50, IMAGE, FRAME], view(2, -650, -300)],
+  [[view(2, -750, -250), 9000, 9000, IMAGE, FRAME], view(2, 0, 0)],
+  [[view(2, -750, -250), -9000, -9000, IMAGE, FRAME], view(2, -1500, -500)],
+]);
+
+table("one finger moves the image, two stretch it around their middle", dragView, [
+  [[view(2, -750, -250), [point(0, 0)], [point(10, 20)], IMAGE, FRAME], view(2, -740, -230)],
+  [[view(1, -250, 0), [point(200, 250), point(300, 250)], [point(150, 250), point(350, 250)], IMAGE, FRAME],
+    view(2, -750, -250)],
+  [[view(1, -250, 0), [point(9, 9), point(9, 9)], [point(0, 9), point(18, 9)], IMAGE, FRAME], view(1, -250, 0)],
+]);
+
+test("a box is shown whole where that makes it larger, else at twice the fitted size from its left", () => {
+  const small = showBox([400, 200, 500, 250], IMAGE, FRAME);
+  assert.deepEqual(small, view(4, -1550, -650)); // the largest scale; the box's middle is the frame's
+  const wide = showBox([100, 200, 1000, 300], IMAGE, FRAME);
+  assert.deepEqual(wide, view(1, -100, 0));
+  const tall = showBox([0, 0, 1000, 500], IMAGE, FRAME);
+  assert.equal(tall.scale, 0.94);
+});
+
+table("a view on a denser surface shows the same", scaleView, [
+  [[view(0.5, 10, 20), 1], view(0.5, 10, 20)],
+  [[view(0.5, 10, 20), 2], view(1, 20, 40)],
+]);
+
+table("a box in image pixels becomes whole pixels of the surface", placeBox, [
+  [[[0, 0, 0, 0], view(1, 0, 0)], rectangle(0, 0, 1, 1)],
+  [[[10, 20, 30, 60], view(1, 0, 0)], rectangle(10, 20, 20, 40)],
+  [[[412.0, 96.5, 488.2, 301.0], view(0.5, 0, 0)], rectangle(206, 48, 38, 103)],
+  [[[50, 50, 100, 100], view(2, -100, 5)], rectangle(0, 105, 100, 100)],
+  [[[10, 10, 10.2, 10.2], view(0.1, 0, 0)], rectangle(1, 1, 1, 1)],
+]);
+
+test("boxes that touch in the image touch on the surface at every scale", () => {
+  for (let scale = 0.3; scale < 3; scale += 0.17) {
+    const left = placeBox([0, 0, 33.3, 10], view(scale, 3.3, 0));
+    const right = placeBox([33.3, 0, 71, 10], view(scale, 3.3, 0));
     assert.equal(left.x + left.width, right.x);
   }
 });
+
+table("the box under a point is found, its right and lower edges are outside", boxAt, [
+  [[[], point(0, 0), view(1, 0, 0)], null],
+  [[[[0, 0, 10, 10], [10, 0, 20, 10]], point(10, 5), view(1, 0, 0)], 1],
+  [[[[0, 0, 10, 10]], point(5, 10), view(1, 0, 0)], null],
+  [[[[0, 0, 10, 10]], point(25, 25), view(2, 10, 10)], 0],
+]);
 
 table("detections at or above the threshold stay, in their order", filterByConfidence, [
   [[[], 0.25], []],
@@ -49,54 +93,4 @@ table("detections at or above the threshold stay, in their order", filterByConfi
   [[[detection(0.3)], 0.95], []],
 ]);
 
-table("a row's line has its number from the top and its own gaps", summarizeRows, [
-  [[[], []], []],
-  [[[row(0, 21, 0.92)], []], [{ number: 1, count: 21, fillRate: 0.92, gaps: 0 }]],
-  [[[row(0, 21, 0.92), row(1, 9, 0.5)], [{ row: 1 }, { row: 1 }]],
-    [{ number: 1, count: 21, fillRate: 0.92, gaps: 0 }, { number: 2, count: 9, fillRate: 0.5, gaps: 2 }]],
-]);
-
-table("a rate reads as a percentage", formatPercent, [
-  [[null], "–"],
-  [[0], "0 %"],
-  [[0.916], "92 %"],
-]);
-
-table("a row's label is short where the canvas is narrow", labelRow, [
-  [[row(0, 0, 1), 0], "1"],
-  [[row(2, 21, 0.92), 479], "3"],
-  [[row(2, 21, 0.92), 480], "3:  21 · 92 %"],
-]);
-
-table("the steps' times add up", formatMilliseconds, [
-  [[{}], "0 ms"],
-  [[{ decode: 4.1, preprocess: 1.2, inference: 61, postprocess: 0.9 }], "67 ms"],
-  [[{ decode: 200, inference: 1234 }], "1.4 s"],
-]);
-
-table("one is singular", plural, [[[0, "gap"], "0 gaps"], [[1, "gap"], "1 gap"], [[2, "gap"], "2 gaps"]]);
-
-table("the download is named after the picture", jsonName, [
-  [[""], "shelf.json"],
-  [["aisle 4.jpg"], "aisle 4.json"],
-  [["store.17.jpeg"], "store.17.json"],
-  [["image"], "image.json"],
-]);
-
-table("a refusal reads as the service's own words, an overload as a wait", describeProblem, [
-  [[400, null, null],
-    { title: "The service could not read this picture", detail: "It answered with status 400.", retry: false }],
-  [[502, null, null],
-    { title: "The service has a problem", detail: "It answered with status 502.", retry: true }],
-  [[415, { title: "Unsupported image", detail: "GIF is not read." }, null],
-    { title: "Unsupported image", detail: "GIF is not read.", retry: false }],
-  [[503, { title: "Overloaded" }, "2"],
-    { title: "The service is busy", detail: "Please try again in 2 seconds.", retry: true }],
-  [[503, null, "1"], { title: "The service is busy", detail: "Please try again in 1 second.", retry: true }],
-  [[429, null, null], { title: "The service is busy", detail: "Please try again in a moment.", retry: true }],
-]);
-
-table("silence names the picture's size only where that may be the reason", (bytes) => describeSilence(bytes).detail, [
-  [[0], "Please check the connection and try again."],
-  [[25e6], "Please check the connection and try again. The picture is large (25 MB): a smaller one may pass."],
-]);
+table("a value stays between its limits", clamp, [[[5, 0, 3], 3], [[-1, 0, 3], 0], [[2, 0, 3], 2]]);

@@ -1,251 +1,258 @@
-// The page: picture in, POST /predict, answer drawn over the picture. Geometry and wording of data are in boxes.js.
+// The page: pictures in, POST /predict, answers drawn over the pictures. This file holds what is on the page and its
+// listeners. What it calls: boxes, shelf, words, export and queue (pure, run in node), service and picture (to and from
+// the browser), view and paint (the canvas), strip and report (the rest of the page).
 //
-// The server computes rows and gaps at the confidence it is asked for. So while the slider moves, the page only hides
-// products (exact upwards) and takes rows and gaps off; when it rests, the same picture is asked for again.
+// The service is asked once a picture, at the slider's lowest confidence. What the page shows above it follows the
+// slider without another request: products by their confidence, rows and gaps by the service's own rules (shelf.js).
 
+import { filterByConfidence } from "./boxes.js";
+import { fileName, resultAt, toCsv } from "./export.js";
+import { annotate, decodeForView } from "./picture.js";
+import { createQueue } from "./queue.js";
+import { createReport } from "./report.js";
+import { askHealth, predict, setToken } from "./service.js";
+import { auditShelf } from "./shelf.js";
+import { createStrip } from "./strip.js";
+import { createView } from "./view.js";
 import {
-  describeProblem, describeSilence, filterByConfidence, fitImage, formatMilliseconds, formatPercent, jsonName,
-  labelRow, plural, scaleBox, summarizeRows,
-} from "./boxes.js";
+  NOT_A_PICTURE, describeAudit, describeItem, describeQueue, describeRefusal, formatPercent, plural,
+} from "./words.js";
 
-const SLIDER_REST_MS = 250; // arrow keys fire "change" at every step: one request, not ten
-const FRAME_HEIGHT = 0.82; // of the window's, so that the whole picture is in view
-const COLOURS = {
-  product: "#2ee6c5", gap: "#ffb020", gapFill: "#ffb02040", row: "#ffffffb0", rowFill: "#ffffff1f",
-  halo: "#04181880", label: "#06201fd9", text: "#ffffff",
+const HEALTH_SECONDS = 2; // between two questions while the service is not ready
+const SERVICE_WORDS = {
+  ready: "",
+  starting: "The service is starting. Pictures wait here and are counted as soon as it is ready.",
+  away: "The service does not answer. Pictures wait here and are counted as soon as it does.",
 };
 
-const NOT_A_PICTURE = { title: "This file cannot be shown", detail: "Please choose a JPEG, PNG or WebP picture." };
-
 const element = (id) => document.getElementById(id);
-const canvas = element("canvas");
+const sleep = (seconds) => new Promise((resolve) => { setTimeout(resolve, seconds * 1000); });
 const slider = element("confidence");
 
-/** `asked` is the confidence that `answer` belongs to; `request` is the newest one, older ones are aborted. */
-const state = { newest: null, file: null, picture: null, answer: null, asked: null, request: null, timer: null };
+/** `pictured` is the item on the canvas, `lit` the row that is shown alone. */
+const state = { selected: null, pictured: null, bitmap: null, lit: null, service: "ready", watching: false };
 
-// ---- picture and request
+const queue = createQueue({
+  predict: (file, signal) => predict(file, Number(slider.min), signal),
+  changed: onItemChanged,
+  sleep,
+  isPaused: () => state.service !== "ready",
+});
 
-async function loadImage(file) {
-  state.newest = file;
-  element("status").textContent = "Opening the picture…";
-  const picture = await decode(file);
-  if (state.newest !== file) return picture?.close();
-  if (!picture) return refuse(NOT_A_PICTURE);
-  state.picture?.close();
-  Object.assign(state, { file, picture, answer: null, asked: null });
+const view = createView(element("frame"), element("picture"), element("overlay"), { onRow: lightRow, onZoom: showZoom });
+const strip = createStrip(element("strip"), { onSelect: select, onRemove: remove });
+const report = createReport({ onLight: lightRow, onZoom: (index) => view.zoomTo(state.selected.audit.rows[index].xyxy) });
+
+// ---- pictures come and go
+
+async function addFiles(files) {
+  const items = files.map((file) => queue.add(file.name || "picture", file));
+  for (const item of items) if (!isPicture(item.file)) queue.refuse(item, NOT_A_PICTURE);
+  if (items.length > 0) select(items[0]);
+  queue.resume();
+  for (const item of items) await addThumbnail(item);
+}
+
+/** Only what calls itself something else is kept back: a 2 GB film need not be sent to be refused. */
+function isPicture(file) {
+  return !file.type || file.type.startsWith("image/");
+}
+
+async function addSample(name) {
+  element("frame").focus(); // the sample's button goes away
+  const response = await fetch(`static/samples/${name}`);
+  await addFiles([new File([await response.blob()], name, { type: "image/jpeg" })]);
+}
+
+async function addThumbnail(item) {
+  const bitmap = isPicture(item.file) ? await decodeForView(item.file) : null;
+  strip.setBitmap(item, bitmap);
+  bitmap?.close();
+}
+
+async function select(item) {
+  Object.assign(state, { selected: item, pictured: null, lit: null });
   render();
-  await audit();
+  const bitmap = item && isPicture(item.file) ? await decodeForView(item.file) : null;
+  if (state.selected !== item) return bitmap?.close();
+  const before = state.bitmap;
+  Object.assign(state, { pictured: item, bitmap });
+  showPicture();
+  before?.close(); // only now: a frame on its way may still draw it
 }
 
-/** The picture before it stays, with its answer. */
-function refuse(problem) {
-  element("status").textContent = "";
-  showProblem(problem);
+/** The picture in the pixels of its boxes; a browser that cannot show it still shows the boxes. */
+function showPicture() {
+  const image = state.selected?.answer?.image ?? state.bitmap;
+  element("main").classList.toggle("pictureless", !image);
+  view.setPicture(state.bitmap, image && { width: image.width, height: image.height });
+  render();
 }
 
-/** Turned as EXIF says, because the answer's boxes are in pixels of the turned image. */
-function decode(file) {
-  return createImageBitmap(file, { imageOrientation: "from-image" }).catch(() => null);
+function remove(item) {
+  const next = queue.items[queue.items.indexOf(item) + 1] ?? queue.items[queue.items.indexOf(item) - 1] ?? null;
+  queue.remove(item);
+  if (state.selected === item) select(next);
+  else render();
+  if (next) strip.focus(next);
+  else element("choose").focus();
 }
 
-async function audit() {
-  if (!state.file) return;
-  const request = startRequest();
-  const confidence = Number(slider.value);
-  showProblem(null);
-  try {
-    const answer = await predict(state.file, confidence, request.signal);
-    if (state.request === request) Object.assign(state, { answer, asked: confidence });
-  } catch (error) {
-    if (state.request === request) showProblem(error.problem ?? describeSilence(state.file.size));
+function onItemChanged(item) {
+  if (item.state === "failed" && item.refusal.status === 0) watchService("away");
+  if (item === state.pictured && item.state === "counted") showPicture();
+  else render();
+}
+
+// ---- the service's health
+
+async function watchService(found) {
+  setService(found);
+  if (state.watching) return;
+  state.watching = true;
+  while (state.service !== "ready") {
+    await sleep(HEALTH_SECONDS);
+    setService(await askHealth());
   }
-  if (state.request === request) endRequest();
+  state.watching = false;
+  for (const item of queue.items) if (item.refusal?.status === 0) queue.retry(item);
+  queue.resume();
 }
 
-function startRequest() {
-  clearTimeout(state.timer);
-  state.request?.abort();
-  state.request = new AbortController();
-  element("main").setAttribute("aria-busy", "true");
-  element("status").textContent = "Looking at the shelf…";
-  return state.request;
-}
-
-function endRequest() {
-  state.request = null;
-  element("main").removeAttribute("aria-busy");
-  render();
-  element("status").textContent = state.answer && !isStale() ? sentence(state.answer) : "";
-}
-
-/** The result; throws with `.problem` where the service answered otherwise. */
-async function predict(file, confidence, signal) {
-  const body = new FormData();
-  body.append("file", file);
-  const response = await fetch(`predict?confidence=${confidence}`, { method: "POST", body, signal });
-  if (response.ok) return response.json();
-  const problem = await response.json().catch(() => null);
-  const retryAfter = response.headers.get("Retry-After");
-  throw Object.assign(new Error(), { problem: describeProblem(response.status, problem, retryAfter) });
+function setService(found) {
+  state.service = found;
+  element("service").textContent = SERVICE_WORDS[found];
 }
 
 // ---- what the page shows
 
-/** The slider has moved away from the answer's confidence: rows and gaps do not match it until the next answer. */
-function isStale() {
-  return state.asked !== Number(slider.value);
+/** The selected picture's audit at the slider's confidence; kept until the slider moves. */
+function auditOf(item) {
+  const confidence = Number(slider.value);
+  if (item.audit?.confidence === confidence) return item.audit;
+  const detections = filterByConfidence(item.answer.detections, confidence);
+  const truncated = item.answer.truncated && detections.length === item.answer.detections.length;
+  item.audit = { confidence, detections, count: detections.length, truncated, ...auditShelf(detections) };
+  return item.audit;
 }
 
-function shownDetections() {
-  return filterByConfidence(state.answer.detections, Number(slider.value));
+function layers() {
+  return Object.fromEntries(["products", "gaps", "rows"].map((name) => [name, element(`show-${name}`).checked]));
 }
 
 function render() {
-  element("confidence-value").textContent = Number(slider.value).toFixed(2);
-  element("main").dataset.state = state.picture ? "picture" : "empty";
-  element("report").hidden = !state.answer;
-  if (state.answer) renderReport(state.answer);
-  draw();
+  const item = state.selected;
+  const audit = item?.answer ? auditOf(item) : null;
+  element("main").dataset.state = item ? "picture" : "empty";
+  element("choose-label").textContent = item ? "Add pictures" : "Choose pictures";
+  element("report").hidden = !audit;
+  element("status").textContent = item ? statusOf(item, audit) : "";
+  element("picture").setAttribute("aria-label", `Shelf picture. ${audit ? describeAudit(audit) : ""}`);
+  if (audit) report.render(item.answer, audit);
+  renderProblem(item?.refusal ? describeRefusal(item.refusal) : null, item?.refusal?.status === 401);
+  renderStrip();
+  view.setShelf(item === state.pictured ? audit : null, layers(), state.lit);
 }
 
-function renderReport(answer) {
-  element("report").classList.toggle("stale", isStale());
-  const more = Number(slider.value) < state.asked ? "+" : ""; // how many more, only the server knows
-  element("count").textContent = `${shownDetections().length}${more}`;
-  element("fill-rate").textContent = formatPercent(answer.fill_rate);
-  element("gap-count").textContent = answer.gaps.length;
-  element("rows-caption").textContent = `Rows from the top, at confidence ${state.asked.toFixed(2)}`;
-  element("rows").replaceChildren(...summarizeRows(answer.rows, answer.gaps).map(tableRow));
-  element("time").textContent = formatMilliseconds(answer.timings_ms);
-  element("model").textContent = `${answer.model.name}, ${answer.model.precision}`;
-  element("truncated").hidden = !answer.truncated;
-  element("truncated").textContent =
-    `Only the ${answer.thresholds.max_detections} surest products are counted; this picture has more.`;
+function statusOf(item, audit) {
+  if (audit) return describeAudit(audit);
+  return { waiting: "Waiting…", counting: "Looking at the shelf…", pausing: `The service is busy: ${describeItem(item)}.`,
+    failed: "" }[item.state];
 }
 
-function tableRow(row) {
-  const line = document.createElement("tr");
-  const cells = [row.number, row.count, formatPercent(row.fillRate), row.gaps];
-  for (const text of cells) line.insertCell().textContent = text;
-  return line;
+/** Shows one row alone, on the picture and in the table. */
+function lightRow(index) {
+  if (state.lit === index || !state.selected?.audit) return;
+  state.lit = index;
+  report.light(index);
+  view.setShelf(state.selected.audit, layers(), index);
 }
 
-function sentence(answer) {
-  const { count, rows, gaps } = answer;
-  return `${plural(count, "product")} in ${plural(rows.length, "row")}, ${plural(gaps.length, "gap")}.`;
+function showZoom(share) {
+  element("zoom").textContent = formatPercent(share);
+  element("zoom-out").disabled = element("zoom-fit").disabled = share < 1.001;
 }
 
-function showProblem(problem) {
-  const title = document.createElement("strong");
-  title.textContent = problem?.title;
-  element("problem").classList.toggle("open", Boolean(problem));
-  element("problem-text").replaceChildren(...(problem ? [title, ` ${problem.detail}`] : []));
-  element("retry").hidden = !problem?.retry;
+/** The alert is written anew only when it says something new, so that it is read once. */
+function renderProblem(problem, wantsToken) {
+  const text = element("problem-text");
+  const words = problem ? `${problem.title} ${problem.detail}` : "";
+  element("problem").hidden = !problem;
+  element("retry").hidden = !problem?.retry || wantsToken;
+  element("token-form").hidden = !wantsToken;
+  if (text.dataset.words === words) return;
+  text.dataset.words = words;
+  const parts = problem ? [["strong", problem.title], ["p", problem.detail]] : [];
+  if (problem?.said) parts.push(["small", `The service said: ${problem.said}`]);
+  text.replaceChildren(...parts.map(([tag, words]) => Object.assign(document.createElement(tag), { textContent: words })));
 }
 
-// ---- drawing, in device pixels
-
-function draw() {
-  if (!state.picture) return;
-  const context = sizeCanvas();
-  context.drawImage(state.picture, 0, 0, canvas.width, canvas.height);
-  canvas.setAttribute("aria-label", `Shelf picture. ${state.answer ? sentence(state.answer) : ""}`);
-  if (!state.answer) return;
-  const { rows, gaps, image } = state.answer;
-  const place = ({ xyxy }) => scaleBox(xyxy, image, canvas);
-  const bands = element("show-rows").checked && !isStale() ? rows : [];
-  bands.forEach((row) => drawBand(context, place(row)));
-  if (element("show-products").checked) strokeBoxes(context, shownDetections().map(place), COLOURS.product, []);
-  if (element("show-gaps").checked && !isStale()) drawGaps(context, gaps.map(place));
-  bands.forEach((row) => drawLabel(context, row, place(row)));
+function renderStrip() {
+  strip.update(queue.items, state.selected, (item) => (item.answer ? auditOf(item).count : 0));
+  element("queue").textContent = queue.items.length > 1 ? `${describeQueue(queue.items)}${sumOfAll()}` : "";
+  element("download-all").hidden = queue.items.filter((item) => item.answer).length < 2;
 }
 
-function sizeCanvas() {
-  const height = document.documentElement.clientHeight * FRAME_HEIGHT;
-  const size = fitImage(state.picture, { width: element("frame").clientWidth, height });
-  canvas.style.width = `${size.width}px`;
-  canvas.style.height = `${size.height}px`;
-  canvas.width = Math.round(size.width * devicePixelRatio);
-  canvas.height = Math.round(size.height * devicePixelRatio);
-  const context = canvas.getContext("2d");
-  context.imageSmoothingQuality = "high";
-  return context;
+function sumOfAll() {
+  const audits = queue.items.filter((item) => item.answer).map(auditOf);
+  const sum = (values) => values.reduce((total, value) => total + value, 0);
+  if (audits.length < 2) return "";
+  const gaps = sum(audits.map((audit) => audit.gaps.length));
+  return ` · ${plural(sum(audits.map((audit) => audit.count)), "product")} and ${plural(gaps, "gap")} in all`;
 }
 
-/** All boxes as one path: hundreds redraw while the slider moves. The dark halo keeps them visible on bright packs. */
-function strokeBoxes(context, boxes, colour, dash) {
-  const line = Math.max(1, Math.round(1.5 * devicePixelRatio));
-  const middle = (line % 2) / 2; // an odd line is sharp only on the middle of a pixel
-  const path = new Path2D();
-  for (const box of boxes) path.rect(box.x + middle, box.y + middle, box.width, box.height);
-  for (const [style, width, dashes] of [[COLOURS.halo, line * 2, []], [colour, line, dash]]) {
-    context.setLineDash(dashes);
-    Object.assign(context, { strokeStyle: style, lineWidth: width });
-    context.stroke(path);
-  }
-  context.setLineDash([]);
+// ---- downloads
+
+function save(content, type, name) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(content instanceof Blob ? content : new Blob([content], { type }));
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000); // some browsers read it after the click
 }
 
-function drawGaps(context, boxes) {
-  context.fillStyle = COLOURS.gapFill;
-  for (const box of boxes) context.fillRect(box.x, box.y, box.width, box.height);
-  strokeBoxes(context, boxes, COLOURS.gap, [6 * devicePixelRatio, 4 * devicePixelRatio]);
+function saveCsv(items, name) {
+  const pictures = items.map((item) => ({ name: item.name, members: auditOf(item).members }));
+  save(`\ufeff${toCsv(pictures)}`, "text/csv", name); // spreadsheets take UTF-8 for it only with the mark
 }
 
-function drawBand(context, box) {
-  const line = Math.round(devicePixelRatio);
-  context.fillStyle = COLOURS.rowFill;
-  context.fillRect(box.x, box.y, box.width, box.height);
-  context.fillStyle = COLOURS.row;
-  context.fillRect(box.x, box.y, box.width, line);
-  context.fillRect(box.x, box.y + box.height - line, box.width, line);
+function saveJson(item) {
+  const result = resultAt(item.answer, auditOf(item));
+  save(JSON.stringify(result, null, 2), "application/json", fileName(item.name, "json"));
 }
 
-function drawLabel(context, row, box) {
-  const unit = devicePixelRatio;
-  const text = labelRow(row, canvas.width / unit);
-  context.font = `600 ${11 * unit}px system-ui, sans-serif`;
-  context.textBaseline = "middle";
-  context.fillStyle = COLOURS.label;
-  context.fillRect(box.x, box.y, context.measureText(text).width + 10 * unit, 17 * unit);
-  context.fillStyle = COLOURS.text;
-  context.fillText(text, box.x + 5 * unit, box.y + 9 * unit);
+async function savePng(item) {
+  const button = element("download-png");
+  button.disabled = true;
+  const png = await annotate(item.file, item.answer.image, auditOf(item), layers());
+  button.disabled = false;
+  if (png) save(png, "image/png", fileName(item.name, "boxes.png"));
+  else element("status").textContent = "This browser cannot draw a picture of this size.";
 }
 
 // ---- listeners
 
 function onChoose(event) {
-  const [file] = event.target.files;
+  addFiles([...event.target.files]);
   event.target.value = ""; // so that the same file can be chosen again
-  if (file) loadImage(file);
 }
 
 function onPaste(event) {
-  const [file] = event.clipboardData.files;
-  if (file) loadImage(file);
+  addFiles([...event.clipboardData.files]);
 }
 
 function onDrag(event) {
   if (!event.dataTransfer.types.includes("Files")) return;
   event.preventDefault(); // else the browser leaves the page for the picture
   document.body.classList.toggle("dragging", event.type === "dragover");
-  const [file] = event.dataTransfer.files;
-  if (event.type === "drop" && file) loadImage(file);
+  if (event.type === "drop") addFiles([...event.dataTransfer.files]);
 }
 
-function onSliderRest() {
-  clearTimeout(state.timer);
-  if (isStale() || state.request) state.timer = setTimeout(audit, SLIDER_REST_MS);
-}
-
-function onDownload() {
-  const link = document.createElement("a");
-  const json = JSON.stringify(state.answer, null, 2);
-  link.href = URL.createObjectURL(new Blob([json], { type: "application/json" }));
-  link.download = jsonName(state.file.name);
-  link.click();
-  URL.revokeObjectURL(link.href);
+function onToken(event) {
+  event.preventDefault();
+  setToken(element("token").value);
+  element("token").value = "";
+  for (const item of queue.items) if (item.refusal?.status === 401) queue.retry(item);
 }
 
 for (const [target, type, listener] of [
@@ -255,10 +262,19 @@ for (const [target, type, listener] of [
   [document, "dragover", onDrag],
   [document, "dragleave", onDrag],
   [document, "drop", onDrag],
+  [element("samples"), "click", ({ target }) => target.closest("button") && addSample(target.closest("button").dataset.name)],
   [slider, "input", render],
-  [slider, "change", onSliderRest],
-  [element("layers"), "change", draw],
-  [element("retry"), "click", audit],
-  [element("download"), "click", onDownload],
-  [window, "resize", draw],
+  [element("layers"), "change", render],
+  [element("retry"), "click", () => queue.retry(state.selected)],
+  [element("token-form"), "submit", onToken],
+  [element("zoom-in"), "click", view.zoomIn],
+  [element("zoom-out"), "click", view.zoomOut],
+  [element("zoom-fit"), "click", view.fit],
+  [element("download-csv"), "click", () => saveCsv([state.selected], fileName(state.selected.name, "csv"))],
+  [element("download-json"), "click", () => saveJson(state.selected)],
+  [element("download-png"), "click", () => savePng(state.selected)],
+  [element("download-all"), "click", () => saveCsv(queue.items.filter((item) => item.answer), "shelves.csv")],
 ]) target.addEventListener(type, listener);
+
+const found = await askHealth();
+if (found !== "ready") watchService(found);

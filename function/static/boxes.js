@@ -1,82 +1,102 @@
-// Geometry and data of the page: pure functions, no DOM. tests/boxes.test.js runs them in node.
+// Geometry of the page: pure functions, no DOM. tests/boxes.test.js runs them in node.
+//
+// A view says where the image lies on a surface: surface = image * scale + offset, `{ scale, x, y }`.
+// Sizes are `{ width, height }`, points `{ x, y }`, boxes `xyxy` in pixels of the image as a person sees it.
 
-/** The largest whole-pixel size with the image's proportions that fits into the frame. */
-export function fitImage(image, frame) {
-  if (!(image.width > 0 && image.height > 0)) return { width: 0, height: 0 };
+const MAX_ZOOM = 8; // times the fitted size, which is enough to read a price tag on a photo of a whole bay
+const MAX_PIXEL = 4; // surface pixels an image pixel, for pictures smaller than the frame
+const AIR = 0.94; // share of the frame that a box may fill
+
+/** The whole image in the middle of the frame. */
+export function fitView(image, frame) {
+  if (!(image.width > 0 && image.height > 0)) return { scale: 1, x: 0, y: 0 };
   const scale = Math.max(0, Math.min(frame.width / image.width, frame.height / image.height));
-  return { width: Math.round(image.width * scale), height: Math.round(image.height * scale) };
+  return settle({ scale, x: 0, y: 0 }, image, frame);
 }
 
-/** `xyxy` in image pixels -> rectangle in whole canvas pixels: each edge is rounded, so neighbours still meet. */
-export function scaleBox(xyxy, image, canvas) {
-  const x = Math.round((xyxy[0] * canvas.width) / image.width);
-  const y = Math.round((xyxy[1] * canvas.height) / image.height);
-  const right = Math.round((xyxy[2] * canvas.width) / image.width);
-  const bottom = Math.round((xyxy[3] * canvas.height) / image.height);
+/** Zoom around a point of the frame, which stays on the same spot of the image. */
+export function zoomView(view, factor, point, image, frame) {
+  const fitted = fitView(image, frame).scale;
+  const scale = clamp(view.scale * factor, fitted, Math.max(fitted * MAX_ZOOM, MAX_PIXEL));
+  const grown = scale / view.scale;
+  const x = point.x - (point.x - view.x) * grown;
+  const y = point.y - (point.y - view.y) * grown;
+  return settle({ scale, x, y }, image, frame);
+}
+
+export function panView(view, dx, dy, image, frame) {
+  return settle({ scale: view.scale, x: view.x + dx, y: view.y + dy }, image, frame);
+}
+
+/** What one finger or the mouse moves, and what two fingers stretch; points before and after, in the frame. */
+export function dragView(view, before, after, image, frame) {
+  const from = middle(before);
+  const to = middle(after);
+  const moved = panView(view, to.x - from.x, to.y - from.y, image, frame);
+  if (before.length < 2 || distance(before) === 0) return moved;
+  return zoomView(moved, distance(after) / distance(before), to, image, frame);
+}
+
+/** A box as large as the frame allows; one that is as wide as the image is twice its fitted size, from its left. */
+export function showBox(xyxy, image, frame) {
+  const [left, top, right, bottom] = xyxy;
+  const fitted = fitView(image, frame);
+  const high = (AIR * frame.height) / (bottom - top);
+  const whole = Math.min(high, (AIR * frame.width) / (right - left));
+  const wanted = Math.max(whole, Math.min(high, 2 * fitted.scale));
+  const { scale } = zoomView(fitted, wanted / fitted.scale, { x: 0, y: 0 }, image, frame);
+  const shown = Math.min((right - left) / 2, frame.width / 2 / scale);
+  const x = frame.width / 2 - (left + shown) * scale;
+  const y = frame.height / 2 - ((top + bottom) / 2) * scale;
+  return settle({ scale, x, y }, image, frame);
+}
+
+/** A larger image covers the frame, a smaller one stands in its middle. */
+function settle(view, image, frame) {
+  const place = (offset, size, room) => (size <= room ? (room - size) / 2 : clamp(offset, room - size, 0));
+  return {
+    scale: view.scale,
+    x: place(view.x, image.width * view.scale, frame.width),
+    y: place(view.y, image.height * view.scale, frame.height),
+  };
+}
+
+function middle(points) {
+  const sum = (key) => points.reduce((total, point) => total + point[key], 0);
+  return { x: sum("x") / points.length, y: sum("y") / points.length };
+}
+
+function distance([a, b]) {
+  return Math.hypot(a.x - b.x, a.y - b.y);
+}
+
+export function clamp(value, low, high) {
+  return Math.min(high, Math.max(low, value));
+}
+
+/** The same view on a surface with more pixels, as a screen of high density is. */
+export function scaleView(view, factor) {
+  return { scale: view.scale * factor, x: view.x * factor, y: view.y * factor };
+}
+
+/** `xyxy` -> rectangle in whole pixels of the surface: each edge is rounded, so neighbours still meet. */
+export function placeBox(xyxy, view) {
+  const x = Math.round(xyxy[0] * view.scale + view.x);
+  const y = Math.round(xyxy[1] * view.scale + view.y);
+  const right = Math.round(xyxy[2] * view.scale + view.x);
+  const bottom = Math.round(xyxy[3] * view.scale + view.y);
   return { x, y, width: Math.max(1, right - x), height: Math.max(1, bottom - y) };
 }
 
-/** Exact above the confidence the server was asked for: a weak box never suppresses a stronger one. */
+/** The index of the box under a point of the surface; null where there is none. */
+export function boxAt(boxes, point, view) {
+  const x = (point.x - view.x) / view.scale;
+  const y = (point.y - view.y) / view.scale;
+  const index = boxes.findIndex(([left, top, right, bottom]) => left <= x && x < right && top <= y && y < bottom);
+  return index < 0 ? null : index;
+}
+
+/** Exact above the confidence the service was asked for: a weak box never suppresses a stronger one. */
 export function filterByConfidence(detections, threshold) {
   return detections.filter((detection) => detection.confidence >= threshold);
-}
-
-/** One line of the table a row, numbered from the top. */
-export function summarizeRows(rows, gaps) {
-  return rows.map((row) => ({
-    number: row.index + 1,
-    count: row.count,
-    fillRate: row.fill_rate,
-    gaps: gaps.filter((gap) => gap.row === row.index).length,
-  }));
-}
-
-/** The fill rate of a picture without rows is null. */
-export function formatPercent(rate) {
-  return rate === null ? "–" : `${Math.round(rate * 100)} %`;
-}
-
-export function formatMilliseconds(timings) {
-  const total = Object.values(timings).reduce((sum, value) => sum + value, 0);
-  return total < 1000 ? `${Math.round(total)} ms` : `${(total / 1000).toFixed(1)} s`;
-}
-
-const WIDE_CANVAS = 480; // CSS pixels; on a narrower one the words would hide the products
-
-/** What stands on a row's band. */
-export function labelRow(row, canvasWidth) {
-  const number = `${row.index + 1}`;
-  return canvasWidth < WIDE_CANVAS ? number : `${number}:  ${row.count} · ${formatPercent(row.fill_rate)}`;
-}
-
-/** "1 row", "2 rows" */
-export function plural(count, noun) {
-  return `${count} ${noun}${count === 1 ? "" : "s"}`;
-}
-
-/** shelf.jpg -> shelf.json */
-export function jsonName(imageName) {
-  return `${imageName.replace(/\.[^.]*$/, "") || "shelf"}.json`;
-}
-
-const RETRYABLE = new Set([408, 429, 500, 502, 503, 504]);
-
-/** An answer that is not 2xx -> what the page says. `problem` is its problem+json, or null where it had none. */
-export function describeProblem(status, problem, retryAfter) {
-  const retry = RETRYABLE.has(status);
-  if (status === 429 || status === 503) {
-    const wait = Number(retryAfter) > 0 ? `in ${plural(Number(retryAfter), "second")}` : "in a moment";
-    return { title: "The service is busy", detail: `Please try again ${wait}.`, retry };
-  }
-  const title = status < 500 ? "The service could not read this picture" : "The service has a problem";
-  return { title: problem?.title ?? title, detail: problem?.detail ?? `It answered with status ${status}.`, retry };
-}
-
-const LARGE_BYTES = 15e6; // near the service's limit on a body; a server that refuses one early may just hang up
-
-/** No answer at all -> what the page says. */
-export function describeSilence(bytes) {
-  const detail = "Please check the connection and try again.";
-  const size = ` The picture is large (${Math.round(bytes / 1e6)} MB): a smaller one may pass.`;
-  return { title: "The service did not answer", detail: bytes > LARGE_BYTES ? detail + size : detail, retry: true };
 }

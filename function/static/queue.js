@@ -1,0 +1,83 @@
+// Pictures in line for the service: one request at a time, and patience with a busy service. No DOM;
+// tests/queue.test.js runs it in node.
+
+const MAX_TRIES = 6; // 1 + 2 + 4 + 8 + 16 seconds between them, where the service asks for no more
+const MAX_WAIT_SECONDS = 30; // a person would rather hear that it failed
+
+/** Seconds until the next try; null where there should be none. `retryAfter` is the header's text or null. */
+export function secondsToWait({ status, retryAfter }, tries, now = Date.now()) {
+  if ((status !== 503 && status !== 429) || tries >= MAX_TRIES) return null;
+  const asked = Number(retryAfter ?? 0);
+  const seconds = Number.isNaN(asked) ? Math.ceil((Date.parse(retryAfter) - now) / 1000) : asked;
+  const wait = Math.max(seconds || 0, 2 ** (tries - 1));
+  return wait > MAX_WAIT_SECONDS ? null : wait;
+}
+
+/**
+ * Items are `{ name, file, state, answer, refusal, seconds }`; state is waiting, counting, pausing, counted or failed.
+ *
+ * `predict(file, signal)` gives the answer or throws a refusal; `changed(item)` hears of each change of state;
+ * `sleep(seconds)` waits; `isPaused()` holds the line, until `resume()`.
+ */
+export function createQueue({ predict, changed, sleep, isPaused }) {
+  const items = [];
+  let working = false;
+
+  function add(name, file) {
+    const item = { name, file, state: "waiting", answer: null, refusal: null, seconds: 0, cancel: new AbortController() };
+    items.push(item);
+    changed(item);
+    return item;
+  }
+
+  function change(item, values) {
+    if (item.cancel.signal.aborted) return;
+    Object.assign(item, values);
+    changed(item);
+  }
+
+  async function resume() {
+    if (working) return;
+    working = true;
+    for (let item; !isPaused() && (item = items.find(({ state }) => state === "waiting"));) await count(item);
+    working = false;
+  }
+
+  async function count(item) {
+    const { signal } = item.cancel;
+    for (let tries = 1; !signal.aborted; tries += 1) {
+      change(item, { state: "counting" });
+      try {
+        return change(item, { state: "counted", answer: await predict(item.file, signal) });
+      } catch (refusal) {
+        const seconds = secondsToWait(refusal, tries);
+        if (seconds === null) return change(item, { state: "failed", refusal });
+        await countDown(item, seconds);
+      }
+    }
+  }
+
+  async function countDown(item, seconds) {
+    for (let left = seconds; left > 0 && !item.cancel.signal.aborted; left -= 1) {
+      change(item, { state: "pausing", seconds: left });
+      await sleep(1);
+    }
+  }
+
+  function refuse(item, refusal) {
+    change(item, { state: "failed", refusal });
+  }
+
+  function retry(item) {
+    change(item, { state: "waiting", refusal: null });
+    return resume();
+  }
+
+  /** Takes the item out; a request for it ends. */
+  function remove(item) {
+    items.splice(items.indexOf(item), 1);
+    item.cancel.abort();
+  }
+
+  return { items, add, refuse, retry, remove, resume };
+}

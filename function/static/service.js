@@ -1,0 +1,29 @@
+// The two calls of the service that the page needs.
+
+let token = sessionStorage.getItem("token") ?? ""; // gone with the tab
+
+export function setToken(text) {
+  token = text;
+  sessionStorage.setItem("token", text);
+}
+
+/** The audit of one picture; throws `{ status, problem, retryAfter, bytes }`, status 0 where there was no answer. */
+export async function predict(file, confidence, signal) {
+  const body = new FormData();
+  body.append("file", file);
+  const headers = token ? { Authorization: `Bearer ${token}` } : {};
+  const response = await fetch(`predict?confidence=${confidence}`, { method: "POST", body, headers, signal })
+    .catch(() => null);
+  const answer = await response?.json().catch(() => null);
+  if (response?.ok && answer) return answer;
+  const retryAfter = response?.headers.get("Retry-After") ?? null;
+  const refusal = { status: response?.status ?? 0, problem: answer, retryAfter, bytes: file.size };
+  throw Object.assign(new Error("The picture was not counted"), refusal);
+}
+
+/** "ready", "starting" or "away"; a service that hides its health is taken as ready. */
+export async function askHealth() {
+  const response = await fetch("health/ready", { cache: "no-store" }).catch(() => null);
+  if (!response) return "away";
+  return response.status === 503 ? "starting" : "ready";
+}
