@@ -1,0 +1,665 @@
+"""The page in a real browser, against the function under gunicorn with the shipped model."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+import pytest
+import urllib3
+from conftest import GOOD_SAMPLE, ROOT, SAMPLES, free_port
+from playwright.sync_api import (
+    Browser,
+    ConsoleMessage,
+    Download,
+    Locator,
+    Page,
+    Route,
+    expect,
+    sync_playwright,
+)
+
+from function.errors import ImageError, ShelfWatchError, TryAgain, Unauthorized
+from local.aws import aws_env
+from local.stack import running_function
+
+STATIC = ROOT / "function" / "static"
+SCREENS = ROOT / "build" / "screens"
+GAPS = SAMPLES / "store-17" / "cam-1" / "aisle-5-gaps.jpg"
+TURNED = SAMPLES / "store-17" / "cam-2" / "turned-by-exif.jpg"
+CORRUPT = SAMPLES / "store-21" / "cam-1" / "corrupt.jpg"
+LAYERS = ("products", "gaps", "rows")
+PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
+CHROMIUM_ARGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+TIMEOUT_MS = 15_000  # on a busy machine; nothing here takes a second on a quiet one
+REPORT_VIOLATIONS = """document.addEventListener("securitypolicyviolation", (event) =>
+    console.error(`CSP: ${event.violatedDirective} ${event.blockedURI}`));"""
+
+Open = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    env = aws_env("http://127.0.0.1:9")
+    with running_function(free_port(), env, tmp_path_factory.mktemp("logs")) as (url, _):
+        yield url
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
+        assert os.environ.get("CI") != "true", "CI must install chromium"
+        pytest.skip("no chromium on PATH")
+    expect.set_options(timeout=TIMEOUT_MS)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGS)
+        yield browser
+        browser.close()
+
+
+def new_page(
+    browser: Browser, url: str, errors: list[str], *refused: str, **options: object
+) -> Page:
+    """Open the page; what its console complains of goes to errors, less what names a refusal."""
+
+    def complain(message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning") and not any(r in message.text for r in refused):
+            errors.append(message.text)
+
+    context = browser.new_context(**{"locale": "en-US", **options})  # type: ignore[arg-type]
+    context.add_init_script(REPORT_VIOLATIONS)
+    page = context.new_page()
+    page.set_default_timeout(TIMEOUT_MS)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", complain)
+    page.goto(url)
+    return page
+
+
+@pytest.fixture
+def open_page(browser: Browser, url: str) -> Iterator[Open]:
+    """Open pages of a test's own: `open_page(*refusals, **context)`, which are those it provokes.
+
+    Whatever else the console complains of, a violation of the CSP too, fails the test.
+    """
+    pages: list[Page] = []
+    errors: list[str] = []
+
+    def open_page(*refused: str, **options: object) -> Page:
+        pages.append(new_page(browser, url, errors, *refused, **options))
+        return pages[-1]
+
+    yield open_page
+    for page in pages:
+        page.context.close()
+    assert errors == []
+
+
+@pytest.fixture(scope="module")
+def shared(browser: Browser, url: str) -> tuple[Page, list[str]]:
+    errors: list[str] = []
+    page = new_page(browser, url, errors, viewport={"width": 1280, "height": 860})
+    choose(page, GAPS)
+    return page, errors
+
+
+@pytest.fixture
+def counted(shared: tuple[Page, list[str]]) -> Iterator[Page]:
+    """The page with one counted picture, for tests that only look at it."""
+    page, errors = shared
+    page.fill("#confidence", "0.25")
+    for layer in LAYERS:
+        page.check(f"#show-{layer}")
+    page.locator("#frame").press("0")
+    page.mouse.move(0, 0)
+    yield page
+    assert errors == []
+
+
+def choose(page: Page, *pictures: Path) -> None:
+    """Choose pictures and wait until each is counted or refused."""
+    page.set_input_files("#choose", pictures)
+    expect(done(page)).to_have_count(len(pictures))
+
+
+def done(page: Page) -> Locator:
+    return page.locator(".strip li:is([data-state=counted], [data-state=failed])")
+
+
+def predictions(page: Page) -> list[str]:
+    """Collect the requests to come for an audit."""
+    seen: list[str] = []
+    page.on("request", lambda request: seen.append(request.url) if is_predict(request.url) else 0)
+    return seen
+
+
+def is_predict(address: str) -> bool:
+    return "/predict" in address
+
+
+def ask(url: str, picture: Path, confidence: float = 0.25) -> dict[str, object]:
+    """What the service itself answers."""
+    fields = {"file": (picture.name, picture.read_bytes())}
+    answer = urllib3.request("POST", f"{url}/predict?confidence={confidence}", fields=fields)
+    assert answer.status == 200
+    result: dict[str, object] = json.loads(answer.data)
+    return result
+
+
+def save(page: Page, button: str) -> tuple[str, bytes]:
+    """Click a download; give its file name and content."""
+    with page.expect_download() as waiting:
+        page.click(button)
+    download: Download = waiting.value
+    return download.suggested_filename, download.path().read_bytes()
+
+
+def overlay(page: Page) -> np.ndarray:
+    """Read what is drawn over the picture, (H, W, 4) RGBA, after the next frame."""
+    data = page.evaluate(
+        """() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(() =>
+            resolve(document.getElementById("overlay").toDataURL()))))"""
+    )
+    return np.array(PIL.Image.open(io.BytesIO(base64.b64decode(data.partition(",")[2]))))
+
+
+def has_colour(pixels: np.ndarray, red: int, green: int, blue: int) -> bool:
+    return bool((pixels == (red, green, blue, 255)).all(axis=2).any())
+
+
+PRODUCT, GAP = (0x2E, 0xE6, 0xC5), (0xFF, 0xB0, 0x20)
+
+
+def test_a_chosen_picture_is_counted(counted: Page, url: str) -> None:
+    page = counted
+    answer = ask(url, GAPS)
+    expect(page.locator("#count")).to_have_text(str(answer["count"]))
+    expect(page.locator("#fill-rate")).to_have_text(f"{answer['fill_rate']:.0%}")
+    expect(page.locator("#gap-count")).to_have_text(str(len(answer["gaps"])))
+    expect(page.locator("#status")).to_contain_text(f"{answer['count']} products in")
+    expect(page.locator("#model")).to_contain_text(answer["model"]["name"])
+    lines = [
+        [cell.strip() for cell in line.locator("th, td").all_inner_texts()]
+        for line in page.locator("#rows tr").all()
+    ]
+    assert lines == [
+        [
+            str(row["index"] + 1),
+            str(row["count"]),
+            f"{row['fill_rate']:.0%}",
+            str(sum(gap["row"] == row["index"] for gap in answer["gaps"])),
+        ]
+        for row in answer["rows"]
+    ]
+    assert has_colour(overlay(page), *PRODUCT)
+    assert has_colour(overlay(page), *GAP)
+    page.screenshot(path=SCREENS / "result.png")
+
+
+@pytest.mark.parametrize("picture", [GAPS, TURNED], ids=lambda path: path.stem)
+def test_the_slider_shows_what_the_service_would_answer_without_asking_it(
+    open_page: Open, url: str, picture: Path
+) -> None:
+    page = open_page()
+    requests = predictions(page)
+    choose(page, picture)
+    counts = set()
+    for confidence in (0.05, 0.25, 0.5, 0.75):
+        page.fill("#confidence", str(confidence))
+        shown = json.loads(save(page, "#download-json")[1])
+        answer = ask(url, picture, confidence)
+        expect(page.locator("#count")).to_have_text(str(answer["count"]))
+        for exact in ("image", "model", "detections", "count", "truncated", "thresholds"):
+            assert shown[exact] == answer[exact], exact
+        assert shown["fill_rate"] == pytest.approx(answer["fill_rate"], abs=0.002)
+        assert [row["count"] for row in shown["rows"]] == [r["count"] for r in answer["rows"]]
+        assert flat(shown["rows"]) == pytest.approx(flat(answer["rows"]), abs=0.11)
+        assert flat(shown["gaps"]) == pytest.approx(flat(answer["gaps"]), abs=0.11)
+        counts.add(shown["count"])
+    assert len(counts) == 4
+    assert len(requests) == 1
+
+
+def flat(items: list[dict[str, object]]) -> list[float]:
+    """List every number of rows or gaps."""
+    return [
+        number
+        for item in items
+        for value in item.values()
+        for number in (value if isinstance(value, list) else [value])
+    ]
+
+
+@pytest.mark.parametrize("way", ["drop", "paste"])
+def test_a_picture_can_be_dropped_and_pasted(open_page: Open, way: str) -> None:
+    page = open_page()
+    page.evaluate(
+        """([way, data]) => {
+            const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt(0));
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([bytes], "given.jpg", { type: "image/jpeg" }));
+            const event = way === "drop"
+                ? new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true })
+                : new ClipboardEvent("paste", { clipboardData: transfer, bubbles: true });
+            document.body.dispatchEvent(event);
+        }""",
+        [way, base64.b64encode(GAPS.read_bytes()).decode()],
+    )
+    expect(page.locator(".strip li[data-state=counted]")).to_contain_text("given.jpg")
+    expect(page.locator("#report")).to_be_visible()
+
+
+def test_a_sample_is_one_click_away(open_page: Open, url: str) -> None:
+    page = open_page(viewport={"width": 1280, "height": 860})
+    page.screenshot(path=SCREENS / "empty.png")
+    samples = sorted((STATIC / "samples").glob("*.jpg"))
+    assert [path.name for path in samples] == ["full.jpg", "gaps.jpg", "tilted.jpg"]
+    for path in samples:
+        assert path.stat().st_size <= 60_000
+        page.click(f"[data-name='{path.name}']")
+        expect(page.locator("#count")).to_have_text(str(ask(url, path)["count"]))
+        page.click(".drop")
+    expect(page.locator("#main")).to_have_attribute("data-state", "empty")
+
+
+def test_the_picture_zooms_and_moves(counted: Page) -> None:
+    page = counted
+    zoom, frame = page.locator("#zoom"), page.locator("#frame")
+    expect(zoom).to_have_text("100%")
+    expect(page.locator("#zoom-out")).to_be_disabled()
+    page.click("#zoom-in")
+    expect(zoom).to_have_text("150%")
+    frame.hover()
+    page.mouse.wheel(0, -500)
+    expect(zoom).to_have_text("334%")
+    page.mouse.wheel(0, 5000)
+    expect(zoom).to_have_text("100%")
+    frame.dblclick()
+    expect(zoom).to_have_text("200%")
+    before = overlay(page)
+    drag(page, frame, 80, 40)
+    assert not np.array_equal(before, overlay(page))
+    frame.focus()
+    for key, text in (("+", "300%"), ("-", "200%"), ("0", "100%")):
+        page.keyboard.press(key)
+        expect(zoom).to_have_text(text)
+    page.click("#rows tr:nth-child(2) button")
+    expect(zoom).to_have_text("200%")
+    page.screenshot(path=SCREENS / "row.png")
+    page.click("#zoom-fit")
+    expect(zoom).to_have_text("100%")
+
+
+def drag(page: Page, target: Locator, dx: int, dy: int) -> None:
+    box = target.bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + dx, y + dy, steps=3)
+    page.mouse.up()
+
+
+def test_the_wheel_scrolls_the_page_while_the_picture_is_whole(open_page: Open) -> None:
+    page = open_page(viewport={"width": 900, "height": 600})
+    choose(page, GAPS)
+    page.locator("#frame").hover()
+    before = page.evaluate("scrollY")
+    page.mouse.wheel(0, 300)
+    page.wait_for_timeout(200)  # scrolling is asynchronous
+    assert page.evaluate("scrollY") > before
+    expect(page.locator("#zoom")).to_have_text("100%")
+
+
+def test_two_fingers_zoom(open_page: Open) -> None:
+    page = open_page(**PHONE)
+    choose(page, GAPS)
+    page.locator("#frame").scroll_into_view_if_needed()
+    box = page.locator("#frame").bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    fingers = page.context.new_cdp_session(page)
+    for kind, apart in (("touchStart", 30), ("touchMove", 45), ("touchMove", 60)):
+        points = [{"x": x - apart, "y": y, "id": 0}, {"x": x + apart, "y": y, "id": 1}]
+        fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    fingers.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    expect(page.locator("#zoom")).to_have_text("200%")
+
+
+def test_boxes_are_drawn_in_the_screens_own_pixels(open_page: Open) -> None:
+    page = open_page(device_scale_factor=2)
+    choose(page, GAPS)
+    pixels = overlay(page)
+    width = page.evaluate("document.getElementById('frame').clientWidth")
+    assert pixels.shape[1] == 2 * width
+    edges = (pixels == (*PRODUCT, 255)).all(axis=2)
+    assert edges.sum(axis=1).max() > 100  # whole lines in the pure colour: nothing is blurred
+
+
+@pytest.mark.parametrize(("layer", "colour"), [("products", PRODUCT), ("gaps", GAP)])
+def test_each_layer_can_be_hidden(counted: Page, layer: str, colour: tuple[int, int, int]) -> None:
+    assert has_colour(overlay(counted), *colour)
+    counted.uncheck(f"#show-{layer}")
+    assert not has_colour(overlay(counted), *colour)
+    counted.check(f"#show-{layer}")
+    assert has_colour(overlay(counted), *colour)
+
+
+def test_a_row_lights_up_in_the_table_and_on_the_picture(counted: Page) -> None:
+    page = counted
+    plain, second = overlay(page), page.locator("#rows tr").nth(1)
+    second.hover()
+    lit = overlay(page)
+    assert not np.array_equal(plain, lit)
+    page.mouse.move(0, 0)
+    assert np.array_equal(plain, overlay(page))
+    second.locator("button").focus()
+    assert np.array_equal(lit, overlay(page))
+    page.keyboard.press("Shift+Tab")
+    page.locator("#frame").hover()  # its middle is on the third of five rows
+    expect(page.locator("#rows tr").nth(2)).to_have_class("lit")
+
+
+def test_the_csv_has_a_line_for_each_product(open_page: Open, tmp_path: Path, url: str) -> None:
+    formula = tmp_path / "=1+1, aisle.jpg"
+    formula.write_bytes(GAPS.read_bytes())
+    page = open_page()
+    choose(page, formula)
+    name, content = save(page, "#download-csv")
+    assert name.endswith("1+1, aisle.csv")
+    lines = list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline="")))
+    answer = ask(url, GAPS)
+    assert len(lines) == answer["count"]
+    assert {line["picture"] for line in lines} == {"'=1+1, aisle.jpg"}
+    boxes = [[float(line[e]) for e in ("left", "top", "right", "bottom")] for line in lines]
+    assert sorted(boxes) == sorted(found["xyxy"] for found in answer["detections"])
+    in_rows = [sum(int(line["row"]) == i + 1 for line in lines) for i in range(len(answer["rows"]))]
+    assert in_rows == [row["count"] for row in answer["rows"]]
+    for row in range(1, len(in_rows) + 1):
+        lefts = [float(line["left"]) for line in lines if line["row"] == str(row)]
+        assert lefts == sorted(lefts)
+
+
+def test_the_annotated_picture_has_the_size_of_the_picture_as_it_is_seen(open_page: Open) -> None:
+    """Without boxes it is the picture itself, turned as its EXIF says."""
+    page = open_page()
+    choose(page, TURNED)
+    with PIL.Image.open(TURNED) as stored:
+        upright = np.asarray(PIL.ImageOps.exif_transpose(stored).convert("RGB")).astype(int)
+    name, content = save(page, "#download-png")
+    assert name == "turned-by-exif.boxes.png"
+    annotated = np.array(PIL.Image.open(io.BytesIO(content)))
+    assert annotated.shape[:2] == upright.shape[:2]
+    assert has_colour(annotated, *PRODUCT)
+    for layer in LAYERS:
+        page.uncheck(f"#show-{layer}")
+    plain = np.array(PIL.Image.open(io.BytesIO(save(page, "#download-png")[1])))[..., :3]
+    assert np.abs(plain - upright).mean() < 1  # decoders round differently
+
+
+def test_an_error_is_told_in_plain_words(open_page: Open) -> None:
+    page = open_page("422")
+    choose(page, CORRUPT)
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text("This picture is damaged.")
+    expect(alert).to_contain_text("take a new photo")
+    expect(page.locator("#retry")).to_be_hidden()
+    expect(page.locator("#report")).to_be_hidden()
+    expect(page.locator(".strip li")).to_contain_text("not counted")
+    page.screenshot(path=SCREENS / "error.png")
+
+
+def test_what_is_no_picture_is_not_sent(open_page: Open, tmp_path: Path) -> None:
+    page = open_page()
+    requests = predictions(page)
+    (tmp_path / "list.pdf").write_bytes(b"%PDF-1.7")
+    choose(page, tmp_path / "list.pdf")
+    expect(page.get_by_role("alert")).to_contain_text("This kind of file cannot be counted.")
+    assert requests == []
+
+
+def test_several_pictures_stand_in_a_strip_with_their_state(open_page: Open, url: str) -> None:
+    page = open_page("422", viewport={"width": 1280, "height": 860})
+    choose(page, GOOD_SAMPLE, CORRUPT, GAPS)
+    tiles = page.locator(".strip li")
+    counts = [ask(url, path)["count"] for path in (GOOD_SAMPLE, GAPS)]
+    expect(tiles).to_have_text(
+        [
+            re.compile(rf"1\. aisle-4\.jpg\s*{counts[0]} products"),
+            re.compile(r"2\. corrupt\.jpg\s*not counted"),
+            re.compile(rf"3\. aisle-5-gaps\.jpg\s*{counts[1]} products"),
+        ]
+    )
+    expect(page.locator("#queue")).to_contain_text("3 pictures: 2 counted, 1 failed")
+    expect(page.locator("#queue")).to_contain_text(f"{sum(counts)} products")
+    tiles.nth(2).locator(".tile").click()
+    expect(page.locator("#count")).to_have_text(str(counts[1]))
+    name, content = save(page, "#download-all")
+    lines = list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline="")))
+    assert (name, len(lines)) == ("shelves.csv", sum(counts))
+    page.screenshot(path=SCREENS / "several.png")
+    for _ in range(3):
+        tiles.first.locator(".drop").click()
+    expect(page.locator("#main")).to_have_attribute("data-state", "empty")
+
+
+def test_a_removed_picture_is_no_longer_asked_for(open_page: Open) -> None:
+    page = open_page("net::ERR")
+    page.route(is_predict, lambda route: None)  # an answer that never comes
+    page.set_input_files("#choose", GAPS)
+    expect(page.locator(".strip li")).to_have_attribute("data-state", "counting")
+    with page.expect_event("requestfailed") as failed:
+        page.get_by_role("button", name="Remove aisle-5-gaps.jpg").click()
+    assert "ABORTED" in str(failed.value.failure)
+    expect(page.locator("#main")).to_have_attribute("data-state", "empty")
+
+
+def test_a_busy_service_is_asked_again_after_a_visible_wait(open_page: Open) -> None:
+    page = open_page("503")
+    answer_first(page, is_predict, "overloaded", 503, {"Retry-After": "2"})
+    page.set_input_files("#choose", GAPS)
+    expect(page.locator(".strip li")).to_contain_text("again in 2 s")
+    expect(page.locator("#status")).to_contain_text("The service is busy: again in 1 s")
+    expect(page.locator(".strip li")).to_have_attribute("data-state", "counted")
+
+
+def answer_first(
+    page: Page, which: Callable[[str], bool], slug: str, status: int, headers: dict[str, str]
+) -> None:
+    """Answer the first such request with a problem, the others by the service."""
+    problem = {"type": f"urn:shelfwatch:problem:{slug}", "title": slug, "status": status}
+
+    def answer(route: Route) -> None:
+        route.fulfill(
+            status=status,
+            headers=headers,
+            content_type="application/problem+json",
+            body=json.dumps(problem),
+        )
+
+    page.route(which, answer, times=1)
+
+
+def test_a_service_that_starts_is_waited_for(open_page: Open) -> None:
+    page = open_page("503")
+    answer_first(page, lambda address: "/health" in address, "not-ready", 503, {})
+    page.reload()
+    expect(page.locator("#service")).to_contain_text("The service is starting.")
+    page.set_input_files("#choose", GAPS)
+    expect(page.locator(".strip li")).to_have_attribute("data-state", "waiting")
+    expect(page.locator(".strip li")).to_have_attribute("data-state", "counted")
+    expect(page.locator("#service")).to_be_hidden()
+
+
+def test_a_lost_connection_is_told_and_heals_by_itself(open_page: Open) -> None:
+    page = open_page("net::ERR")
+    page.context.set_offline(True)
+    page.set_input_files("#choose", GAPS)
+    expect(page.get_by_role("alert")).to_contain_text("The service does not answer.")
+    page.context.set_offline(False)
+    expect(page.locator(".strip li")).to_have_attribute("data-state", "counted")
+    expect(page.locator("#problem")).to_be_hidden()
+
+
+def test_a_service_with_tokens_asks_for_one(open_page: Open) -> None:
+    page = open_page("401")
+    sent: list[str | None] = []
+    page.on(
+        "request",
+        lambda request: (
+            sent.append(request.headers.get("authorization")) if is_predict(request.url) else None
+        ),
+    )
+    answer_first(page, is_predict, "unauthorized", 401, {})
+    page.set_input_files("#choose", GAPS)
+    expect(page.get_by_role("alert")).to_contain_text("access token")
+    page.get_by_label("Access token").fill("s3cret")
+    page.get_by_role("button", name="Use it").click()
+    expect(page.locator(".strip li")).to_have_attribute("data-state", "counted")
+    assert sent == [None, "Bearer s3cret"]
+
+
+def test_the_page_fits_a_phone(open_page: Open) -> None:
+    page = open_page("422", **PHONE, device_scale_factor=2)
+    assert_no_sideways_scroll(page)
+    choose(page, GAPS, CORRUPT)
+    assert_no_sideways_scroll(page)
+    page.screenshot(path=SCREENS / "phone.png", full_page=True)
+    page.locator(".strip .tile").nth(1).click()
+    expect(page.get_by_role("alert")).to_be_visible()
+    assert_no_sideways_scroll(page)
+    expect(page.locator("#photo")).to_have_attribute("capture", "environment")
+    expect(page.get_by_text("Take a photo")).to_be_visible()
+
+
+def assert_no_sideways_scroll(page: Page) -> None:
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+def test_the_keyboard_alone_leads_through(open_page: Open) -> None:
+    page = open_page()
+    with page.expect_file_chooser():
+        tab_to(page, "#choose")
+        page.keyboard.press("Enter")
+    tab_to(page, "[data-name='gaps.jpg']")
+    page.keyboard.press("Enter")
+    expect(page.locator("#report")).to_be_visible()
+    before = int(page.locator("#count").inner_text())
+    tab_to(page, "#zoom-in")
+    page.keyboard.press("Enter")
+    expect(page.locator("#zoom")).to_have_text("150%")
+    tab_to(page, "#confidence")
+    for _ in range(30):
+        page.keyboard.press("ArrowRight")
+    expect(page.locator("#confidence-value")).to_have_text("0.55")
+    after = int(page.locator("#count").inner_text())
+    assert after < before
+    expect(page.locator("#confidence")).to_have_attribute(
+        "aria-valuetext", f"0.55, {after} products"
+    )
+    tab_to(page, "#rows tr:nth-child(2) button")
+    expect(page.locator("#rows tr").nth(1)).to_have_class("lit")
+    tab_to(page, "#download-csv")
+    with page.expect_download():
+        page.keyboard.press("Enter")
+
+
+def tab_to(page: Page, selector: str) -> None:
+    """Press Tab until the element has the focus, and see that the focus shows."""
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if page.evaluate("(selector) => document.activeElement.matches(selector)", selector):
+            break
+    else:
+        pytest.fail(f"Tab does not reach {selector}")
+    ring = """(selector) => {
+        const shown = document.querySelector(selector);
+        const target = shown.matches(".hidden-input") ? shown.nextElementSibling : shown;
+        return getComputedStyle(target).outlineStyle;
+    }"""
+    assert page.evaluate(ring, selector) == "solid"
+
+
+def test_numbers_follow_the_readers_language(open_page: Open) -> None:
+    page = open_page(locale="de-DE")
+    choose(page, GAPS)
+    expect(page.locator("#confidence-value")).to_have_text("0,25")
+    expect(page.locator("#fill-rate")).to_have_text(re.compile(r"^\d\d\s%$"))
+
+
+def test_motion_stops_for_those_who_ask_for_less(open_page: Open) -> None:
+    page = open_page("net::ERR", reduced_motion="reduce")
+    page.route(is_predict, lambda route: None)
+    page.set_input_files("#choose", GAPS)
+    expect(page.locator(".strip li")).to_have_attribute("data-state", "counting")
+    animation = "getComputedStyle(document.querySelector('.tile'), '::after').animationName"
+    assert page.evaluate(animation) == "none"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_serious_violation(open_page: Open, scheme: str) -> None:
+    page = open_page("422", color_scheme=scheme, viewport={"width": 1280, "height": 860})
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(15, 21, 20)"
+    assert dark == (scheme == "dark")
+    page.evaluate((files("axe_playwright_python") / "axe.min.js").read_text())
+    found = {"empty": violations(page)}
+    choose(page, GAPS, CORRUPT)
+    found["result"] = violations(page)
+    page.screenshot(path=SCREENS / f"{scheme}.png")
+    page.locator(".strip .tile").nth(1).click()
+    expect(page.get_by_role("alert")).to_be_visible()
+    found["error"] = violations(page)
+    assert found == {"empty": [], "result": [], "error": []}
+
+
+def violations(page: Page) -> list[str]:
+    result = page.evaluate("axe.run()")
+    assert len(result["passes"]) > 15
+    return [
+        f"{found['impact']} {found['id']}: {node['html'][:120]}"
+        for found in result["violations"]
+        for node in found["nodes"]
+    ]
+
+
+def test_every_problem_a_picture_can_meet_has_a_sentence() -> None:
+    """`ImageGone` is an event's alone: a picture that is sent is there."""
+    words = (STATIC / "words.js").read_text()
+    errors = [*leaves(ImageError), *leaves(TryAgain), Unauthorized]
+    slugs = {error.slug for error in errors} - {"image-gone"}
+    assert len(slugs) >= 7
+    assert {slug for slug in slugs if f'"{slug}": [' not in words} == set()
+
+
+def leaves(error: type[ShelfWatchError]) -> list[type[ShelfWatchError]]:
+    return [leaf for kind in error.__subclasses__() for leaf in [kind, *leaves(kind)]]
+
+
+def test_the_page_loads_nothing_from_elsewhere(url: str) -> None:
+    """Every file it names is served; none of its files names another host."""
+    for path in [p for p in STATIC.rglob("*") if p.suffix in {".html", ".js", ".css"}]:
+        text = path.read_text()
+        addresses = re.findall(r"https?://[^\s\"')]+", text.replace("http://www.w3.org/", ""))
+        assert addresses == [], path
+        for name in re.findall(r'from "\./([\w.]+)"', text):
+            assert urllib3.request("GET", f"{url}/static/{name}").status == 200
