@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import {
-  boxAt, clamp, dragView, filterByConfidence, fitView, panView, placeBox, scaleView, showBox, zoomView,
+  boxAt, clamp, dragView, filterByConfidence, fitView, panView, placeBox, scaleView, showBox, turnImage, zoomView,
 } from "../function/static/boxes.js";
 import { table } from "./table.js";
 
@@ -94,3 +94,16 @@ table("detections at or above the threshold stay, in their order", filterByConfi
 ]);
 
 table("a value stays between its limits", clamp, [[[5, 0, 3], 3], [[-1, 0, 3], 0], [[2, 0, 3], 2]]);
+
+test("an image turned as EXIF says has its first pixel where EXIF puts it, and fills its new size", () => {
+  const [width, height] = [30, 20];
+  const firstPixel = { 1: [0, 0], 2: [30, 0], 3: [30, 20], 4: [0, 20], 5: [0, 0], 6: [20, 0], 7: [20, 30], 8: [0, 30] };
+  for (const [orientation, [x, y]] of Object.entries(firstPixel)) {
+    const turned = turnImage({ width, height }, Number(orientation));
+    const [a, b, c, d, e, f] = turned.matrix;
+    assert.deepEqual([turned.width, turned.height], orientation > 4 ? [20, 30] : [30, 20]);
+    assert.deepEqual([e, f], [x, y], orientation);
+    const last = [a * width + c * height + e, b * width + d * height + f]; // the corner across
+    assert.deepEqual(last, [turned.width - x, turned.height - y], orientation);
+  }
+});

@@ -7,7 +7,7 @@
 
 import { filterByConfidence } from "./boxes.js";
 import { fileName, resultAt, toCsv } from "./export.js";
-import { annotate, decodeForView } from "./picture.js";
+import { annotate, decodeForView, needsTurn } from "./picture.js";
 import { createQueue } from "./queue.js";
 import { createReport } from "./report.js";
 import { askHealth, predict, setToken } from "./service.js";
@@ -65,7 +65,7 @@ async function addSample(name) {
 }
 
 async function addThumbnail(item) {
-  const bitmap = isPicture(item.file) ? await decodeForView(item.file) : null;
+  const bitmap = isPicture(item.file) ? await decodeForView(item.file, item.answer?.image.orientation) : null;
   strip.setBitmap(item, bitmap);
   bitmap?.close();
 }
@@ -73,7 +73,8 @@ async function addThumbnail(item) {
 async function select(item) {
   Object.assign(state, { selected: item, pictured: null, lit: null });
   render();
-  const bitmap = item && isPicture(item.file) ? await decodeForView(item.file) : null;
+  const orientation = item?.answer?.image.orientation;
+  const bitmap = item && isPicture(item.file) ? await decodeForView(item.file, orientation) : null;
   if (state.selected !== item) return bitmap?.close();
   const before = state.bitmap;
   Object.assign(state, { pictured: item, bitmap });
@@ -100,8 +101,23 @@ function remove(item) {
 
 function onItemChanged(item) {
   if (item.state === "failed" && item.refusal.status === 0) watchService("away");
-  if (item === state.pictured && item.state === "counted") showPicture();
-  else render();
+  if (item.state === "counted") onCounted(item);
+  if (item.state === "failed") announce(`${item.name}: ${describeRefusal(item.refusal).title}`);
+  render();
+}
+
+/** Now the size in the boxes' pixels is known, and how the picture has to be turned. */
+async function onCounted(item) {
+  announce(`${item.name}: ${describeAudit(auditOf(item))}`);
+  if (item === state.pictured) showPicture();
+  if (!(await needsTurn(item.file, item.answer.image.orientation))) return;
+  addThumbnail(item);
+  if (item === state.selected) select(item);
+}
+
+/** For screen readers: each result once, not at every step of the slider. */
+function announce(text) {
+  element("announce").textContent = text;
 }
 
 // ---- the service's health

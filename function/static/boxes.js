@@ -96,6 +96,15 @@ export function boxAt(boxes, point, view) {
   return index < 0 ? null : index;
 }
 
+/** The size of an image turned by an EXIF orientation, 1 to 8, and the canvas matrix that turns it. */
+export function turnImage({ width, height }, orientation) {
+  const matrix = {
+    1: [1, 0, 0, 1, 0, 0], 2: [-1, 0, 0, 1, width, 0], 3: [-1, 0, 0, -1, width, height], 4: [1, 0, 0, -1, 0, height],
+    5: [0, 1, 1, 0, 0, 0], 6: [0, 1, -1, 0, height, 0], 7: [0, -1, -1, 0, height, width], 8: [0, -1, 1, 0, 0, width],
+  }[orientation];
+  return orientation > 4 ? { width: height, height: width, matrix } : { width, height, matrix };
+}
+
 /** Exact above the confidence the service was asked for: a weak box never suppresses a stronger one. */
 export function filterByConfidence(detections, threshold) {
   return detections.filter((detection) => detection.confidence >= threshold);

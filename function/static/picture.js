@@ -1,19 +1,46 @@
 // Pictures as the browser reads them: bitmaps for the view, small ones for the strip, and the one with boxes to keep.
 
+import { turnImage } from "./boxes.js";
 import { paintShelf } from "./paint.js";
 
 const MAX_VIEW_EDGE = 4096; // pixels; a 50-megapixel bitmap would hold 200 MB as long as it is shown
 const THUMBNAIL = { width: 144, height: 108 };
 const UNIT_EDGE = 1200; // a line of one unit on a picture of this size; larger pictures get wider lines
 
-/** Turned as EXIF says, because boxes are in pixels of the turned image; null where the browser cannot read it. */
-export function decode(file) {
+/** 2 x 1 pixels that EXIF wants upright: not every browser turns a WebP, Chromium 156 does not. */
+const TURNED_WEBP = "UklGRk4AAABXRUJQVlA4WAoAAAAIAAAAAQAAAAAAVlA4TA4AAAAvAQAAAAcQEf0PRET/A0VYSUYaAAAATU0AKgAAAAgAAQESAAMAAAABAAYAAAAAAAA=";
+const turnsWebp = read(new Blob([Uint8Array.from(atob(TURNED_WEBP), (byte) => byte.charCodeAt(0))]))
+  .then((bitmap) => bitmap?.width === 1);
+
+/** Null where the browser cannot read it. */
+function read(file) {
   return createImageBitmap(file, { imageOrientation: "from-image" }).catch(() => null);
 }
 
+/** Whether a picture of this EXIF orientation has to be turned by us. */
+export async function needsTurn(file, orientation) {
+  return file.type === "image/webp" && orientation > 1 && !(await turnsWebp);
+}
+
+/** Turned as EXIF says, because boxes are in pixels of the turned image; the orientation is the service's word. */
+async function decode(file, orientation) {
+  const bitmap = await read(file);
+  return bitmap && (await needsTurn(file, orientation)) ? turn(bitmap, orientation) : bitmap;
+}
+
+function turn(bitmap, orientation) {
+  const { width, height, matrix } = turnImage(bitmap, orientation);
+  const canvas = Object.assign(document.createElement("canvas"), { width, height });
+  const context = canvas.getContext("2d");
+  context.setTransform(...matrix);
+  context.drawImage(bitmap, 0, 0);
+  bitmap.close();
+  return createImageBitmap(canvas);
+}
+
 /** A bitmap that is small enough to be kept. */
-export async function decodeForView(file) {
-  const bitmap = await decode(file);
+export async function decodeForView(file, orientation = 1) {
+  const bitmap = await decode(file, orientation);
   const shrink = bitmap ? MAX_VIEW_EDGE / Math.max(bitmap.width, bitmap.height) : 1;
   if (shrink >= 1) return bitmap;
   const size = { resizeWidth: Math.round(bitmap.width * shrink), resizeHeight: Math.round(bitmap.height * shrink) };
@@ -34,7 +61,7 @@ export function drawThumbnail(canvas, bitmap) {
 
 /** The picture in full size with its audit, as PNG; null where it is too large for the browser. */
 export async function annotate(file, image, shelf, layers) {
-  const bitmap = await decode(file);
+  const bitmap = await decode(file, image.orientation);
   const canvas = document.createElement("canvas");
   Object.assign(canvas, { width: image.width, height: image.height });
   const context = canvas.getContext("2d");

@@ -66,12 +66,9 @@ const LATER = "Nothing is wrong with the picture. Please try again.";
 const SENTENCES = {
   "image-empty": ["This file is empty.", "Choose the picture again, or take a new photo."],
   "image-too-large": ["This picture is too large.", SMALLER],
-  "body-too-large": ["This picture is too large.", SMALLER],
-  "content-too-large": ["This picture is too large.", SMALLER],
   "request-entity-too-large": ["This picture is too large.", SMALLER],
   "image-unsupported": ["This kind of file cannot be counted.", OTHER_FORMAT],
   "image-corrupt": ["This picture is damaged.", "A part of it is missing or broken. Copy it again, or take a new photo."],
-  "image-truncated": ["This picture is damaged.", "Its end is missing. Copy it again, or take a new photo."],
   "unauthorized": ["This service is for people with an access token.", "Enter yours, and the picture is counted."],
   "not-ready": ["The service is still starting.", LATER],
   "overloaded": ["The service is busy.", LATER],
