@@ -83,5 +83,5 @@ test("the service's own words stand beside ours", () => {
 
 test("silence names the picture's size only where that may be the reason", () => {
   assert.doesNotMatch(describeRefusal(refusal(0, null, "", 5e6)).detail, /large/);
-  assert.match(describeRefusal(refusal(0, null, "", 25e6), "en").detail, /It is large \(25 MB\): a smaller one may pass\./);
+  assert.match(describeRefusal(refusal(0, null, "", 25e6), "en").detail, /The picture is large \(25 MB\): a smaller one may pass\./);
 });

@@ -29,19 +29,30 @@ const element = (id) => document.getElementById(id);
 const sleep = (seconds) => new Promise((resolve) => { setTimeout(resolve, seconds * 1000); });
 const slider = element("confidence");
 
-/** `pictured` is the item on the canvas, `lit` the row that is shown alone. */
-const state = { selected: null, pictured: null, bitmap: null, lit: null, service: "ready", watching: false };
+/**
+ * `pictured` is the item on the canvas; `lit` the index of the row that is pointed at, `alone` where the others go dark;
+ * `locked` the refusal that asks for a token.
+ */
+const state = {
+  selected: null, pictured: null, bitmap: null, lit: null, alone: false, service: "ready", watching: false, locked: null,
+};
 
 const queue = createQueue({
   predict: (file, signal) => predict(file, Number(slider.min), signal),
   changed: onItemChanged,
   sleep,
-  isPaused: () => state.service !== "ready",
+  isPaused: () => state.service !== "ready" || state.locked !== null,
 });
 
-const view = createView(element("frame"), element("picture"), element("overlay"), { onRow: lightRow, onZoom: showZoom });
+const view = createView(element("frame"), element("picture"), element("overlay"), {
+  onRow: (index) => lightRow(index, false),
+  onZoom: showZoom,
+});
 const strip = createStrip(element("strip"), { onSelect: select, onRemove: remove });
-const report = createReport({ onLight: lightRow, onZoom: (index) => view.zoomTo(state.selected.audit.rows[index].xyxy) });
+const report = createReport({
+  onLight: (index) => lightRow(index, true),
+  onZoom: (index) => view.zoomTo(state.selected.audit.rows[index].xyxy),
+});
 
 // ---- pictures come and go
 
@@ -100,10 +111,15 @@ function remove(item) {
 }
 
 function onItemChanged(item) {
-  if (item.state === "failed" && item.refusal.status === 0) watchService("away");
   if (item.state === "counted") onCounted(item);
-  if (item.state === "failed") announce(`${item.name}: ${describeRefusal(item.refusal).title}`);
+  if (item.state === "failed") onFailed(item);
   render();
+}
+
+function onFailed(item) {
+  announce(`${item.name}: ${describeRefusal(item.refusal).title}`);
+  if (item.refusal.status === 0) watchService("away");
+  if (item.refusal.status === 401) state.locked = item.refusal; // the others would be refused too
 }
 
 /** Now the size in the boxes' pixels is known, and how the picture has to be turned. */
@@ -131,8 +147,14 @@ async function watchService(found) {
     setService(await askHealth());
   }
   state.watching = false;
-  for (const item of queue.items) if (item.refusal?.status === 0) queue.retry(item);
+  queue.items.filter((item) => item.refusal?.status === 0 && !item.sentAgain).forEach(sendAgain);
   queue.resume();
+}
+
+/** Once by itself: a picture that the network never lets through must not be sent for ever. */
+function sendAgain(item) {
+  item.sentAgain = true;
+  queue.retry(item);
 }
 
 function setService(found) {
@@ -165,9 +187,9 @@ function render() {
   element("status").textContent = item ? statusOf(item, audit) : "";
   element("picture").setAttribute("aria-label", `Shelf picture. ${audit ? describeAudit(audit) : ""}`);
   if (audit) report.render(item.answer, audit);
-  renderProblem(item?.refusal ? describeRefusal(item.refusal) : null, item?.refusal?.status === 401);
+  renderProblem(item?.refusal ?? (item?.state === "waiting" ? state.locked : null));
   renderStrip();
-  view.setShelf(item === state.pictured ? audit : null, layers(), state.lit);
+  view.setShelf(item === state.pictured ? audit : null, layers(), state.lit, state.alone);
 }
 
 function statusOf(item, audit) {
@@ -176,12 +198,12 @@ function statusOf(item, audit) {
     failed: "" }[item.state];
 }
 
-/** Shows one row alone, on the picture and in the table. */
-function lightRow(index) {
-  if (state.lit === index || !state.selected?.audit) return;
-  state.lit = index;
+/** Marks a row on the picture and in the table. */
+function lightRow(index, alone) {
+  if ((state.lit === index && state.alone === alone) || !state.pictured?.audit) return;
+  Object.assign(state, { lit: index, alone });
   report.light(index);
-  view.setShelf(state.selected.audit, layers(), index);
+  view.setShelf(state.pictured.audit, layers(), index, alone);
 }
 
 function showZoom(share) {
@@ -190,8 +212,10 @@ function showZoom(share) {
 }
 
 /** The alert is written anew only when it says something new, so that it is read once. */
-function renderProblem(problem, wantsToken) {
+function renderProblem(refusal) {
   const text = element("problem-text");
+  const problem = refusal && describeRefusal(refusal);
+  const wantsToken = refusal?.status === 401;
   const words = problem ? `${problem.title} ${problem.detail}` : "";
   element("problem").hidden = !problem;
   element("retry").hidden = !problem?.retry || wantsToken;
@@ -268,7 +292,9 @@ function onToken(event) {
   event.preventDefault();
   setToken(element("token").value);
   element("token").value = "";
+  state.locked = null;
   for (const item of queue.items) if (item.refusal?.status === 401) queue.retry(item);
+  queue.resume();
 }
 
 for (const [target, type, listener] of [

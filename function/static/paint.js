@@ -10,17 +10,18 @@ const COLOURS = {
 const NARROW = 480; // in units; below it the words on a row would hide its products
 
 /**
- * `shelf` is `{ detections, rows, gaps }`; `layers` says which of products, gaps and rows to draw; `lit` is the index
- * of the row to show alone, or null; `view` places image pixels; `unit` is one CSS pixel's width in canvas pixels.
+ * `shelf` is `{ detections, rows, gaps }`; `layers` says which of products, gaps and rows to draw, `lit` is the index of
+ * the row to mark or null, and `alone` puts the others in shadow; `view` places image pixels; `unit` is one CSS pixel's
+ * width in canvas pixels.
  */
-export function paintShelf(context, shelf, layers, lit, view, unit) {
+export function paintShelf(context, shelf, { layers, lit, alone }, view, unit) {
   const place = ({ xyxy }) => placeBox(xyxy, view);
-  const alone = shelf.rows[lit ?? -1];
+  const marked = shelf.rows[lit ?? -1];
   if (layers.rows) shelf.rows.forEach((row) => drawBand(context, place(row), unit));
   if (layers.products) strokeBoxes(context, shelf.detections.map(place), COLOURS.product, [], unit);
   if (layers.gaps) drawGaps(context, shelf.gaps.map(place), unit);
-  if (alone) drawVeil(context, place(alone));
-  if (layers.rows) shelf.rows.forEach((row) => drawLabel(context, row, place(row), row === alone, unit));
+  if (marked && alone) drawVeil(context, place(marked));
+  if (layers.rows) shelf.rows.forEach((row) => drawLabel(context, row, place(row), row === marked, unit));
 }
 
 /** All but one box lies in shadow. */

@@ -44,7 +44,7 @@ export async function decodeForView(file, orientation = 1) {
   const shrink = bitmap ? MAX_VIEW_EDGE / Math.max(bitmap.width, bitmap.height) : 1;
   if (shrink >= 1) return bitmap;
   const size = { resizeWidth: Math.round(bitmap.width * shrink), resizeHeight: Math.round(bitmap.height * shrink) };
-  const small = await createImageBitmap(bitmap, { ...size, resizeQuality: "high" });
+  const small = await createImageBitmap(bitmap, { ...size, resizeQuality: "high" }).catch(() => null);
   bitmap.close();
   return small;
 }
@@ -69,6 +69,6 @@ export async function annotate(file, image, shelf, layers) {
   context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
   bitmap.close();
   const unit = Math.max(1, Math.max(canvas.width, canvas.height) / UNIT_EDGE);
-  paintShelf(context, shelf, layers, null, { scale: 1, x: 0, y: 0 }, unit);
+  paintShelf(context, shelf, { layers, lit: null, alone: false }, { scale: 1, x: 0, y: 0 }, unit);
   return new Promise((resolve) => { canvas.toBlob(resolve, "image/png"); });
 }

@@ -14,7 +14,7 @@ const LINE_PIXELS = 20; // browsers that count a wheel in lines
 
 /** `onRow(index or null)` hears which row is pointed at, `onZoom(share of the fitted size)` of every zoom. */
 export function createView(frame, pictureCanvas, overlayCanvas, { onRow, onZoom }) {
-  const shown = { bitmap: null, image: null, shelf: null, layers: {}, lit: null };
+  const shown = { bitmap: null, image: null, shelf: null, layers: {}, lit: null, alone: false };
   const pointers = new Map();
   let view = null;
   let fitted = true;
@@ -31,8 +31,8 @@ export function createView(frame, pictureCanvas, overlayCanvas, { onRow, onZoom 
     layout();
   }
 
-  function setShelf(shelf, layers, lit) {
-    Object.assign(shown, { shelf, layers, lit });
+  function setShelf(shelf, layers, lit, alone) {
+    Object.assign(shown, { shelf, layers, lit, alone });
     requestDraw();
   }
 
@@ -83,7 +83,7 @@ export function createView(frame, pictureCanvas, overlayCanvas, { onRow, onZoom 
     context.imageSmoothingQuality = "high";
     if (bitmap) context.drawImage(bitmap, sharp.x, sharp.y, image.width * sharp.scale, image.height * sharp.scale);
     const over = clear(overlayCanvas);
-    if (shelf) paintShelf(over, shelf, shown.layers, shown.lit, sharp, devicePixelRatio);
+    if (shelf) paintShelf(over, shelf, shown, sharp, devicePixelRatio);
   }
 
   function clear(canvas) {

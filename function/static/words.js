@@ -92,8 +92,8 @@ export function describeRefusal({ status, problem, bytes }, locale) {
 const LARGE_BYTES = 15e6; // near the service's limit on a body; a proxy that refuses one early may just hang up
 
 function describeSilence(bytes, locale) {
-  const detail = "Check the connection. The picture is sent again as soon as the service answers.";
-  const size = ` It is large (${formatNumber(Math.round(bytes / 1e6), locale)} MB): a smaller one may pass.`;
+  const detail = "Check the connection, then try again.";
+  const size = ` The picture is large (${formatNumber(Math.round(bytes / 1e6), locale)} MB): a smaller one may pass.`;
   return { title: "The service does not answer.", detail: bytes > LARGE_BYTES ? detail + size : detail };
 }
 
