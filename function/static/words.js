@@ -69,7 +69,7 @@ const SENTENCES = {
   "request-entity-too-large": ["This picture is too large.", SMALLER],
   "image-unsupported": ["This kind of file cannot be counted.", OTHER_FORMAT],
   "image-corrupt": ["This picture is damaged.", "A part of it is missing or broken. Copy it again, or take a new photo."],
-  "unauthorized": ["This service is for people with an access token.", "Enter yours, and the picture is counted."],
+  "unauthorized": ["This service needs an access token.", "Enter yours, and the picture is counted."],
   "not-ready": ["The service is still starting.", LATER],
   "overloaded": ["The service is busy.", LATER],
   "dependency-failed": ["The service could not do its work.", LATER],
