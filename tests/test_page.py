@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
@@ -42,10 +43,12 @@ TURNED = SAMPLES / "store-17" / "cam-2" / "turned-by-exif.jpg"
 CORRUPT = SAMPLES / "store-21" / "cam-1" / "corrupt.jpg"
 MOST_EDGES = 0.8  # those on the border of the picture or under a gap's are covered
 LAYERS = ("products", "gaps", "rows")
+DESK = {"viewport": {"width": 1280, "height": 860}}
 PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
 CHROMIUM_ARGS = [
     "--no-sandbox",
     "--disable-gpu",
+    "--in-process-gpu",  # a process less
     "--disable-quic",
     "--no-first-run",
     "--disable-background-networking",
@@ -80,63 +83,77 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-def new_page(
-    browser: Browser, url: str, errors: list[str], *refused: str, **options: object
-) -> Page:
-    """Open the page; what its console complains of goes to errors, less what names a refusal."""
+@dataclass
+class Console:
+    """What a page complains of, a violation of its CSP too, less what a test provokes."""
 
-    def complain(message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning") and not any(r in message.text for r in refused):
-            errors.append(message.text)
+    expected: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
 
-    context = browser.new_context(**{"locale": "en-US", **options})  # type: ignore[arg-type]
+    def listen(self, page: Page) -> None:
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", self.take)
+
+    def take(self, message: ConsoleMessage) -> None:
+        known = any(words in message.text for words in self.expected)
+        if message.type in ("error", "warning") and not known:
+            self.errors.append(message.text)
+
+
+def new_page(browser: Browser, console: Console, **options: object) -> Page:
+    context = browser.new_context(**{"locale": "en-US", **DESK, **options})  # type: ignore[arg-type]
     context.add_init_script(REPORT_VIOLATIONS)
     page = context.new_page()
     page.set_default_timeout(TIMEOUT_MS)
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", complain)
+    console.listen(page)
+    return page
+
+
+@pytest.fixture(scope="module")
+def desk(browser: Browser) -> tuple[Page, Console]:
+    console = Console()
+    return new_page(browser, console), console
+
+
+@pytest.fixture
+def console(desk: tuple[Page, Console]) -> Console:
+    return desk[1]
+
+
+@pytest.fixture
+def page(desk: tuple[Page, Console], url: str) -> Iterator[Page]:
+    """The page anew, in a window that the tests share: a window of its own costs a second."""
+    page, console = desk
+    console.expected.clear()
+    page.mouse.move(0, 0)
     page.goto(url)
+    yield page
+    page.unroute_all()
+    assert console.errors == []
+
+
+@pytest.fixture
+def counted(page: Page) -> Page:
+    choose(page, GAPS)
     return page
 
 
 @pytest.fixture
 def open_page(browser: Browser, url: str) -> Iterator[Open]:
-    """Open pages of a test's own: `open_page(*refusals, **context)`, which are those it provokes.
-
-    Whatever else the console complains of, a violation of the CSP too, fails the test.
-    """
+    """Open a window that is special: `open_page(*provoked, **context)`."""
     pages: list[Page] = []
-    errors: list[str] = []
+    console = Console()
 
-    def open_page(*refused: str, **options: object) -> Page:
-        pages.append(new_page(browser, url, errors, *refused, **options))
+    def open_page(*provoked: str, **options: object) -> Page:
+        console.expected.extend(provoked)
+        pages.append(new_page(browser, console, **options))
+        pages[-1].goto(url)
         return pages[-1]
 
     yield open_page
     for page in pages:
         page.context.close()
-    assert errors == []
-
-
-@pytest.fixture(scope="module")
-def shared(browser: Browser, url: str) -> tuple[Page, list[str]]:
-    errors: list[str] = []
-    page = new_page(browser, url, errors, viewport={"width": 1280, "height": 860})
-    choose(page, GAPS)
-    return page, errors
-
-
-@pytest.fixture
-def counted(shared: tuple[Page, list[str]]) -> Iterator[Page]:
-    """The page with one counted picture, for tests that only look at it."""
-    page, errors = shared
-    page.fill("#confidence", "0.25")
-    for layer in LAYERS:
-        page.check(f"#show-{layer}")
-    page.locator("#frame").press("0")
-    page.mouse.move(0, 0)
-    yield page
-    assert errors == []
+    assert console.errors == []
 
 
 def choose(page: Page, *pictures: Path) -> None:
@@ -226,9 +243,8 @@ def test_a_chosen_picture_is_counted(counted: Page, url: str) -> None:
 
 @pytest.mark.parametrize("picture", [GAPS, TURNED], ids=lambda path: path.stem)
 def test_the_slider_shows_what_the_service_would_answer_without_asking_it(
-    open_page: Open, url: str, picture: Path
+    page: Page, url: str, picture: Path
 ) -> None:
-    page = open_page()
     requests = predictions(page)
     choose(page, picture)
     counts = set()
@@ -259,8 +275,7 @@ def flat(items: list[dict[str, object]]) -> list[float]:
 
 
 @pytest.mark.parametrize("way", ["drop", "paste"])
-def test_a_picture_can_be_dropped_and_pasted(open_page: Open, way: str) -> None:
-    page = open_page()
+def test_a_picture_can_be_dropped_and_pasted(page: Page, way: str) -> None:
     page.evaluate(
         """([way, data]) => {
             const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt(0));
@@ -277,8 +292,7 @@ def test_a_picture_can_be_dropped_and_pasted(open_page: Open, way: str) -> None:
     expect(page.locator("#report")).to_be_visible()
 
 
-def test_a_sample_is_one_click_away(open_page: Open, url: str) -> None:
-    page = open_page(viewport={"width": 1280, "height": 860})
+def test_a_sample_is_one_click_away(page: Page, url: str) -> None:
     page.screenshot(path=SCREENS / "empty.png")
     samples = sorted((STATIC / "samples").glob("*.jpg"))
     assert [path.name for path in samples] == ["full.jpg", "gaps.jpg", "tilted.jpg"]
@@ -414,10 +428,9 @@ def brightness(pixels: np.ndarray) -> float:
     return float(pixels[..., :3].mean())
 
 
-def test_the_csv_has_a_line_for_each_product(open_page: Open, tmp_path: Path, url: str) -> None:
+def test_the_csv_has_a_line_for_each_product(page: Page, tmp_path: Path, url: str) -> None:
     formula = tmp_path / "=1+1, aisle.jpg"
     formula.write_bytes(GAPS.read_bytes())
-    page = open_page()
     choose(page, formula)
     name, content = save(page, "#download-csv")
     assert name.endswith("1+1, aisle.csv")
@@ -436,10 +449,10 @@ def test_the_csv_has_a_line_for_each_product(open_page: Open, tmp_path: Path, ur
 
 @pytest.mark.parametrize("kind", ["jpeg", "webp"])
 def test_the_annotated_picture_is_the_picture_as_it_is_seen_in_full_size(
-    open_page: Open, tmp_path: Path, url: str, kind: str
+    page: Page, tmp_path: Path, url: str, kind: str
 ) -> None:
     """Without boxes it is the picture itself, turned as its EXIF says."""
-    page, picture = open_page(), tmp_path / f"turned.{kind}"
+    picture = tmp_path / f"turned.{kind}"
     with PIL.Image.open(TURNED) as stored:
         upright = np.asarray(PIL.ImageOps.exif_transpose(stored).convert("RGB")).astype(int)
         stored.save(picture, kind, exif=stored.getexif(), quality=95)
@@ -455,8 +468,8 @@ def test_the_annotated_picture_is_the_picture_as_it_is_seen_in_full_size(
     assert np.abs(plain - upright).mean() < 5  # of 255: what the encoder lost
 
 
-def test_an_error_is_told_in_plain_words(open_page: Open) -> None:
-    page = open_page("422")
+def test_an_error_is_told_in_plain_words(page: Page, console: Console) -> None:
+    console.expected.append("422")
     choose(page, CORRUPT)
     alert = page.get_by_role("alert")
     expect(alert).to_contain_text("This picture is damaged.")
@@ -467,8 +480,7 @@ def test_an_error_is_told_in_plain_words(open_page: Open) -> None:
     page.screenshot(path=SCREENS / "error.png")
 
 
-def test_what_is_no_picture_is_not_sent(open_page: Open, tmp_path: Path) -> None:
-    page = open_page()
+def test_what_is_no_picture_is_not_sent(page: Page, tmp_path: Path) -> None:
     requests = predictions(page)
     (tmp_path / "list.pdf").write_bytes(b"%PDF-1.7")
     choose(page, tmp_path / "list.pdf")
@@ -476,8 +488,10 @@ def test_what_is_no_picture_is_not_sent(open_page: Open, tmp_path: Path) -> None
     assert requests == []
 
 
-def test_several_pictures_stand_in_a_strip_with_their_state(open_page: Open, url: str) -> None:
-    page = open_page("422", viewport={"width": 1280, "height": 860})
+def test_several_pictures_stand_in_a_strip_with_their_state(
+    page: Page, console: Console, url: str
+) -> None:
+    console.expected.append("422")
     choose(page, GOOD_SAMPLE, CORRUPT, GAPS)
     tiles = page.locator(".strip li")
     counts = [ask(url, path)["count"] for path in (GOOD_SAMPLE, GAPS)]
@@ -501,8 +515,8 @@ def test_several_pictures_stand_in_a_strip_with_their_state(open_page: Open, url
     expect(page.locator("#main")).to_have_attribute("data-state", "empty")
 
 
-def test_a_removed_picture_is_no_longer_asked_for(open_page: Open) -> None:
-    page = open_page("net::ERR")
+def test_a_removed_picture_is_no_longer_asked_for(page: Page, console: Console) -> None:
+    console.expected.append("net::ERR")
     page.route(is_predict, lambda route: None)  # an answer that never comes
     page.set_input_files("#choose", GAPS)
     expect(page.locator(".strip li")).to_have_attribute("data-state", "counting")
@@ -622,8 +636,7 @@ def assert_no_sideways_scroll(page: Page) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") == 360
 
 
-def test_the_keyboard_alone_leads_through(open_page: Open) -> None:
-    page = open_page()
+def test_the_keyboard_alone_leads_through(page: Page) -> None:
     with page.expect_file_chooser():
         tab_to(page, "#choose")
         page.keyboard.press("Enter")
@@ -684,7 +697,7 @@ def test_motion_stops_for_those_who_ask_for_less(open_page: Open) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_serious_violation(open_page: Open, scheme: str) -> None:
-    page = open_page("422", color_scheme=scheme, viewport={"width": 1280, "height": 860})
+    page = open_page("422", color_scheme=scheme)
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(15, 21, 20)"
     assert dark == (scheme == "dark")
     page.evaluate((files("axe_playwright_python") / "axe.min.js").read_text())
