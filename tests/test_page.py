@@ -361,8 +361,14 @@ def test_two_fingers_zoom(open_page: Open) -> None:
     assert box is not None
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     fingers = page.context.new_cdp_session(page)
-    for kind, apart in (("touchStart", 30), ("touchMove", 45), ("touchMove", 60)):
-        points = [{"x": x - apart, "y": y, "id": 0}, {"x": x + apart, "y": y, "id": 1}]
+    # First both go up, which with one finger would scroll the page, then they part.
+    for kind, move, apart in (
+        ("touchStart", 0, 30),
+        ("touchMove", -20, 30),
+        ("touchMove", -40, 30),
+        ("touchMove", -40, 60),
+    ):
+        points = [{"x": x + s * apart, "y": y + move, "id": i} for i, s in enumerate((-1, 1))]
         fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
     fingers.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
     expect(page.locator("#zoom")).to_have_text("200%")
