@@ -9,9 +9,11 @@ first.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import cast
+from urllib.parse import quote
 
 from cloudevents.core.bindings.http import HTTPMessage, from_binary, from_structured, to_structured
 from cloudevents.core.exceptions import CloudEventValidationError
@@ -22,6 +24,8 @@ STRUCTURED = "application/cloudevents+json"
 BATCHED = "application/cloudevents-batch+json"
 REQUIRED = ("specversion", "id", "source", "type")
 MAX_BATCH = 10  # as many as SQS and SNS hand over at once; a larger one would outlive its time-out
+
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 Json = dict[str, object]
 
@@ -36,8 +40,15 @@ class InvalidEvent(ValueError):
 def new_event(
     attributes: Mapping[str, str | int | datetime], data: Mapping[str, object] | None
 ) -> CloudEvent:
-    """Build an event whose data is a JSON object. Raises `InvalidEvent` for a missing attribute."""
-    given = {"specversion": "1.0", "datacontenttype": "application/json", **attributes}
+    """Build an event whose data is a JSON object. Raises `InvalidEvent` for a missing attribute.
+
+    Control characters, which a key may hold and an attribute may not, are percent-encoded.
+    """
+    given = {
+        "specversion": "1.0",
+        "datacontenttype": "application/json",
+        **{name: _without_controls(value) for name, value in attributes.items()},
+    }
     _need(given)
     if data is None:
         del given["datacontenttype"]
@@ -57,9 +68,9 @@ def from_http(headers: Mapping[str, str], body: bytes) -> list[CloudEvent]:
     lowered = {name.lower(): value for name, value in headers.items()}
     content_type = lowered.get("content-type", "").split(";")[0].strip().lower()
     if content_type == BATCHED:
-        return _batch(_json(body))
+        return _batch(read_json(body))
     if content_type == STRUCTURED:
-        return [_structured(_json(body))]
+        return [_structured(read_json(body))]
     if content_type.startswith("application/cloudevents"):
         msg = f"Content type {content_type!r} is not {STRUCTURED} or {BATCHED}"
         raise InvalidEvent(msg)
@@ -68,7 +79,7 @@ def from_http(headers: Mapping[str, str], body: bytes) -> list[CloudEvent]:
 
 def from_json(text: str | bytes) -> CloudEvent:
     """Read one event in the JSON format, such as an SNS message. Raises `InvalidEvent`."""
-    return _structured(_json(text))
+    return _structured(read_json(text))
 
 
 def to_json(event: CloudEvent) -> bytes:
@@ -83,6 +94,15 @@ def data_of(event: CloudEvent) -> Json:
         msg = f"Event {event.get_id()!r} has no JSON object as data"
         raise InvalidEvent(msg)
     return data
+
+
+def read_json(body: str | bytes) -> object:
+    """Read JSON that came from outside. Raises `InvalidEvent`."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as err:
+        msg = "The body is not JSON"
+        raise InvalidEvent(msg) from err
 
 
 def _batch(items: object) -> list[CloudEvent]:
@@ -112,12 +132,17 @@ def _binary(headers: dict[str, str], body: bytes) -> CloudEvent:
         raise InvalidEvent(msg)
     _need(attributes)
     if body:
-        _json(body)  # events to us carry JSON; the SDK would pass broken JSON on as a string
+        read_json(body)  # events to us carry JSON; the SDK would pass broken JSON on as a string
     try:
         return cast("CloudEvent", from_binary(HTTPMessage(headers, body), JSONFormat(), CloudEvent))
     except SDK_ERRORS as err:
         msg = f"Event {attributes['id']!r} has an invalid attribute"
         raise InvalidEvent(msg) from err
+
+
+def _without_controls(value: str | int | datetime) -> str | int | datetime:
+    # https://github.com/cloudevents/spec/blob/main/cloudevents/spec.md#type-system
+    return CONTROLS.sub(lambda found: quote(found[0]), value) if isinstance(value, str) else value
 
 
 def _need(attributes: Mapping[str, object]) -> None:
@@ -128,11 +153,3 @@ def _need(attributes: Mapping[str, object]) -> None:
     if attributes["specversion"] != "1.0":
         msg = f"specversion is {attributes['specversion']!r}, not '1.0'"
         raise InvalidEvent(msg)
-
-
-def _json(body: str | bytes) -> object:
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as err:
-        msg = "The body is not JSON"
-        raise InvalidEvent(msg) from err

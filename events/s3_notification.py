@@ -10,12 +10,14 @@ import hashlib
 import json
 from dataclasses import dataclass
 from datetime import datetime
-from urllib.parse import unquote_plus
+from typing import cast
+from urllib.parse import quote_plus, unquote_plus
 
 from cloudevents.core.v1.event import CloudEvent
 
 from events.codec import InvalidEvent, Json, data_of, new_event
-from events.types import S3_OBJECT_CREATED
+from events.s3_envelopes import child_of, notification_from_body, text_of
+from events.types import S3_OBJECT_CREATED, SQS_MESSAGE_TYPES
 
 ADAPTER_PREFIX = "com.amazonaws.s3."
 GENERATION = "auditgeneration"  # extension attribute; names are lower-case letters and digits
@@ -37,37 +39,51 @@ class S3Object:
         return f"s3://{self.bucket}/{self.key}"
 
 
-def events_from_body(body: str, generation: int = 0) -> list[CloudEvent]:
-    """Turn an SQS message's body into events, one a created object.
+def events_from_body(body: str | bytes, generation: int = 0) -> list[CloudEvent]:
+    """Turn an SQS message's body into events, one a created object, whatever form S3's news took.
 
-    `s3:TestEvent` and records of other operations give none. Raises `InvalidEvent` for a body that
-    is no S3 notification.
+    `s3:TestEvent` and records of other operations give none. A generation in the notification,
+    which only `notification_body` writes, goes before the given one. Raises `InvalidEvent`.
     """
-    try:
-        notification = json.loads(body)
-    except ValueError as err:
-        msg = "The message is not JSON"
-        raise InvalidEvent(msg) from err
-    if not isinstance(notification, dict):
-        msg = "The message is not an S3 notification"
-        raise InvalidEvent(msg)
-    if notification.get("Event") == "s3:TestEvent":  # sent on every change of the bucket's rule
-        return []
-    records = notification.get("Records")
-    if not isinstance(records, list):
-        msg = "The message is not an S3 notification: it has no Records"
-        raise InvalidEvent(msg)
-    return [
-        event_from_record(record, generation)
-        for record in records
-        if _text(record, "eventName").removeprefix("s3:").startswith("ObjectCreated:")
-    ]
+    notification = notification_from_body(body)
+    generation = _generation(notification.get(GENERATION, generation))
+    records = cast("list[Json]", notification["Records"])
+    return [event_from_record(record, generation) for record in records if _is_creation(record)]
+
+
+def image_events(event: CloudEvent, generation: int = 0) -> list[CloudEvent]:
+    """Turn an event into image events: itself, or those of the SQS message that it carries.
+
+    Raises `InvalidEvent` for any other type.
+    """
+    if event.get_type() not in SQS_MESSAGE_TYPES:
+        object_from_event(event)
+        return [event]
+    data = event.get_data()
+    body = data if isinstance(data, str | bytes) else json.dumps(data)
+    return events_from_body(body, generation)
+
+
+def notification_body(found: S3Object, time: datetime, region: str, generation: int = 0) -> str:
+    """Write the notification of a created object as S3 would, so that its event has the same id."""
+    described: Json = {"key": quote_plus(found.key, safe="/"), "size": found.size}
+    described |= {"eTag": found.etag} if found.etag else {}
+    described |= {"versionId": found.version_id} if found.version_id else {}
+    record = {
+        "eventVersion": "2.1",
+        "eventSource": "aws:s3",
+        "awsRegion": region,
+        "eventTime": time.isoformat(),
+        "eventName": "ObjectCreated:Put",
+        "s3": {"bucket": {"name": found.bucket}, "object": described},
+    }
+    return json.dumps({"Records": [record], GENERATION: generation})
 
 
 def event_from_record(record: Json, generation: int = 0) -> CloudEvent:
     """Turn one record of an S3 notification into an event. Raises `InvalidEvent`."""
     found = object_from_record(record)
-    region, name = _text(record, "awsRegion"), _text(record, "eventName").removeprefix("s3:")
+    region, name = text_of(record, "awsRegion"), text_of(record, "eventName").removeprefix("s3:")
     return new_event(
         {
             "id": object_id(found, generation),
@@ -91,13 +107,12 @@ def object_from_event(event: CloudEvent) -> S3Object:
 
 def object_from_record(record: Json) -> S3Object:
     """Read the object out of an S3 record. Raises `InvalidEvent`."""
-    s3 = _child(record, "s3")
-    bucket, found = _child(s3, "bucket"), _child(s3, "object")
+    s3 = child_of(record, "s3")
+    bucket, found = child_of(s3, "bucket"), child_of(s3, "object")
     size, version_id = found.get("size"), found.get("versionId")
     return S3Object(
-        bucket=_text(bucket, "name"),
-        # Keys are form-encoded: a space comes as "+", a plus as "%2B".
-        key=unquote_plus(_text(found, "key")),
+        bucket=text_of(bucket, "name"),
+        key=_decoded(text_of(found, "key")),
         # An object older than the bucket's versioning has the version "null".
         version_id=version_id if isinstance(version_id, str) and version_id != "null" else "",
         etag=str(found.get("eTag") or "").strip('"'),
@@ -108,7 +123,7 @@ def object_from_record(record: Json) -> S3Object:
 def time_of_record(record: Json) -> datetime:
     """Read when the object was created. Raises `InvalidEvent`, also for a time without a zone."""
     try:
-        time = datetime.fromisoformat(_text(record, "eventTime"))
+        time = datetime.fromisoformat(text_of(record, "eventTime"))
     except ValueError as err:
         msg = "The S3 record's eventTime is not a time"
         raise InvalidEvent(msg) from err
@@ -149,17 +164,29 @@ def place_of(key: str) -> tuple[str, str]:
     return (store, camera) if name else ("", "")
 
 
-def _child(parent: Json, name: str) -> Json:
-    child = parent.get(name)
-    if not isinstance(child, dict):
-        msg = f"The S3 record has no {name}"
+def _is_creation(record: Json) -> bool:
+    """Tell S3's creations from its other news. Raises `InvalidEvent` for another service's."""
+    name = text_of(record, "eventName").removeprefix("s3:")
+    version, source = str(record.get("eventVersion", "2.0")), str(record.get("eventSource", ""))
+    # A new major version may mean other fields; stores that speak S3 say minio:s3 or ceph:s3.
+    # https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
+    if not version.startswith("2.") or not source.endswith(":s3"):
+        msg = f"The record is of {source!r} in version {version!r}, not of S3 in version 2"
         raise InvalidEvent(msg)
-    return child
+    return name.startswith("ObjectCreated:")
 
 
-def _text(parent: object, name: str) -> str:
-    text = parent.get(name) if isinstance(parent, dict) else None
-    if not isinstance(text, str) or not text:
-        msg = f"The S3 record has no {name}"
+def _generation(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        msg = f"{GENERATION} is {value!r}, not a whole number from 0"
         raise InvalidEvent(msg)
-    return text
+    return value
+
+
+def _decoded(key: str) -> str:
+    """Undo the form-encoding: a space comes as "+", a plus as "%2B"."""
+    try:
+        return unquote_plus(key, errors="strict")
+    except UnicodeDecodeError as err:  # S3's keys are UTF-8
+        msg = f"The S3 record's key {key!r} is not UTF-8"
+        raise InvalidEvent(msg) from err

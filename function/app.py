@@ -15,6 +15,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from werkzeug.exceptions import HTTPException
 
 from events.codec import BATCHED, STRUCTURED, InvalidEvent, from_http, to_json
+from events.s3_notification import image_events
 from function.audit import Auditor, audit_image
 from function.config import Config, ConfigError
 from function.detections import Thresholds
@@ -77,7 +78,8 @@ def create_app(config: Config, detector: Detector | None = None) -> Flask:
         if auditor is None:
             msg = "EVENTS_BUCKETS is empty: no bucket may be read"
             raise BucketForbidden(msg)
-        outgoing = [auditor.audit_event(event) for event in incoming]
+        images = [image for event in incoming for image in image_events(event)]
+        outgoing = [auditor.audit_event(image) for image in images]
         return _reply([event for event in outgoing if event and not config.topic_arn])
 
     @app.post("/predict")
@@ -215,7 +217,7 @@ def _reply(events: list[CloudEvent]) -> Response:
     """Answer with the events, where no topic takes them, in the mode they came in."""
     if not events:
         return Response(status=204)
-    if request.mimetype == BATCHED:
+    if request.mimetype == BATCHED or len(events) > 1:  # one SQS message may tell of more
         body = b"[" + b",".join(map(to_json, events)) + b"]"
         return Response(body, content_type=BATCHED)
     return Response(to_json(events[0]), content_type=STRUCTURED)

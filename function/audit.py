@@ -23,7 +23,7 @@ from events.s3_notification import (
     time_of_record,
 )
 from events.sns_publisher import publish
-from events.types import IMAGE_REJECTED, SHELF_AUDITED
+from events.types import DATA_SCHEMAS, IMAGE_REJECTED, SHELF_AUDITED
 from function.detections import ImageJson, Rejection, Result, Thresholds, detections_json
 from function.detector import Detector, Timings
 from function.errors import (
@@ -216,10 +216,12 @@ def outgoing_event(found: S3Object, name: str, time: datetime, data: Json) -> Cl
     `reason` in the data tells a rejection from an audit; `time` is when the object was created.
     """
     store, camera = place_of(found.key)
+    event_type = IMAGE_REJECTED if "reason" in data else SHELF_AUDITED
     attributes = {
         "id": name,
         "source": f"urn:shelfwatch:s3:{found.bucket}",
-        "type": IMAGE_REJECTED if "reason" in data else SHELF_AUDITED,
+        "type": event_type,
+        "dataschema": DATA_SCHEMAS[event_type],
         "subject": found.key,
         "store": store,
         "camera": camera,

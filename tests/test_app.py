@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from urllib3.filepost import encode_multipart_formdata
 from werkzeug.test import TestResponse
 
-from events.codec import BATCHED, STRUCTURED, from_http, to_json
+from events.codec import BATCHED, STRUCTURED, data_of, from_http, to_json
 from events.s3_notification import events_from_body
 from events.types import IMAGE_REJECTED, SHELF_AUDITED
 from function.app import CONTENT_SECURITY_POLICY, MAX_BODY_BYTES, create_app
@@ -311,6 +311,24 @@ def test_without_a_topic_the_event_is_the_answer(
     again, rejected = from_http(dict(many.headers), many.data)
     assert audited.get_id() == again.get_id() == uploaded[0].get_id()
     assert (again.get_type(), rejected.get_type()) == (SHELF_AUDITED, IMAGE_REJECTED)
+
+
+def test_an_sqs_message_that_knative_carries_is_taken_apart(
+    aws: Aws, detector: Detector, uploaded: list[CloudEvent]
+) -> None:
+    config = Config(events_auth="none", events_buckets=frozenset({aws.resources.bucket}))
+    headers = {
+        "ce-specversion": "1.0",
+        "ce-id": "9CC70D09569020C-0000000000000001",
+        "ce-type": "dev.knative.eventing.aws-sqs",
+        "ce-source": "dev.knative.eventing.aws-sqs-source",
+        "content-type": "application/json",
+    }
+    body = json.dumps({"Records": [data_of(event) for event in uploaded]})
+    response = create_app(config, detector).test_client().post("/", data=body, headers=headers)
+    assert (response.status_code, response.content_type) == (200, BATCHED)
+    answered = from_http(dict(response.headers), response.data)
+    assert [event.get_id() for event in answered] == [event.get_id() for event in uploaded]
 
 
 def test_with_a_topic_the_answer_is_empty_and_the_events_are_out(

@@ -121,3 +121,9 @@ def test_two_events_from_the_same_attributes_stay_apart() -> None:
 def test_an_event_of_ours_needs_an_id() -> None:
     with pytest.raises(InvalidEvent, match="no id"):
         new_event({"source": "s", "type": "t"}, {})
+
+
+def test_control_characters_of_a_key_are_encoded() -> None:
+    """An attribute may not hold them; the data still does."""
+    event = new_event({"id": "1", "source": "s", "type": "t", "subject": "a\nb\x7fc%0A é.jpg"}, {})
+    assert event.get_subject() == "a%0Ab%7Fc%0A é.jpg"

@@ -17,6 +17,7 @@ PURE = [
     "function/boxes.py",
     "function/detections.py",
     "function/shelf.py",
+    "events/s3_envelopes.py",
     "events/s3_notification.py",
 ]
 IO = {

@@ -2,18 +2,21 @@
 
 import copy
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote_plus
 
 import pytest
 
-from events.codec import InvalidEvent, data_of, new_event
+from events.codec import InvalidEvent, data_of, from_http, from_json, new_event, to_json
 from events.s3_notification import (
     GENERATION,
     S3Object,
     audit_id,
     events_from_body,
+    image_events,
+    notification_body,
     object_from_event,
     object_id,
     place_of,
@@ -22,6 +25,9 @@ from events.s3_notification import (
 EVENTS = Path(__file__).parent / "events"
 PUT = (EVENTS / "s3_put.json").read_text()
 RECORD = json.loads(PUT)["Records"][0]
+PUT_THROUGH_SNS = (EVENTS / "s3_put_through_sns.json").read_text()
+SNS = json.loads(PUT_THROUGH_SNS)
+EVENTBRIDGE = json.loads((EVENTS / "s3_put_through_eventbridge.json").read_text())
 
 
 def notification(*records: dict[str, object]) -> str:
@@ -44,25 +50,85 @@ def test_a_record_becomes_an_event_as_the_s3_adapter_says() -> None:
     assert event.get_subject() == "store-17/cam-2/café + bar.jpg"
     assert event.get_time() == datetime(2026, 11, 22, 8, 15, 0, 123000, tzinfo=UTC)
     assert data_of(event) == RECORD
-    assert object_from_event(event) == S3Object(
-        "shelves",
-        "store-17/cam-2/café + bar.jpg",
-        "096fKKXTRTtl3on89fVO.nfljtsv6qko",
-        "d41d8cd98f00b204e9800998ecf8427e",
-        1830211,
-    )
+
+
+KEY = "store-17/cam-2/café + bar.jpg"
+ETAG = "d41d8cd98f00b204e9800998ecf8427e"
+VERSIONED = S3Object("shelves", KEY, "096fKKXTRTtl3on89fVO.nfljtsv6qko", ETAG, 1830211)
+UNVERSIONED = S3Object("shelves", KEY, "", ETAG, 1830211)
+SECOND = S3Object("shelves", "store-17/cam-2/0816.jpg", "2", ETAG, 1830211)
+FORMS = {
+    "s3_test_event": [],
+    "s3_test_event_through_sns": [],
+    "s3_delete_through_eventbridge": [],
+    "s3_put": [VERSIONED],  # record version 2.6
+    "s3_copy_2.4": [VERSIONED],  # its slashes encoded, its name with the prefix of the rule's
+    "s3_put_null_version_2.3": [UNVERSIONED],
+    "s3_put_unversioned_2.1": [UNVERSIONED],
+    "s3_two_records_and_a_delete": [VERSIONED, SECOND],
+    "s3_put_through_sns": [VERSIONED],
+    "s3_put_through_eventbridge": [VERSIONED],
+    "s3_put_through_eventbridge_and_sns": [VERSIONED],
+}
+
+
+def test_every_payload_is_in_the_table() -> None:
+    assert {path.stem for path in EVENTS.glob("s3_*.json")} == set(FORMS)
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_whatever_form_the_news_takes_the_object_and_its_id_are_the_same(name: str) -> None:
+    events = events_from_body((EVENTS / f"{name}.json").read_text())
+    assert [object_from_event(event) for event in events] == FORMS[name]
+    for event, found in zip(events, FORMS[name], strict=True):
+        assert event.get_id() == audit_id(event) == object_id(found)
+        assert event.get_source() == "aws:s3.eu-central-1.shelves"
+        assert event.get_type().startswith("com.amazonaws.s3.ObjectCreated:")
+        assert event.get_time().replace(microsecond=0) == datetime(  # type: ignore[union-attr]
+            2026, 11, 22, 8, 15, tzinfo=UTC
+        )
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain", None])
+@pytest.mark.parametrize(
+    "event_type", ["dev.knative.eventing.aws-sqs", "dev.knative.connector.event.aws-sqs"]
+)
+def test_knatives_integration_source_carries_any_of_the_forms(
+    name: str, content_type: str | None, event_type: str
+) -> None:
+    headers = {
+        "ce-specversion": "1.0",
+        "ce-id": "9CC70D09569020C-0000000000000001",
+        "ce-type": event_type,
+        "ce-source": "dev.knative.eventing.aws-sqs-source",
+        "ce-subject": "aws-sqs-source",
+        **({"content-type": content_type} if content_type else {}),
+    }
+    (carrier,) = from_http(headers, (EVENTS / f"{name}.json").read_bytes())
+    assert [object_from_event(event) for event in image_events(carrier)] == FORMS[name]
+
+
+def test_an_image_event_stays_itself_and_any_other_is_refused() -> None:
+    (event,) = events_from_body(PUT)
+    assert image_events(event) == [event]
+    # The same source for S3 sends the photo itself, without its name, and deletes it.
+    attributes = {"id": "1", "source": "s", "type": "dev.knative.eventing.aws-s3"}
+    with pytest.raises(InvalidEvent, match="aws-s3"):
+        image_events(new_event(attributes, {}))
 
 
 @pytest.mark.parametrize(
     ("body", "count"),
     [
-        pytest.param((EVENTS / "s3_test_event.json").read_text(), 0, id="test-event"),
         pytest.param(notification(), 0, id="no-records"),
-        pytest.param(PUT, 1, id="put"),
         pytest.param(notification(record(), record(key="b.jpg")), 2, id="two"),
         pytest.param(notification(record(eventName="ObjectRemoved:Delete")), 0, id="delete"),
-        pytest.param(notification(record(eventName="s3:ObjectCreated:Copy")), 1, id="s3-prefix"),
+        pytest.param(notification(record(eventName="ObjectRestore:Completed")), 0, id="restore"),
+        pytest.param(notification(record(eventName="s3:ObjectCreated:Post")), 1, id="s3-prefix"),
         pytest.param(notification(record(eventVersion="2.9", new={"a": 1})), 1, id="newer"),
+        pytest.param(notification(record(eventVersion="2.0")), 1, id="older"),
+        pytest.param(notification(record(eventSource="minio:s3")), 1, id="other-store"),
     ],
 )
 def test_only_created_objects_give_events(body: str, count: int) -> None:
@@ -77,9 +143,21 @@ def test_only_created_objects_give_events(body: str, count: int) -> None:
         pytest.param("[]", "not an S3 notification", id="list"),
         pytest.param("{}", "no Records", id="object"),
         pytest.param('{"Records": [1]}', "no eventName", id="number"),
-        pytest.param('{"Records": [{"eventName": "ObjectCreated:Put"}]}', "no s3", id="no-s3"),
+        pytest.param(notification(record(s3=None)), "no s3", id="no-s3"),
         pytest.param(notification(record(s3={"bucket": {}})), "no object", id="no-object"),
         pytest.param(notification(record(key="")), "no key", id="no-key"),
+        pytest.param(notification(record(key="a%FF.jpg")), "not UTF-8", id="key-latin-1"),
+        pytest.param(notification(record(key="a\ud800.jpg")), "not Unicode", id="key-surrogate"),
+        pytest.param(notification(record(eventVersion="3.0")), "version '3.0'", id="version-3"),
+        pytest.param(notification(record(eventSource="aws:ses")), "aws:ses", id="other-service"),
+        pytest.param('{"Records": [], "auditgeneration": -1}', "auditgeneration", id="generation"),
+        pytest.param('{"Records": [], "auditgeneration": true}', "is True", id="generation-bool"),
+        pytest.param(json.dumps({**SNS, "Message": "hello"}), "not JSON", id="sns-text"),
+        pytest.param(json.dumps({**SNS, "Message": PUT_THROUGH_SNS}), "no Records", id="sns-twice"),
+        pytest.param(json.dumps({"Type": "Notification"}), "no Records", id="not-sns"),
+        pytest.param(json.dumps({**EVENTBRIDGE, "detail": {}}), "no object", id="eventbridge"),
+        pytest.param(json.dumps({**EVENTBRIDGE, "time": ""}), "no time", id="eventbridge-time"),
+        pytest.param("[" * 100_000, "not JSON", id="deep"),
         pytest.param(notification(record(eventTime="soon")), "not a time", id="time"),
         pytest.param(
             notification(record(eventTime="2026-11-22T08:15:00")), "time zone", id="no-time-zone"
@@ -91,14 +169,67 @@ def test_what_is_no_notification_is_refused_with_a_reason(body: str, words: str)
         events_from_body(body)
 
 
-@pytest.mark.parametrize(
-    "key",
-    ["a b.jpg", "a+b.jpg", "a%b.jpg", "日本/棚.jpg", "a&b=c?d.jpg", "x/../y.jpg", "50%2B.jpg"],
-)
+ODD_KEYS = [
+    "a.jpg",
+    "a b.jpg",
+    "a+b.jpg",
+    "a%b.jpg",
+    "50%2B.jpg",
+    "a&b=c?d#e;f.jpg",
+    "日本/棚.jpg",
+    "cafe\u0301/\N{SHALLOW PAN OF FOOD}.jpg",
+    "/leading/slash.jpg",
+    "double//slash.jpg",
+    "x/../y.jpg",
+    "folder/",
+    " spaces at both ends ",
+    "new\nline and\ttab.jpg",
+    "quote'\"<&>.jpg",
+    "back\\slash.jpg",
+    "k" * 1024,
+    "é" * 512,  # 1024 bytes
+]
+
+
+@pytest.mark.parametrize("key", ODD_KEYS)
 @pytest.mark.parametrize("safe", ["/", ""])
 def test_keys_are_decoded_once_however_the_slash_is_written(key: str, safe: str) -> None:
     (event,) = events_from_body(notification(record(key=quote_plus(key, safe=safe))))
-    assert event.get_subject() == key
+    assert object_from_event(event).key == key
+    # As the source sends it and the function gets it.
+    assert object_from_event(from_json(to_json(event))).key == key
+
+
+@pytest.mark.parametrize("key", ODD_KEYS)
+def test_eventbridge_does_not_encode_keys(key: str) -> None:
+    body = copy.deepcopy(EVENTBRIDGE)
+    body["detail"]["object"]["key"] = key
+    (event,) = events_from_body(json.dumps(body))
+    assert object_from_event(event).key == key
+
+
+@pytest.mark.parametrize("key", ODD_KEYS)
+@pytest.mark.parametrize("found", [VERSIONED, UNVERSIONED])
+@pytest.mark.parametrize("generation", [0, 3])
+def test_a_notification_of_ours_reads_as_one_of_s3(
+    key: str, found: S3Object, generation: int
+) -> None:
+    found = replace(found, key=key)
+    time = datetime(2026, 11, 22, 8, 15, tzinfo=UTC)
+    body = notification_body(found, time, "eu-central-1", generation)
+    # Its own generation counts, not the one that the source was set to.
+    (event,) = events_from_body(body, 7)
+    assert object_from_event(event) == found
+    assert event.get_id() == audit_id(event) == object_id(found, generation)
+    assert (event.get_time(), event.get_source()) == (time, "aws:s3.eu-central-1.shelves")
+    assert event.get_extension(GENERATION) == generation
+
+
+def test_the_largest_notification_fits_a_message() -> None:
+    found = S3Object("b" * 63, "é" * 512, "v" * 1024, ETAG, 5 * 2**40)
+    time = datetime(2026, 11, 22, 8, 15, tzinfo=UTC)
+    # Ten to a batch, whose limit of old is 256 KiB in all.
+    assert len(notification_body(found, time, "eu-central-1", 2**31)) * 10 < 256 * 1024
 
 
 def test_two_deliveries_of_one_notification_give_one_id() -> None:
