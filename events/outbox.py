@@ -70,11 +70,20 @@ class Outbox:
             return stored
         return dict(data)
 
+    def has(self, audit_id: str) -> bool:
+        """Tell whether an audit was done. Raises botocore's errors."""
+        return self._exists(f"{RESULTS}{audit_id}.json")
+
     def is_published(self, audit_id: str) -> bool:
         """Tell whether an audit's event is known to have been published."""
+        return self._exists(PUBLISHED + audit_id)
+
+    def _exists(self, key: str) -> bool:
         try:
-            self.s3.head_object(Bucket=self.bucket, Key=PUBLISHED + audit_id)
+            self.s3.head_object(Bucket=self.bucket, Key=key)
         except ClientError as err:
+            # A missing bucket is a 404 as well, and a HEAD has no body to tell them apart: whoever
+            # begins by reading or listing the bucket learns it there.
             if err.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
                 return False
             raise

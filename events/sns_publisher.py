@@ -41,13 +41,13 @@ def _claim_check(event: CloudEvent, data_uri: str) -> CloudEvent:
 
 
 def attributes_of(event: CloudEvent) -> dict[str, MessageAttributeValueTypeDef]:
-    """Choose what a subscriber can filter by: where, what, how many.
+    """Choose what a subscriber can filter by: where, what, how many, or why not.
 
     At most ten, none empty, and none with control characters (a key may hold them), as SNS would
     refuse the event for them.
     """
     data = data_of(event)
-    model = data.get("model")
+    model, reason = data.get("model"), data.get("reason")
     facts: dict[str, object] = {
         "type": event.get_type(),
         "source": event.get_source(),
@@ -59,6 +59,8 @@ def attributes_of(event: CloudEvent) -> dict[str, MessageAttributeValueTypeDef]:
     }
     if isinstance(model, dict):
         facts |= {"model": model.get("name"), "revision": model.get("revision")}
+    if isinstance(reason, dict):
+        facts["reason"] = reason.get("type")
     attributes = {
         name: _attribute(value)
         for name, value in facts.items()

@@ -16,6 +16,7 @@ def outbox(aws: Aws) -> Outbox:
 
 def test_what_was_not_done_is_not_there(outbox: Outbox) -> None:
     assert outbox.get("1") is None
+    assert outbox.has("1") is False
     assert outbox.is_published("1") is False
 
 
@@ -23,6 +24,7 @@ def test_the_first_result_stays(outbox: Outbox) -> None:
     assert outbox.put("1", {"count": 1}) == {"count": 1}
     assert outbox.put("1", {"count": 2}) == {"count": 1}
     assert outbox.get("1") == {"count": 1}
+    assert outbox.has("1") is True
     assert outbox.uri("1") == f"s3://{outbox.bucket}/results/1.json"
 
 

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from conftest import GOOD_SAMPLE, Aws, free_port, queue_depth
-from test_schemas import validate
+from schemas import validate
 
 from events.types import IMAGE_REJECTED, SHELF_AUDITED
 from local.aws import aws_env

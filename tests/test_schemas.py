@@ -1,12 +1,19 @@
 """The published schemas of the events' data: every emitted event fits, and none says less."""
 
 import json
+from datetime import UTC, datetime
 
 import pytest
-from conftest import GOOD_SAMPLE, ROOT
+from conftest import GOOD_SAMPLE
 from jsonschema import Draft202012Validator, ValidationError
+from schemas import schema_of, validate, validate_emitted
 
-from events.types import IMAGE_REJECTED, SHELF_AUDITED
+import events.sns_publisher
+import function.audit
+import local.subscriber
+from events.codec import new_event, to_json
+from events.s3_notification import S3Object
+from events.types import DATA_SCHEMAS, IMAGE_REJECTED, SHELF_AUDITED
 from function.audit import audit_image
 from function.detections import Thresholds
 from function.detector import Detector
@@ -16,30 +23,11 @@ from function.metrics import Metrics
 TYPES = [SHELF_AUDITED, IMAGE_REJECTED]
 
 
-def schema(event_type: str) -> dict[str, object]:
-    name = event_type.removeprefix("io.shelfwatch.")
-    loaded: dict[str, object] = json.loads((ROOT / "events" / f"{name}.schema.json").read_text())
-    return loaded
-
-
-def strict(part: object) -> object:
-    """Refuse fields the schema does not know: consumers ignore them, we do not add them unsaid."""
-    if isinstance(part, list):
-        return [strict(item) for item in part]
-    if not isinstance(part, dict):
-        return part
-    closed = {key: strict(value) for key, value in part.items()}
-    return {"additionalProperties": False, **closed} if "properties" in part else closed
-
-
-def validate(event_type: str, data: object) -> None:
-    """Raise `ValidationError` for data that does not fit, also by a field too many."""
-    Draft202012Validator(strict(schema(event_type))).validate(data)  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize("event_type", TYPES)
 def test_the_schema_is_one_and_wants_something(event_type: str) -> None:
-    Draft202012Validator.check_schema(schema(event_type))
+    Draft202012Validator.check_schema(schema_of(event_type))
+    assert schema_of(event_type)["$id"] == DATA_SCHEMAS[event_type]
+    assert DATA_SCHEMAS[event_type].rpartition(":")[2].isdecimal()
     with pytest.raises(ValidationError):
         validate(event_type, {})
 
@@ -60,3 +48,19 @@ def test_a_rejection_fits_its_schema() -> None:
     validate(IMAGE_REJECTED, data)
     del data["image"]["bytes"]
     validate(IMAGE_REJECTED, data)
+
+
+def test_the_tests_hold_every_emitted_event_to_its_schema() -> None:
+    """The three borders where an event leaves or reaches a test, each with data that misses."""
+    found = S3Object("shelves", "store-17/cam-2/0815.jpg", "1")
+    time = datetime(2026, 11, 22, 8, 15, tzinfo=UTC)
+    data = {"image": {"uri": found.uri}, "reason": ImageCorrupt("cut").problem()}
+    event = function.audit.outgoing_event(found, "0", time, data)
+    validate_emitted(event.get_type(), event.get_dataschema(), data)
+    odd = new_event({**event.get_attributes()}, {**data, "unsaid": 1})
+    with pytest.raises(ValidationError):
+        function.audit.outgoing_event(found, "0", time, {**data, "unsaid": 1})
+    with pytest.raises(ValidationError):
+        events.sns_publisher.attributes_of(odd)
+    with pytest.raises(ValidationError):
+        local.subscriber.from_json(to_json(odd))
