@@ -1,17 +1,84 @@
-"""A subscriber of the topic: receives events from its queue, and follows claim checks."""
+"""A subscriber of the topic, to learn from: `python -m local.subscriber --queue-url URL`
+
+It prints each event once. Three things make it right: it handles an event, then remembers it, and
+only then deletes the message, so that a crash repeats an event and loses none; it knows an event by
+`source` and `id`, which duplicates share; it follows `dataref` where the data was too large for the
+topic. A consumer with a database keeps `seen` there, in one transaction with what it does.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
-from collections.abc import Iterator
+import sqlite3
+import sys
+import time
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+import boto3
 
 from events.codec import Json, from_json, to_json
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
+
+# A message may wait 14 days in the dead-letter queue, and once replayed 4 more on the queue.
+REMEMBER_SECONDS = 18 * 86400
+WAIT_SECONDS = 20  # of one long poll
+
+
+class Seen:
+    """The events that were handled, in a file that survives a restart; forgets old ones."""
+
+    def __init__(self, path: Path | str, seconds: float = REMEMBER_SECONDS) -> None:
+        self._seconds = seconds
+        self._database = sqlite3.connect(path)
+        self._database.execute(
+            "CREATE TABLE IF NOT EXISTS seen (source TEXT, id TEXT, at REAL,"
+            " PRIMARY KEY (source, id)) WITHOUT ROWID"
+        )
+        self._database.execute("CREATE INDEX IF NOT EXISTS seen_at ON seen (at)")
+
+    def __contains__(self, event: Json) -> bool:
+        query = "SELECT 1 FROM seen WHERE source = ? AND id = ?"
+        return self._database.execute(query, _name(event)).fetchone() is not None
+
+    def __len__(self) -> int:
+        (count,) = self._database.execute("SELECT count(*) FROM seen").fetchone()
+        return int(count)
+
+    def add(self, event: Json) -> None:
+        """Remember an event, and forget those that can no longer come again."""
+        now = time.time()  # not monotonic: it must mean the same after a restart
+        with self._database:
+            row = (*_name(event), now)
+            self._database.execute("INSERT OR REPLACE INTO seen VALUES (?, ?, ?)", row)
+            self._database.execute("DELETE FROM seen WHERE at < ?", (now - self._seconds,))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+
+def _name(event: Json) -> tuple[str, str]:
+    return str(event["source"]), str(event["id"])
+
+
+def once(events: Iterable[Json], seen: Seen) -> Generator[Json, None, None]:
+    """Leave out events that were handled before; one counts as handled when the next is asked for.
+
+    Over `receive_events` that is the right order: handle, remember, delete the message.
+    """
+    for event in events:
+        if event in seen:
+            continue
+        yield event
+        seen.add(event)
 
 
 def receive_events(sqs: SQSClient, s3: S3Client, queue_url: str, wait: int = 1) -> Iterator[Json]:
@@ -34,3 +101,21 @@ def _claimed_data(s3: S3Client, uri: str) -> Json:
     answer = s3.get_object(Bucket=parts.netloc, Key=parts.path.removeprefix("/"))
     data: Json = json.loads(answer["Body"].read())
     return data
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print events, a line each, until Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="python -m local.subscriber", description=__doc__)
+    parser.add_argument("--queue-url", required=True, help="a queue that is subscribed")
+    parser.add_argument("--seen", type=Path, default="seen.sqlite", help="(%(default)s)")
+    options = parser.parse_args(arguments)
+    sqs, s3 = boto3.client("sqs"), boto3.client("s3")
+    with closing(Seen(options.seen)) as seen, suppress(KeyboardInterrupt):
+        while True:
+            for event in once(receive_events(sqs, s3, options.queue_url, WAIT_SECONDS), seen):
+                print(json.dumps(event, ensure_ascii=False), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
