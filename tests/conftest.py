@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 import os
 import socket
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 import boto3
 import PIL.Image
@@ -123,14 +126,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("aws", emulators, indirect=True)
 
 
+@cache
+def clients(endpoint_url: str) -> tuple[object, object, object]:
+    """Make the clients of an emulator, which takes longer than most tests."""
+    session = boto3.Session("test", "test", region_name="us-east-1")
+    return tuple(session.client(name, endpoint_url=endpoint_url) for name in ("s3", "sqs", "sns"))  # type: ignore[return-value]
+
+
 @pytest.fixture
 def aws(request: pytest.FixtureRequest) -> Aws:
     emulator = getattr(request, "param", "ministack")
     endpoint_url = request.getfixturevalue("moto_url" if emulator == "moto" else "endpoint_url")
-    session = boto3.Session("test", "test", region_name="us-east-1")
-    s3, sqs, sns = (
-        session.client(name, endpoint_url=endpoint_url) for name in ("s3", "sqs", "sns")
-    )
+    s3, sqs, sns = clients(endpoint_url)
     resources = create_resources(s3, sqs, sns, f"shelves-{uuid.uuid4().hex[:12]}")
     # The bucket's rule has announced itself; tests start with an empty queue.
     sqs.purge_queue(QueueUrl=resources.queue_url)
@@ -150,6 +157,29 @@ def queue_state(aws: Aws, queue_url: str = "") -> tuple[int, int]:
 def queue_depth(aws: Aws, queue_url: str) -> int:
     """Count a queue's messages, leased ones too."""
     return sum(queue_state(aws, queue_url))
+
+
+@pytest.fixture
+def run_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str]]:
+    """Run a command of ours in this process; returns its exit code and all that it printed."""
+
+    def run(module: ModuleType, endpoint_url: str, *arguments: str, **env: str) -> tuple[int, str]:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint_url)
+        for name, value in env.items():
+            monkeypatch.setenv(name, value)
+        # Neither the logs nor the signals of the tests are the command's to change.
+        monkeypatch.setattr(module, "configure_logging", lambda: None)
+        monkeypatch.setattr(module, "stop_on_signals", threading.Event)
+        try:
+            code = module.main([*arguments], os.environ)
+        except SystemExit as end:  # argparse, for an odd argument
+            code = end.code
+        printed = capsys.readouterr()
+        return code, printed.out + printed.err
+
+    return run
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,234 @@
+"""Put dead letters back on the queue: `python -m events.replay [--send]`
+
+Without `--send` it only lists them. Each is sent to the queue first and deleted from the
+dead-letter queue after, so that an end in between gives a duplicate with the same id and never a
+loss; what is not sent goes back. To look at a message SQS makes one receive it: during a run nobody
+else sees the dead letters, and one cut short hides them for a quarter of an hour.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+
+from events.batches import MAX_ENTRIES, delete_all, give_back, send_all
+from events.commands import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    MISUSED,
+    PROGRESS_SECONDS,
+    add_window,
+    boto_config,
+    count,
+    has_region,
+    stop_on_signals,
+    window_of,
+)
+from events.log import configure_logging
+from events.selection import REASONS, REPLAYED, DeadLetter, Selection
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+log = logging.getLogger(__name__)
+
+LEASE_SECONDS = 900
+# A run ends before its first lease does, so that no message comes twice.
+RUN_SECONDS = LEASE_SECONDS - 120
+# SQS lets 120 000 messages be in flight, and their handles take some 50 MB.
+# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
+MAX_HELD = 100_000
+WAIT_SECONDS = 2  # a long poll asks all of SQS's servers: an empty answer means an empty queue
+
+
+@dataclass
+class Summary:
+    """What a run did, by reason."""
+
+    found: Counter[str] = field(default_factory=Counter)
+    selected: Counter[str] = field(default_factory=Counter)
+    sent: Counter[str] = field(default_factory=Counter)
+    deleted: int = 0
+    cut_short: str = ""  # why there may be more than was found
+
+    def table(self) -> str:
+        """Write the counts, a line a reason."""
+        lines = [f"{'reason':<12}{'found':>8}{'selected':>10}{'sent':>8}"]
+        lines += [
+            f"{reason:<12}{self.found[reason]:>8}{self.selected[reason]:>10}{self.sent[reason]:>8}"
+            for reason in REASONS
+        ]
+        return "\n".join([*lines, *([self.cut_short] if self.cut_short else [])])
+
+
+class Replay:
+    """One run over a dead-letter queue."""
+
+    def __init__(self, sqs: SQSClient, dlq_url: str, queue_url: str, selection: Selection) -> None:
+        self._sqs = sqs
+        self._dlq_url = dlq_url
+        self._queue_url = queue_url
+        self._selection = selection
+        self._held: set[str] = set()  # receipt handles of what stays
+        self.summary = Summary()
+
+    def run(self, stop: threading.Event, limit: int = sys.maxsize, send: bool = False) -> Summary:
+        """Go through the queue once, list it on stdout, and send what is selected where told.
+
+        Raises botocore's errors, after what was received has been given back.
+        """
+        end = time.monotonic() + RUN_SECONDS
+        told = time.monotonic()
+        try:
+            while self._may_go_on(stop, limit, end) and (letters := self._receive()):
+                self._handle(letters, limit, send)
+                if time.monotonic() - told > PROGRESS_SECONDS:
+                    told = time.monotonic()
+                    log.info("replay.progress", extra=self._progress())
+        finally:
+            give_back(self._sqs, self._dlq_url, sorted(self._held))
+        return self.summary
+
+    def _may_go_on(self, stop: threading.Event, limit: int, end: float) -> bool:
+        reasons = {
+            "Interrupted": stop.is_set(),
+            f"Ended at {limit} selected": self.summary.selected.total() >= limit,
+            f"Ended after {RUN_SECONDS} s": time.monotonic() > end,
+            f"Ended at {MAX_HELD} that stay": len(self._held) >= MAX_HELD,
+        }
+        self.summary.cut_short = next((f"{why}." for why, holds in reasons.items() if holds), "")
+        return not self.summary.cut_short
+
+    def _receive(self) -> list[DeadLetter]:
+        answer = self._sqs.receive_message(
+            QueueUrl=self._dlq_url,
+            MaxNumberOfMessages=MAX_ENTRIES,
+            WaitTimeSeconds=WAIT_SECONDS,
+            VisibilityTimeout=LEASE_SECONDS,
+            MessageAttributeNames=["All"],
+            MessageSystemAttributeNames=["SentTimestamp"],
+        )
+        return [DeadLetter.from_message(message) for message in answer.get("Messages", [])]
+
+    def _handle(self, letters: list[DeadLetter], limit: int, send: bool) -> None:
+        room = limit - self.summary.selected.total()
+        selected = [letter for letter in letters if self._selection.holds(letter)][:room]
+        for letter in letters:
+            self.summary.found[letter.reason] += 1
+            print(_line("send" if letter in selected else "keep", letter))
+        self.summary.selected.update(letter.reason for letter in selected)
+        # Held before the sending: an error on the way must not hide them for a quarter of an hour.
+        self._held |= {letter.receipt_handle for letter in letters}
+        if send:
+            self._move(selected)
+
+    def _move(self, letters: list[DeadLetter]) -> None:
+        """Send, and only then delete: an end in between leaves both, and both have one id."""
+        sent = send_all(self._sqs, self._queue_url, [letter.body for letter in letters])
+        moved = [letters[index] for index in sorted(sent)]
+        self.summary.sent.update(letter.reason for letter in moved)
+        handles = [letter.receipt_handle for letter in moved]
+        self.summary.deleted += delete_all(self._sqs, self._dlq_url, handles)
+        # What could not be deleted is not given back either: its lease ends soon enough.
+        self._held.difference_update(handles)
+
+    def _progress(self) -> dict[str, int]:
+        summary = self.summary
+        return {"found": summary.found.total(), "sent": summary.sent.total()}
+
+
+def dead_letter_queue_of(sqs: SQSClient, queue_url: str) -> str:
+    """Look up the dead-letter queue in the queue's redrive policy; empty where there is none."""
+    answer = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["RedrivePolicy"])
+    policy = json.loads(answer.get("Attributes", {}).get("RedrivePolicy", "{}"))
+    name = str(policy.get("deadLetterTargetArn", "")).rpartition(":")[2]
+    return sqs.get_queue_url(QueueName=name)["QueueUrl"] if name else ""
+
+
+def _line(verb: str, letter: DeadLetter) -> str:
+    # As JSON, so that a key with a line break stays on its line.
+    photos = [json.dumps(photo.uri, ensure_ascii=False) for photo in letter.photos]
+    what = " ".join(photos) or json.dumps(letter.body[:80])
+    time = letter.time.isoformat(timespec="seconds")
+    return f"{verb}  {letter.reason:<10}  {time}  {what}  {letter.detail}".rstrip()
+
+
+def main(arguments: list[str] | None = None, env: Mapping[str, str] = os.environ) -> int:
+    """Run the command; return the exit code."""
+    options = _parse(arguments, env)
+    configure_logging()
+    stop = stop_on_signals()
+    sqs = boto3.client("sqs", config=boto_config())
+    try:
+        dlq_url = options.dlq_url or dead_letter_queue_of(sqs, options.queue_url)
+        if not dlq_url or dlq_url == options.queue_url:
+            log.critical("replay.misconfigured", extra={"error": "The queue has no other DLQ"})
+            return MISUSED
+        selection = Selection(
+            frozenset(options.reason or REPLAYED),
+            options.bucket,
+            options.prefix,
+            options.window,
+        )
+        replay = Replay(sqs, dlq_url, options.queue_url, selection)
+        try:
+            replay.run(stop, options.max, options.send)
+        finally:
+            print(f"\n{replay.summary.table()}")
+    except (ClientError, BotoCoreError) as err:
+        log.critical("replay.failed", extra={"error": str(err)})
+        return FAILED
+    return _exit_code(replay.summary, stop, options.send)
+
+
+def _exit_code(summary: Summary, stop: threading.Event, send: bool) -> int:
+    if stop.is_set():
+        return INTERRUPTED
+    if not send:
+        print("A dry run: nothing was sent. --send does it.")
+        return DONE
+    return DONE if summary.deleted == summary.selected.total() else FAILED
+
+
+def _parse(arguments: list[str] | None, env: Mapping[str, str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m events.replay", description="Put dead letters back on the queue."
+    )
+    add = parser.add_argument
+    add("--send", action="store_true", help="do it; without, only list")
+    add("--queue-url", default=env.get("QUEUE_URL", ""), help="where to ($QUEUE_URL)")
+    add("--dlq-url", default="", help="where from (that of the queue's redrive policy)")
+    add(
+        "--reason",
+        action="append",
+        choices=REASONS,
+        help=f"only this one, may be repeated ({', '.join(REPLAYED)})",
+    )
+    add("--bucket", default="", help="only photos of this bucket")
+    add("--prefix", default="", help="only photos whose keys start so")
+    add_window(parser, "what was given up", "0s")
+    add("--max", type=count, default=sys.maxsize, help="as many at most (all)")
+    options = parser.parse_args(arguments)
+    options.window = window_of(parser, options)
+    if not options.queue_url:
+        parser.error("--queue-url is missing, and QUEUE_URL is not set")
+    if not has_region():
+        parser.error("AWS_DEFAULT_REGION is not set")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

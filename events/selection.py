@@ -1,0 +1,84 @@
+"""What a message of the dead-letter queue says of itself, and which of them are asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from events.codec import InvalidEvent
+from events.commands import ALWAYS, Window
+from events.s3_notification import S3Object, events_from_body, object_from_event
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs.type_defs import MessageTypeDef
+
+# The first three are the source's words; SQS itself gives none when it moves a message.
+UNREADABLE, REFUSED, EXHAUSTED, UNKNOWN = "unreadable", "refused", "exhausted", "unknown"
+REASONS = (EXHAUSTED, UNKNOWN, REFUSED, UNREADABLE)
+# What was no S3 notification yesterday is none today; all else may have been mended.
+REPLAYED = (EXHAUSTED, UNKNOWN, REFUSED)
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A message of the dead-letter queue, and why it is there."""
+
+    body: str
+    receipt_handle: str
+    reason: str
+    detail: str
+    time: datetime  # given up at; sent at, where nobody said
+    photos: tuple[S3Object, ...]  # empty for a body that cannot be read
+
+    @classmethod
+    def from_message(cls, message: MessageTypeDef) -> DeadLetter:
+        """Read a received message."""
+        facts = {
+            name: value.get("StringValue", "")
+            for name, value in message.get("MessageAttributes", {}).items()
+        }
+        return cls(
+            message["Body"],
+            message["ReceiptHandle"],
+            facts["reason"] if facts.get("reason") in REASONS else UNKNOWN,
+            facts.get("detail", ""),
+            _time(facts.get("given_up_at", ""), message["Attributes"]["SentTimestamp"]),
+            _photos(message["Body"]),
+        )
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which dead letters to replay; all conditions must hold."""
+
+    reasons: frozenset[str] = frozenset(REPLAYED)
+    bucket: str = ""
+    prefix: str = ""  # of a photo's key
+    window: Window = ALWAYS
+
+    def holds(self, letter: DeadLetter) -> bool:
+        """Tell whether a dead letter is selected."""
+        return (
+            letter.reason in self.reasons
+            and self.window.holds(letter.time)
+            and (not (self.bucket or self.prefix) or any(map(self._holds_photo, letter.photos)))
+        )
+
+    def _holds_photo(self, photo: S3Object) -> bool:
+        return self.bucket in ("", photo.bucket) and photo.key.startswith(self.prefix)
+
+
+def _time(given_up_at: str, sent_timestamp: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(given_up_at)
+    except ValueError:
+        time = datetime.fromtimestamp(int(sent_timestamp) / 1000, UTC)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _photos(body: str) -> tuple[S3Object, ...]:
+    try:
+        return tuple(object_from_event(event) for event in events_from_body(body))
+    except InvalidEvent:
+        return ()

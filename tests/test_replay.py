@@ -1,0 +1,329 @@
+"""Dead letters back on the queue: which, in what order, and that nothing is lost on the way."""
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from botocore.exceptions import ClientError
+from conftest import Aws, queue_state
+
+import events.replay
+from events.commands import DONE, FAILED, MISUSED, Window
+from events.replay import Replay, dead_letter_queue_of
+from events.s3_notification import S3Object, events_from_body, notification_body
+from events.selection import (
+    EXHAUSTED,
+    REASONS,
+    REFUSED,
+    UNKNOWN,
+    UNREADABLE,
+    DeadLetter,
+    Selection,
+)
+from local.aws import MAX_RECEIVE_COUNT
+
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture(autouse=True)
+def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An emulator has one server: a poll need not wait for others."""
+    monkeypatch.setattr(events.replay, "WAIT_SECONDS", 0)
+
+
+def body(key: str = "store-17/cam-2/0815.jpg", bucket: str = "shelves") -> str:
+    return notification_body(S3Object(bucket, key, "v1", "e1", 1), NOW, "eu-central-1")
+
+
+def bury(aws: Aws, text: str, reason: str, given_up_at: datetime = NOW) -> None:
+    """Put a message into the dead-letter queue as the source does, or as SQS does by itself."""
+    if reason == UNKNOWN:
+        _let_sqs_move(aws, text)
+        return
+    facts = {
+        "reason": reason,
+        "detail": "the sink answered 503",
+        "source_message_id": "9f1d7f6e-7b53-4a3b-8f4b-6e1b3f7a3f10",
+        "receive_count": "7",
+        "given_up_at": given_up_at.isoformat(timespec="seconds"),
+    }
+    aws.sqs.send_message(
+        QueueUrl=aws.resources.dlq_url,
+        MessageBody=text,
+        MessageAttributes={
+            name: {"DataType": "String", "StringValue": value} for name, value in facts.items()
+        },
+    )
+
+
+def _let_sqs_move(aws: Aws, text: str) -> None:
+    url = aws.resources.queue_url
+    aws.sqs.send_message(QueueUrl=url, MessageBody=text)
+    for _ in range(MAX_RECEIVE_COUNT):
+        aws.sqs.receive_message(QueueUrl=url, VisibilityTimeout=0)
+    assert "Messages" not in aws.sqs.receive_message(QueueUrl=url)
+
+
+def replay(aws: Aws, sqs: object = None, selection: Selection = Selection()) -> Replay:  # noqa: B008 - frozen
+    resources = aws.resources
+    return Replay(sqs or aws.sqs, resources.dlq_url, resources.queue_url, selection)  # type: ignore[arg-type]
+
+
+def run(aws: Aws, selection: Selection = Selection(), **how: object) -> dict[str, int]:  # noqa: B008 - frozen
+    """Replay and return how many were sent, by reason."""
+    told = replay(aws, selection=selection).run(threading.Event(), **{"send": True, **how})  # type: ignore[arg-type]
+    return dict(told.sent)
+
+
+def bodies(aws: Aws, queue_url: str) -> list[str]:
+    """Take all that is on a queue."""
+    found: list[str] = []
+    while messages := aws.sqs.receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10).get(
+        "Messages"
+    ):
+        found += [message["Body"] for message in messages]
+    return sorted(found)
+
+
+class Sqs:
+    """The emulator's SQS with one operation that answers otherwise."""
+
+    def __init__(self, sqs: object, **operations: object) -> None:
+        self._sqs = sqs
+        self._operations = operations
+
+    def __getattr__(self, name: str) -> object:
+        return self._operations.get(name) or getattr(self._sqs, name)
+
+
+def unreachable(**_: object) -> None:
+    raise ClientError({"Error": {"Code": "ServiceUnavailable"}}, "DeleteMessageBatch")
+
+
+def test_an_empty_queue_is_replayed_in_no_time(aws: Aws) -> None:
+    assert run(aws) == {}
+    assert queue_state(aws) == (0, 0)
+
+
+def test_the_four_reasons_are_told_apart(aws: Aws) -> None:
+    for number, reason in enumerate(REASONS, 1):
+        for copy in range(number):
+            text = f"no notification {copy}" if reason == UNREADABLE else body(f"{reason}/{copy}")
+            bury(aws, text, reason)
+    summary = replay(aws).run(threading.Event())
+    assert dict(summary.found) == {EXHAUSTED: 1, UNKNOWN: 2, REFUSED: 3, UNREADABLE: 4}
+    assert [line.split() for line in summary.table().splitlines()] == [
+        ["reason", "found", "selected", "sent"],
+        ["exhausted", "1", "1", "0"],
+        ["unknown", "2", "2", "0"],
+        ["refused", "3", "3", "0"],
+        ["unreadable", "4", "0", "0"],
+    ]
+
+
+def test_a_dry_run_lists_all_and_moves_nothing(
+    aws: Aws, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bury(aws, body("line\nbreak.jpg"), EXHAUSTED)
+    bury(aws, "hello", UNREADABLE)
+    assert run(aws, send=False) == {}
+    lines = sorted(capsys.readouterr().out.splitlines())
+    time = NOW.isoformat(timespec="seconds")
+    assert lines == [
+        f'keep  unreadable  {time}  "hello"  the sink answered 503',
+        f'send  exhausted   {time}  "s3://shelves/line\\nbreak.jpg"  the sink answered 503',
+    ]
+    assert queue_state(aws) == (0, 0)
+    assert queue_state(aws, aws.resources.dlq_url) == (2, 0)
+
+
+def test_what_is_sent_is_unchanged_and_what_is_kept_is_given_back(aws: Aws) -> None:
+    readable = [f" {body('a.jpg')}\n", body("日本 + %.jpg")]
+    for text in readable:
+        bury(aws, text, REFUSED)
+    bury(aws, "hello", UNREADABLE)
+    assert run(aws) == {REFUSED: 2}
+    assert queue_state(aws, aws.resources.dlq_url) == (1, 0)
+    assert bodies(aws, aws.resources.queue_url) == sorted(readable)
+    assert bodies(aws, aws.resources.dlq_url) == ["hello"]
+
+
+def test_twice_is_safe(aws: Aws) -> None:
+    bury(aws, body(), EXHAUSTED)
+    bury(aws, "hello", UNREADABLE)
+    assert run(aws) == {EXHAUSTED: 1}
+    assert run(aws) == {}
+    assert queue_state(aws) == (1, 0)
+    assert queue_state(aws, aws.resources.dlq_url) == (1, 0)
+
+
+OLD = timedelta(hours=3)
+LETTERS = {
+    "exhausted-old": (body("store-1/a.jpg"), EXHAUSTED, NOW - OLD),
+    "refused": (body("store-1/b.jpg"), REFUSED, NOW),
+    "other-bucket": (body("store-2/c.jpg", "backroom"), EXHAUSTED, NOW),
+    "unknown": (body("store-2/d.jpg"), UNKNOWN, NOW),
+    "unreadable": ("hello", UNREADABLE, NOW),
+}
+
+
+@pytest.mark.parametrize(
+    ("selection", "names"),
+    [
+        (Selection(), {"exhausted-old", "refused", "other-bucket", "unknown"}),
+        (Selection(reasons=frozenset()), set()),
+        (Selection(reasons=frozenset({UNKNOWN})), {"unknown"}),
+        (Selection(reasons=frozenset({UNREADABLE, REFUSED})), {"unreadable", "refused"}),
+        (Selection(bucket="backroom"), {"other-bucket"}),
+        (Selection(prefix="store-1/"), {"exhausted-old", "refused"}),
+        (Selection(reasons=frozenset(REASONS), prefix="hello"), set()),
+        (Selection(bucket="shelves", prefix="store-2/"), {"unknown"}),
+        (
+            Selection(window=Window(since=timedelta(hours=1))),
+            {"refused", "other-bucket", "unknown"},
+        ),
+        (Selection(window=Window(older_than=timedelta(hours=1))), {"exhausted-old"}),
+    ],
+)
+def test_only_what_is_asked_for_is_selected(selection: Selection, names: set[str]) -> None:
+    letters = {name: letter(*facts) for name, facts in LETTERS.items()}
+    assert {name for name, found in letters.items() if selection.holds(found)} == names
+
+
+def letter(text: str, reason: str, given_up_at: datetime) -> DeadLetter:
+    """A dead letter as it is received; when SQS moved it, there is only the time it was sent."""
+    facts = {} if reason == UNKNOWN else {"reason": reason, "given_up_at": given_up_at.isoformat()}
+    return DeadLetter.from_message(
+        {
+            "Body": text,
+            "ReceiptHandle": "r",
+            "Attributes": {"SentTimestamp": str(int(given_up_at.timestamp() * 1000))},
+            "MessageAttributes": {
+                name: {"DataType": "String", "StringValue": value} for name, value in facts.items()
+            },
+        }
+    )
+
+
+@pytest.mark.parametrize("reason", ["", "bored", "EXHAUSTED"])
+def test_a_reason_that_is_none_of_the_sources_is_unknown(reason: str) -> None:
+    assert letter(body(), reason, NOW).reason == UNKNOWN
+
+
+def test_more_than_a_batch_is_replayed_up_to_the_limit(aws: Aws) -> None:
+    keys = [f"{number}.jpg" for number in range(25)]
+    for key in keys:
+        bury(aws, body(key), EXHAUSTED)
+    assert run(aws, limit=13) == {EXHAUSTED: 13}
+    assert queue_state(aws, aws.resources.dlq_url) == (12, 0)
+    assert run(aws) == {EXHAUSTED: 12}
+    assert bodies(aws, aws.resources.queue_url) == sorted(map(body, keys))
+
+
+def test_a_crash_between_send_and_delete_gives_a_duplicate_with_the_same_id(aws: Aws) -> None:
+    bury(aws, body(), EXHAUSTED)
+    with pytest.raises(ClientError):
+        replay(aws, Sqs(aws.sqs, delete_message_batch=unreachable)).run(
+            threading.Event(), send=True
+        )
+    assert queue_state(aws, aws.resources.dlq_url) == (1, 0)
+    assert run(aws) == {EXHAUSTED: 1}
+    first, second = bodies(aws, aws.resources.queue_url)
+    (event,), (again,) = events_from_body(first), events_from_body(second)
+    assert event.get_id() == again.get_id()
+
+
+def test_what_the_queue_does_not_take_stays(aws: Aws) -> None:
+    """SQS answers 200 with failures inside."""
+    bury(aws, body("a.jpg"), EXHAUSTED)
+    bury(aws, body("b.jpg"), EXHAUSTED)
+
+    def half(QueueUrl: str, Entries: list[dict[str, str]]) -> dict[str, object]:
+        answer = aws.sqs.send_message_batch(QueueUrl=QueueUrl, Entries=Entries[:1])
+        failed = [{"Id": entry["Id"], "Code": "InternalError"} for entry in Entries[1:]]
+        return {**answer, "Failed": failed}
+
+    summary = replay(aws, Sqs(aws.sqs, send_message_batch=half)).run(threading.Event(), send=True)
+    sent = summary.sent.total()
+    assert (summary.selected.total(), summary.deleted) == (2, sent)
+    everything = bodies(aws, aws.resources.queue_url) + bodies(aws, aws.resources.dlq_url)
+    assert sorted(everything) == sorted([body("a.jpg"), body("b.jpg")])
+
+
+def test_an_interruption_finishes_what_was_begun_and_leaves_the_rest(aws: Aws) -> None:
+    for number in range(15):
+        bury(aws, body(f"{number}.jpg"), EXHAUSTED)
+    stop = threading.Event()
+
+    def last_receive(**arguments: object) -> object:
+        stop.set()
+        return aws.sqs.receive_message(**arguments)
+
+    summary = replay(aws, Sqs(aws.sqs, receive_message=last_receive)).run(stop, send=True)
+    sent = summary.sent.total()
+    assert 0 < sent < 15
+    assert "Interrupted" in summary.table()
+    assert queue_state(aws, aws.resources.dlq_url) == (15 - sent, 0)
+    assert queue_state(aws) == (sent, 0)
+
+
+def test_the_dead_letter_queue_is_that_of_the_redrive_policy(aws: Aws) -> None:
+    assert dead_letter_queue_of(aws.sqs, aws.resources.queue_url) == aws.resources.dlq_url
+    assert dead_letter_queue_of(aws.sqs, aws.resources.dlq_url) == ""
+
+
+def test_the_command_lists_first_and_sends_when_told(
+    aws: Aws, run_command: Callable[..., tuple[int, str]]
+) -> None:
+    bury(aws, body(), EXHAUSTED)
+    env = {"QUEUE_URL": aws.resources.queue_url}
+    code, printed = run_command(events.replay, aws.endpoint_url, **env)
+    assert (code, queue_state(aws)) == (DONE, (0, 0))
+    assert '"s3://shelves/store-17/cam-2/0815.jpg"' in printed
+    assert "dry run" in printed
+    arguments = ("--send", "--reason", "exhausted", "--prefix", "store-17/", "--max", "5")
+    code, printed = run_command(events.replay, aws.endpoint_url, *arguments, **env)
+    assert (code, queue_state(aws)) == (DONE, (1, 0))
+    assert "dry run" not in printed
+    assert queue_state(aws, aws.resources.dlq_url) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env", "words"),
+    [
+        ([], {"QUEUE_URL": ""}, "QUEUE_URL is not set"),
+        ([], {"AWS_DEFAULT_REGION": ""}, "AWS_DEFAULT_REGION is not set"),
+        (["--since", "soon"], {}, "'soon' is not an age"),
+        (["--since", "1h", "--older-than", "2h"], {}, "nothing lies between"),
+        (["--max", "0"], {}, "'0' is not a whole number from 1"),
+        (["--reason", "bad"], {}, "invalid choice: 'bad'"),
+    ],
+)
+def test_an_odd_argument_is_named(
+    run_command: Callable[..., tuple[int, str]],
+    arguments: list[str],
+    env: dict[str, str],
+    words: str,
+) -> None:
+    settings = {"QUEUE_URL": "http://127.0.0.1:9/q", **env}
+    code, printed = run_command(events.replay, "http://127.0.0.1:9", *arguments, **settings)
+    assert code == MISUSED
+    assert words in printed
+
+
+def test_a_queue_without_another_for_dead_letters_is_refused(
+    aws: Aws, run_command: Callable[..., tuple[int, str]]
+) -> None:
+    dlq_url = aws.resources.dlq_url
+    for arguments in ([], ["--dlq-url", dlq_url]):
+        code, _ = run_command(events.replay, aws.endpoint_url, *arguments, QUEUE_URL=dlq_url)
+        assert code == MISUSED
+
+
+def test_aws_that_does_not_answer_ends_the_command(
+    aws: Aws, run_command: Callable[..., tuple[int, str]]
+) -> None:
+    missing = f"{aws.resources.queue_url}-missing"
+    code, _ = run_command(events.replay, aws.endpoint_url, QUEUE_URL=missing)
+    assert code == FAILED
