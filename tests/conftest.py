@@ -112,7 +112,12 @@ def moto_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 # Whatever these modules ask of AWS, they ask of both emulators.
 CONTRACT = ("test_contract", "test_outbox", "test_replay", "test_sns_publisher", "test_sweep")
 # What an emulator cannot do, by test. An entry fails when its gap has closed: then it goes.
-GAPS: dict[tuple[str, str], str] = {}
+NO_VERSION_ID = "its notifications have no versionId"
+GAPS = {
+    ("moto", "test_a_version_that_is_found_has_the_id_of_its_notification"): NO_VERSION_ID,
+    ("moto", "test_the_body_is_what_s3_would_have_written"): NO_VERSION_ID,
+    ("moto", "test_a_key_may_hold_a_line_break"): "it takes no such key",
+}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -251,6 +251,20 @@ def test_what_the_queue_does_not_take_stays(aws: Aws) -> None:
     assert sorted(everything) == sorted([body("a.jpg"), body("b.jpg")])
 
 
+def test_what_was_sent_and_could_not_be_deleted_is_hidden_for_a_while(aws: Aws) -> None:
+    """Given back at once, the next run would send it again."""
+    bury(aws, body(), EXHAUSTED)
+
+    def nothing(QueueUrl: str, Entries: list[dict[str, str]]) -> dict[str, object]:
+        return {"Failed": [{"Id": entry["Id"], "Code": "InternalError"} for entry in Entries]}
+
+    summary = replay(aws, Sqs(aws.sqs, delete_message_batch=nothing)).run(
+        threading.Event(), send=True
+    )
+    assert (summary.sent.total(), summary.deleted) == (1, 0)
+    assert queue_state(aws, aws.resources.dlq_url) == (0, 1)
+
+
 def test_an_interruption_finishes_what_was_begun_and_leaves_the_rest(aws: Aws) -> None:
     for number in range(15):
         bury(aws, body(f"{number}.jpg"), EXHAUSTED)

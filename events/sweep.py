@@ -1,0 +1,282 @@
+"""Find photos in the bucket without a result and put them on the queue.
+
+`python -m events.sweep [--send]`; without `--send` it only lists them. S3 may drop a notification,
+and announces nothing that was uploaded before its rule took effect. A photo found here goes onto
+the queue as S3 would have put it, so that its event has the id it would have had: a photo that is
+announced twice is audited once. Run it hourly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+
+from events.batches import send_all
+from events.commands import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    POSTPONED,
+    PROGRESS_SECONDS,
+    Window,
+    add_window,
+    boto_config,
+    count,
+    has_region,
+    stop_on_signals,
+    window_of,
+)
+from events.log import configure_logging
+from events.outbox import PUBLISHED, RESULTS, Outbox
+from events.photos import Photo, Watched, photos, watched_by
+from events.s3_notification import S3Object, notification_body, object_id
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+
+log = logging.getLogger(__name__)
+
+# Requests to S3 at a time: a HEAD is all waiting.
+THREADS = 16
+# S3's own notification takes seconds, sometimes a minute or more; what is at work has no result yet
+OLDER_THAN = "15m"
+# A photo that still waits on the queue has no result either, and would be put there again each hour
+MAX_WAITING = 1000
+
+
+@dataclass
+class Summary:
+    """What a sweep did."""
+
+    listed: int = 0  # versions of objects, of any age and name
+    looked_at: int = 0  # of the right age and name
+    missing: int = 0
+    sent: int = 0
+
+    def __str__(self) -> str:
+        return (
+            f"{self.listed} listed, {self.looked_at} looked at, {self.missing} to be audited, "
+            f"{self.sent} sent"
+        )
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Tells which audit a photo lacks: by its generation, None where it lacks none."""
+
+    outbox: Outbox
+    generation: int = 0
+
+    def __call__(self, found: S3Object) -> int | None:
+        done = self.outbox.has(object_id(found, self.generation))
+        return None if done else self.generation
+
+
+@dataclass(frozen=True)
+class AuditedBy:
+    """Tells which audit a photo lacks whose newest result names a model: the next generation."""
+
+    outbox: Outbox
+    model: str  # digest
+    generation: int = 0  # the first
+
+    def __call__(self, found: S3Object) -> int | None:
+        generation, newest = self.generation, None
+        while (data := self.outbox.get(object_id(found, generation))) is not None:
+            generation, newest = generation + 1, data
+        model = newest.get("model") if newest else None
+        named = isinstance(model, dict) and model.get("digest") == self.model
+        return generation if named else None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One run over one bucket."""
+
+    s3: S3Client
+    sqs: SQSClient
+    queue_url: str
+    bucket: str
+    results_bucket: str
+    wanted: Callable[[S3Object], int | None]
+    watched: list[Watched]
+    window: Window
+    prefix: str = ""
+
+    def run(
+        self,
+        stop: threading.Event,
+        summary: Summary,
+        limit: int = sys.maxsize,
+        send: bool = False,
+    ) -> None:
+        """Go through the bucket once, list what lacks an audit on stdout, and send it where told.
+
+        Counts in `summary` as it goes. Raises botocore's errors; what was sent by then is on its
+        way, and another run finds the rest.
+        """
+        told = time.monotonic()
+        with ThreadPoolExecutor(THREADS, "sweep") as threads:
+            for page in photos(self.s3, self.bucket, self.prefix):
+                if stop.is_set() or summary.missing >= limit:
+                    return
+                looked_at = [photo for photo in page if self._is_watched(photo)]
+                generations = threads.map(self.wanted, [photo.found for photo in looked_at])
+                summary.listed += len(page)
+                summary.looked_at += len(looked_at)
+                found = [
+                    (photo, generation)
+                    for photo, generation in zip(looked_at, generations, strict=True)
+                    if generation is not None
+                ]
+                self._handle(found[: limit - summary.missing], summary, send)
+                if time.monotonic() - told > PROGRESS_SECONDS:
+                    told = time.monotonic()
+                    log.info("sweep.progress", extra=vars(summary))
+
+    def _is_watched(self, photo: Photo) -> bool:
+        key = photo.found.key
+        ours = self.bucket == self.results_bucket and key.startswith((RESULTS, PUBLISHED))
+        return (
+            not ours
+            and self.window.holds(photo.time)
+            and any(watched.holds(key) for watched in self.watched)
+        )
+
+    def _handle(self, found: list[tuple[Photo, int]], summary: Summary, send: bool) -> None:
+        summary.missing += len(found)
+        for photo, generation in found:
+            print(_line(photo, generation))
+        if send:
+            region = self.s3.meta.region_name
+            bodies = [
+                notification_body(photo.found, photo.time, region, generation)
+                for photo, generation in found
+            ]
+            summary.sent += len(send_all(self.sqs, self.queue_url, bodies))
+
+
+def waiting_on(sqs: SQSClient, queue_url: str) -> int:
+    """Count the messages that wait on a queue, about. Raises botocore's errors."""
+    answer = sqs.get_queue_attributes(
+        QueueUrl=queue_url, AttributeNames=["ApproximateNumberOfMessages"]
+    )
+    return int(answer["Attributes"]["ApproximateNumberOfMessages"])
+
+
+def _line(photo: Photo, generation: int) -> str:
+    # As JSON, so that a key with a line break stays on its line.
+    uri = json.dumps(photo.found.uri, ensure_ascii=False)
+    return f"{photo.time.isoformat(timespec='seconds')}  {uri}  generation {generation}"
+
+
+def main(arguments: list[str] | None = None, env: Mapping[str, str] = os.environ) -> int:
+    """Run the command; return the exit code."""
+    options = _parse(arguments, env)
+    configure_logging()
+    stop = stop_on_signals()
+    s3 = boto3.client("s3", config=boto_config(THREADS))
+    sqs = boto3.client("sqs", config=boto_config())
+    summary = Summary()
+    try:
+        waiting = waiting_on(sqs, options.queue_url)
+        if options.send and waiting > options.max_waiting:
+            log.warning("sweep.postponed", extra={"waiting": waiting, "limit": options.max_waiting})
+            return POSTPONED
+        # Answers an error where the bucket is missing, which a HEAD does not tell from a miss.
+        s3.list_objects_v2(Bucket=options.results_bucket, MaxKeys=1)
+        for bucket in options.bucket:
+            sweep_of(options, s3, sqs, bucket).run(stop, summary, options.max, options.send)
+    except (ClientError, BotoCoreError) as err:
+        log.critical("sweep.failed", extra={"error": str(err)})
+        return FAILED
+    finally:
+        print(summary)
+    if stop.is_set():
+        return INTERRUPTED
+    if not options.send:
+        print("A dry run: nothing was sent. --send does it.")
+        return DONE
+    return DONE if summary.sent == summary.missing else FAILED
+
+
+def sweep_of(options: argparse.Namespace, s3: S3Client, sqs: SQSClient, bucket: str) -> Sweep:
+    """Make the sweep of one bucket. Raises botocore's errors."""
+    outbox = Outbox(s3, options.results_bucket)
+    return Sweep(
+        s3,
+        sqs,
+        options.queue_url,
+        bucket,
+        options.results_bucket,
+        AuditedBy(outbox, options.model, options.generation)
+        if options.again
+        else Missing(outbox, options.generation),
+        [Watched(suffix=suffix) for suffix in options.suffix or []] or watched_by(s3, bucket),
+        options.window,
+        options.prefix,
+    )
+
+
+def _parse(arguments: list[str] | None, env: Mapping[str, str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m events.sweep",
+        description="Find photos in the bucket without a result and put them on the queue.",
+    )
+    add = parser.add_argument
+    buckets = [name.strip() for name in env.get("EVENTS_BUCKETS", "").split(",") if name.strip()]
+    add("--send", action="store_true", help="do it; without, only list")
+    add("--bucket", action="append", help="whose photos, may be repeated ($EVENTS_BUCKETS)")
+    add("--results-bucket", default=env.get("RESULTS_BUCKET", ""), help="($RESULTS_BUCKET)")
+    add("--queue-url", default=env.get("QUEUE_URL", ""), help="where to ($QUEUE_URL)")
+    add("--prefix", default="", help="only photos whose keys start so")
+    add("--suffix", action="append", help="may be repeated (what the bucket's rule watches)")
+    add_window(parser, "photos uploaded", OLDER_THAN)
+    add("--max", type=count, default=sys.maxsize, help="as many at most (all)")
+    add(
+        "--max-waiting",
+        type=count,
+        default=MAX_WAITING,
+        help="send nothing while more wait on the queue (%(default)s)",
+    )
+    add("--again", action="store_true", help="audit anew what --model audited last")
+    add("--model", default="", help="digest of a model, as results name it: sha256:…")
+    options = parser.parse_args(arguments)
+    options.window = window_of(parser, options)
+    options.bucket = options.bucket or buckets
+    for name, variable in (
+        ("bucket", "EVENTS_BUCKETS"),
+        ("results_bucket", "RESULTS_BUCKET"),
+        ("queue_url", "QUEUE_URL"),
+    ):
+        if not getattr(options, name):
+            parser.error(f"--{name.replace('_', '-')} is missing, and {variable} is not set")
+    if options.again != bool(options.model):
+        parser.error("--again and --model go together")
+    if options.model and not re.fullmatch("sha256:[0-9a-f]{64}", options.model):
+        parser.error(f"--model is {options.model!r}, not sha256: and 64 hex digits")
+    generation = env.get("AUDIT_GENERATION") or "0"
+    if not generation.isdecimal():
+        parser.error(f"AUDIT_GENERATION is {generation!r}, not a whole number from 0")
+    options.generation = int(generation)
+    if not has_region():
+        parser.error("AWS_DEFAULT_REGION is not set")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

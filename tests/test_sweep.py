@@ -1,0 +1,365 @@
+"""What S3 never announced is found and put on the queue, once."""
+
+import json
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from conftest import Aws, queue_state
+
+import events.photos
+import events.sweep
+from events.commands import DONE, FAILED, MISUSED, POSTPONED, Window
+from events.outbox import Outbox
+from events.photos import Photo, Watched, photos, watched_by
+from events.s3_notification import GENERATION, events_from_body, object_from_event
+from events.sweep import AuditedBy, Missing, Summary, Sweep
+from local.aws import queue_arn
+
+BAD, GOOD = (f"sha256:{digit * 64}" for digit in "ab")
+ODD_KEYS = [
+    "store-17/cam-2/café + bar.jpg",
+    "50%2B.jpg",
+    "日本/棚.jpg",
+    "a&b=c?d.jpg",
+    "/leading.jpg",
+]
+
+
+def put(aws: Aws, *keys: str, data: bytes = b"photo") -> None:
+    for key in keys:
+        aws.s3.put_object(Bucket=aws.resources.bucket, Key=key, Body=data)
+
+
+def bodies(aws: Aws) -> list[str]:
+    """Take all that is on the queue; not looked at, they are notifications that S3 dropped."""
+    found: list[str] = []
+    url = aws.resources.queue_url
+    while messages := aws.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
+        found += [message["Body"] for message in messages]
+        for message in messages:
+            aws.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+    return found
+
+
+def announced(aws: Aws) -> dict[str, tuple[str, int]]:
+    """Take the events on the queue: the key and the generation of each id."""
+    return {
+        event.get_id(): (object_from_event(event).key, event.get_extension(GENERATION))
+        for body in bodies(aws)
+        for event in events_from_body(body)
+    }
+
+
+def outbox(aws: Aws) -> Outbox:
+    return Outbox(aws.s3, aws.resources.results_bucket)  # type: ignore[arg-type]
+
+
+def audit(aws: Aws, found: dict[str, tuple[str, int]], model: str = GOOD) -> None:
+    """Work off events as the function does, as far as a sweep can see it."""
+    for name in found:
+        outbox(aws).put(name, {"model": {"digest": model}})
+
+
+def sweep(aws: Aws, stop: threading.Event | None = None, **changes: object) -> Summary:
+    """Sweep the bucket; everything counts, however young, and is sent."""
+    how = {name: changes.pop(name) for name in ("limit", "send") if name in changes}
+    settings = {
+        "s3": aws.s3,
+        "sqs": aws.sqs,
+        "queue_url": aws.resources.queue_url,
+        "bucket": aws.resources.bucket,
+        "results_bucket": aws.resources.results_bucket,
+        "wanted": Missing(outbox(aws)),
+        "watched": [Watched()],
+        "window": Window(),
+        **changes,
+    }
+    summary = Summary()
+    run = Sweep(**settings).run  # type: ignore[arg-type]
+    run(stop or threading.Event(), summary, **{"send": True, **how})  # type: ignore[arg-type]
+    return summary
+
+
+def test_an_empty_bucket_has_nothing_to_find(aws: Aws) -> None:
+    assert sweep(aws) == Summary(0, 0, 0, 0)
+
+
+def test_a_version_that_is_found_has_the_id_of_its_notification(aws: Aws) -> None:
+    put(aws, *ODD_KEYS)
+    by_s3 = announced(aws)
+    assert {key for key, _ in by_s3.values()} == set(ODD_KEYS)
+    assert sweep(aws).sent == len(ODD_KEYS)
+    assert announced(aws) == by_s3
+
+
+def test_a_null_version_that_is_found_has_the_id_of_its_notification(aws: Aws) -> None:
+    """What is uploaded while versioning is suspended has the version "null"."""
+    aws.s3.put_bucket_versioning(
+        Bucket=aws.resources.bucket, VersioningConfiguration={"Status": "Suspended"}
+    )
+    put(aws, *ODD_KEYS)
+    by_s3 = announced(aws)
+    assert sweep(aws).sent == len(by_s3) == len(ODD_KEYS)
+    assert announced(aws) == by_s3
+
+
+def test_a_bucket_without_versions_is_swept_too(aws: Aws) -> None:
+    bucket = f"{aws.resources.bucket}-plain"
+    aws.s3.create_bucket(Bucket=bucket)
+    arn = queue_arn(aws.sqs, aws.resources.queue_url)
+    rule = {"QueueArn": arn, "Events": ["s3:ObjectCreated:*"]}
+    aws.s3.put_bucket_notification_configuration(
+        Bucket=bucket, NotificationConfiguration={"QueueConfigurations": [rule]}
+    )
+    for key in ODD_KEYS:
+        aws.s3.put_object(Bucket=bucket, Key=key, Body=b"photo")
+    by_s3 = announced(aws)
+    assert len(by_s3) == len(ODD_KEYS)
+    sweep(aws, bucket=bucket)
+    assert announced(aws) == by_s3
+
+
+def test_what_a_sweep_sent_is_not_sent_again_once_it_was_audited(aws: Aws) -> None:
+    put(aws, "a.jpg", "b.jpg", "c.jpg")
+    bodies(aws)
+    assert sweep(aws) == Summary(3, 3, 3, 3)
+    audit(aws, dict([announced(aws).popitem()]))
+    assert sweep(aws) == Summary(3, 3, 2, 2)
+    audit(aws, announced(aws))
+    assert sweep(aws) == Summary(3, 3, 0, 0)
+    assert queue_state(aws) == (0, 0)
+
+
+def test_a_key_may_hold_a_line_break(aws: Aws, capsys: pytest.CaptureFixture[str]) -> None:
+    put(aws, "new\nline.jpg")
+    by_s3 = announced(aws)
+    assert [key for key, _ in by_s3.values()] == ["new\nline.jpg"]
+    sweep(aws)
+    assert announced(aws) == by_s3
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_every_version_was_an_upload_and_a_delete_marker_is_none(aws: Aws) -> None:
+    put(aws, "a.jpg", data=b"first")
+    put(aws, "a.jpg", data=b"second")
+    aws.s3.delete_object(Bucket=aws.resources.bucket, Key="a.jpg")
+    bodies(aws)
+    assert sweep(aws).sent == 2
+    assert [key for key, _ in announced(aws).values()] == ["a.jpg", "a.jpg"]
+
+
+def test_a_dry_run_lists_and_sends_nothing(aws: Aws, capsys: pytest.CaptureFixture[str]) -> None:
+    put(aws, 'a "b".jpg')
+    bodies(aws)
+    assert sweep(aws, send=False) == Summary(1, 1, 1, 0)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.endswith(f'  "s3://{aws.resources.bucket}/a \\"b\\".jpg"  generation 0')
+    assert queue_state(aws) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "keys"),
+    [
+        ({}, {"store-1/a.jpg", "store-1/b.txt", "store-2/c.JPG"}),
+        ({"prefix": "store-1/"}, {"store-1/a.jpg", "store-1/b.txt"}),
+        ({"prefix": "store-3/"}, set()),
+        ({"watched": [Watched(suffix=".jpg")]}, {"store-1/a.jpg"}),
+        (
+            {"watched": [Watched("store-2/", ".JPG"), Watched("store-1/", ".txt")]},
+            {"store-1/b.txt", "store-2/c.JPG"},
+        ),
+        ({"window": Window(older_than=timedelta(minutes=15))}, set()),
+        ({"window": Window(since=timedelta(minutes=15))}, {"store-1/a.jpg"}),
+    ],
+)
+def test_only_what_is_asked_for_is_swept(
+    aws: Aws, changes: dict[str, object], keys: set[str]
+) -> None:
+    put(aws, "store-1/a.jpg", "store-1/b.txt", "store-2/c.JPG")
+    bodies(aws)
+    if "since" in repr(changes) and keys == {"store-1/a.jpg"}:
+        changes = {**changes, "watched": [Watched(suffix=".jpg")]}
+    sweep(aws, **changes)
+    assert {key for key, _ in announced(aws).values()} == keys
+
+
+def test_our_own_results_are_no_photos(aws: Aws) -> None:
+    put(aws, "results/0.json", "published/0", "a.jpg")
+    bodies(aws)
+    sweep(aws, results_bucket=aws.resources.bucket)
+    assert {key for key, _ in announced(aws).values()} == {"a.jpg"}
+
+
+def test_pages_follow_each_other_at_odd_keys(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events.photos, "PAGE_SIZE", 2)
+    put(aws, *ODD_KEYS, *ODD_KEYS)
+    pages: list[list[Photo]] = list(photos(aws.s3, aws.resources.bucket, ""))  # type: ignore[arg-type]
+    assert max(map(len, pages)) == 2
+    keys = [photo.found.key for page in pages for photo in page]
+    assert sorted(keys) == sorted(ODD_KEYS * 2)
+    assert len({photo.found for page in pages for photo in page}) == len(ODD_KEYS) * 2
+
+
+def test_a_sweep_ends_at_its_limit_and_when_told(aws: Aws) -> None:
+    put(aws, *(f"{number}.jpg" for number in range(13)))
+    bodies(aws)
+    assert sweep(aws, limit=11).sent == 11
+    stop = threading.Event()
+    stop.set()
+    assert sweep(aws, stop) == Summary()
+
+
+def test_what_a_model_audited_last_is_audited_again(aws: Aws) -> None:
+    put(aws, "bad.jpg", "good.jpg", "new.jpg")
+    bodies(aws)
+    sweep(aws)
+    first = announced(aws)
+    for name, (key, _) in first.items():
+        if key != "new.jpg":
+            audit(aws, {name: (key, 0)}, BAD if key == "bad.jpg" else GOOD)
+    again = AuditedBy(outbox(aws), BAD)
+    assert sweep(aws, wanted=again).sent == 1
+    second = announced(aws)
+    assert list(second.values()) == [("bad.jpg", 1)]
+    assert not set(second) & set(first)
+    # Not worked off yet: the same ids once more. Worked off by another model: nothing.
+    sweep(aws, wanted=again)
+    assert announced(aws) == second
+    audit(aws, second, GOOD)
+    assert sweep(aws, wanted=again).sent == 0
+    # The other model proves bad, too: its audits, and no older ones, get the next generation.
+    assert sweep(aws, wanted=AuditedBy(outbox(aws), GOOD)).sent == 2
+    assert sorted(announced(aws).values()) == [("bad.jpg", 2), ("good.jpg", 1)]
+
+
+def test_a_rejected_image_has_no_model_and_is_left(aws: Aws) -> None:
+    put(aws, "broken.jpg")
+    bodies(aws)
+    sweep(aws)
+    for name in announced(aws):
+        outbox(aws).put(name, {"image": {}, "reason": {}})
+    assert sweep(aws, wanted=AuditedBy(outbox(aws), BAD)).sent == 0
+
+
+FILTER = {
+    "Key": {
+        "FilterRules": [{"Name": "prefix", "Value": "a b/"}, {"Name": "suffix", "Value": ".jpg"}]
+    }
+}
+
+
+@pytest.mark.parametrize(
+    ("rules", "watched"),
+    [
+        ([], [Watched()]),
+        ([{"Events": ["s3:ObjectCreated:*"]}], [Watched()]),
+        ([{"Events": ["s3:ObjectCreated:Put"], "Filter": FILTER}], [Watched("a b/", ".jpg")]),
+        ([{"Events": ["s3:ObjectRemoved:*"], "Filter": FILTER}], [Watched()]),
+    ],
+)
+def test_the_buckets_rule_says_what_it_watches(
+    aws: Aws, rules: list[dict[str, object]], watched: list[Watched]
+) -> None:
+    arn = queue_arn(aws.sqs, aws.resources.queue_url)
+    aws.s3.put_bucket_notification_configuration(
+        Bucket=aws.resources.bucket,
+        NotificationConfiguration={
+            "QueueConfigurations": [{"QueueArn": arn, **rule} for rule in rules]
+        },
+    )
+    assert watched_by(aws.s3, aws.resources.bucket) == watched  # type: ignore[arg-type]
+
+
+def settings(aws: Aws) -> dict[str, str]:
+    return {
+        "EVENTS_BUCKETS": f"{aws.resources.bucket}, ",
+        "RESULTS_BUCKET": aws.resources.results_bucket,
+        "QUEUE_URL": aws.resources.queue_url,
+    }
+
+
+def test_the_command_lists_first_and_sends_when_told(
+    aws: Aws, run_command: Callable[..., tuple[int, str]]
+) -> None:
+    put(aws, "a.jpg")
+    bodies(aws)
+    young = run_command(events.sweep, aws.endpoint_url, **settings(aws))
+    assert young[0] == DONE
+    assert "1 listed, 0 looked at, 0 to be audited, 0 sent" in young[1]
+    code, printed = run_command(
+        events.sweep, aws.endpoint_url, "--older-than", "0s", **settings(aws)
+    )
+    assert (code, queue_state(aws)) == (DONE, (0, 0))
+    assert "1 listed, 1 looked at, 1 to be audited, 0 sent\nA dry run" in printed
+    code, printed = run_command(
+        events.sweep,
+        aws.endpoint_url,
+        *("--send", "--older-than", "0s"),
+        **settings(aws),
+        AUDIT_GENERATION="3",
+    )
+    assert code == DONE
+    assert [generation for _, generation in announced(aws).values()] == [3]
+
+
+def test_nothing_is_sent_while_too_much_waits(
+    aws: Aws, run_command: Callable[..., tuple[int, str]]
+) -> None:
+    """It has no result because it waits: each sweep would add it once more."""
+    put(aws, "a.jpg", "b.jpg")
+    arguments = ("--send", "--older-than", "0s", "--max-waiting", "1")
+    code, _ = run_command(events.sweep, aws.endpoint_url, *arguments, **settings(aws))
+    assert (code, queue_state(aws)) == (POSTPONED, (2, 0))
+
+
+@pytest.mark.parametrize("name", ["EVENTS_BUCKETS", "RESULTS_BUCKET", "QUEUE_URL"])
+def test_what_is_missing_in_aws_fails_and_is_no_empty_answer(
+    aws: Aws, run_command: Callable[..., tuple[int, str]], name: str
+) -> None:
+    put(aws, "a.jpg")
+    missing = {
+        **settings(aws),
+        name: f"{aws.resources.queue_url if name == 'QUEUE_URL' else ''}nowhere",
+    }
+    arguments = ("--send", "--older-than", "0s", "--suffix", ".jpg")
+    code, _ = run_command(events.sweep, aws.endpoint_url, *arguments, **missing)
+    assert code == FAILED
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env", "words"),
+    [
+        ([], {"QUEUE_URL": ""}, "QUEUE_URL is not set"),
+        ([], {"RESULTS_BUCKET": ""}, "RESULTS_BUCKET is not set"),
+        ([], {"EVENTS_BUCKETS": " ,"}, "EVENTS_BUCKETS is not set"),
+        ([], {"AWS_DEFAULT_REGION": ""}, "AWS_DEFAULT_REGION is not set"),
+        ([], {"AUDIT_GENERATION": "one"}, "AUDIT_GENERATION is 'one'"),
+        (["--again"], {}, "--again and --model go together"),
+        (["--model", BAD], {}, "--again and --model go together"),
+        (["--again", "--model", "v2"], {}, "--model is 'v2'"),
+        (["--since", "5m"], {}, "nothing lies between"),
+    ],
+)
+def test_an_odd_argument_is_named(
+    run_command: Callable[..., tuple[int, str]],
+    arguments: list[str],
+    env: dict[str, str],
+    words: str,
+) -> None:
+    given = {"EVENTS_BUCKETS": "b", "RESULTS_BUCKET": "r", "QUEUE_URL": "http://127.0.0.1:9/q"}
+    code, printed = run_command(events.sweep, "http://127.0.0.1:9", *arguments, **{**given, **env})
+    assert code == MISUSED
+    assert words in printed
+
+
+def test_the_body_is_what_s3_would_have_written(aws: Aws) -> None:
+    put(aws, "a b.jpg")
+    by_s3 = json.loads(bodies(aws)[0])["Records"][0]
+    sweep(aws)
+    ours = json.loads(bodies(aws)[0])["Records"][0]
+    for name in ("key", "size", "eTag", "versionId"):
+        assert ours["s3"]["object"][name] == by_s3["s3"]["object"][name]
+    assert ours["s3"]["bucket"]["name"] == by_s3["s3"]["bucket"]["name"]
+    assert ours["awsRegion"] == by_s3["awsRegion"]
