@@ -2,17 +2,26 @@
 
 import json
 import re
+from collections.abc import Callable
+from types import ModuleType
 
 import pytest
 from conftest import ROOT
 from prometheus_client import CollectorRegistry
 
+from events import replay, sweep
+from events.codec import new_event
+from events.commands import DONE, FAILED, INTERRUPTED, MISUSED, POSTPONED
+from events.selection import REASONS
+from events.sns_publisher import attributes_of
 from events.sqs_source import SourceConfig
 from function.app import create_app
 from function.config import Config
 from function.detector import Detector
 from function.metrics import Metrics
+from local.subscriber import REMEMBER_SECONDS
 
+EVENTS_MD = (ROOT / "docs" / "events.md").read_text()
 README = (ROOT / "README.md").read_text()
 
 
@@ -71,6 +80,27 @@ def test_the_readmes_output_is_a_real_event() -> None:
     digest = Detector.load(Config().model_path, 1).model.digest
     assert event["data"]["model"]["digest"] == digest
     assert digest.removeprefix("sha256:") in (ROOT / "model" / "MODEL_CARD.md").read_text()
+
+
+@pytest.mark.parametrize("command", [replay, sweep])
+def test_every_option_and_exit_code_of_the_commands_is_documented(
+    command: ModuleType, run_command: Callable[..., tuple[int, str]]
+) -> None:
+    code, printed = run_command(command, "http://127.0.0.1:9", "--help")
+    options = set(re.findall(r"--[a-z-]+", printed)) - {"--help"}
+    assert (code, len(options) > 5) == (0, True)
+    assert {option for option in options if f"`{option}" not in EVENTS_MD} == set()
+    for exit_code in (DONE, FAILED, MISUSED, POSTPONED, INTERRUPTED):
+        assert f"| {exit_code} |" in EVENTS_MD
+
+
+def test_what_events_md_says_of_the_events_is_so() -> None:
+    fields = {**{name: "x" for name in ("store", "camera")}, "id": "1", "source": "s"}
+    data = {"model": {"name": "m", "revision": "r"}, "count": 1, "gaps": [], "fill_rate": 1}
+    told = attributes_of(new_event({**fields, "type": "t"}, {**data, "reason": {"type": "urn:x"}}))
+    assert {name for name in told if f"`{name}`" not in EVENTS_MD} == set()
+    assert {reason for reason in REASONS if f"| `{reason}` |" not in EVENTS_MD} == set()
+    assert f"{REMEMBER_SECONDS // 86400} days" in EVENTS_MD
 
 
 def test_every_file_of_the_readme_exists() -> None:

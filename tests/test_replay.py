@@ -32,6 +32,13 @@ def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events.replay, "WAIT_SECONDS", 0)
 
 
+DETAILS = {
+    UNREADABLE: "The body is not JSON",
+    REFUSED: "HTTP 403",
+    EXHAUSTED: "HTTP 503",
+}
+
+
 def body(key: str = "store-17/cam-2/0815.jpg", bucket: str = "shelves") -> str:
     return notification_body(S3Object(bucket, key, "v1", "e1", 1), NOW, "eu-central-1")
 
@@ -43,7 +50,7 @@ def bury(aws: Aws, text: str, reason: str, given_up_at: datetime = NOW) -> None:
         return
     facts = {
         "reason": reason,
-        "detail": "the sink answered 503",
+        "detail": DETAILS[reason],
         "source_message_id": "9f1d7f6e-7b53-4a3b-8f4b-6e1b3f7a3f10",
         "receive_count": "7",
         "given_up_at": given_up_at.isoformat(timespec="seconds"),
@@ -131,8 +138,8 @@ def test_a_dry_run_lists_all_and_moves_nothing(
     lines = sorted(capsys.readouterr().out.splitlines())
     time = NOW.isoformat(timespec="seconds")
     assert lines == [
-        f'keep  unreadable  {time}  "hello"  the sink answered 503',
-        f'send  exhausted   {time}  "s3://shelves/line\\nbreak.jpg"  the sink answered 503',
+        f'keep  unreadable  {time}  "hello"  The body is not JSON',
+        f'send  exhausted   {time}  "s3://shelves/line\\nbreak.jpg"  HTTP 503',
     ]
     assert queue_state(aws) == (0, 0)
     assert queue_state(aws, aws.resources.dlq_url) == (2, 0)
