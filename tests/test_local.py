@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import urllib3
 from conftest import GOOD_SAMPLE, ROOT, SAMPLES, Aws, free_port
+from test_sns_publisher import audited
 
 import local.__main__
-from events.codec import new_event
 from events.sns_publisher import publish
 from events.types import IMAGE_REJECTED, SHELF_AUDITED
 from local.__main__ import readable
@@ -126,8 +126,7 @@ def test_an_upload_that_brought_no_event_is_said(
     aws: Aws, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(local.__main__, "ONCE_SECONDS", 1.5)
-    event = {"id": "1", "source": "s", "type": SHELF_AUDITED, "subject": "came.jpg"}
-    publish(new_event(event, {}), aws.sns, aws.resources.topic_arn)  # type: ignore[arg-type]
+    publish(audited(subject="came.jpg"), aws.sns, aws.resources.topic_arn)  # type: ignore[arg-type]
     stack = Stack("", aws.endpoint_url, aws.resources, aws.s3, aws.sqs, ())  # type: ignore[arg-type]
     assert local.__main__.print_until_all_came(stack, {"came.jpg", "lost.jpg"}) == 1
     output, errors = capsys.readouterr()
