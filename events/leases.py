@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -22,10 +23,17 @@ BEATS_PER_LEASE = 3
 class Leases:
     """The messages this process holds; a thread extends them until they are let go."""
 
-    def __init__(self, sqs: SQSClient, queue_url: str, visibility_timeout: int) -> None:
+    def __init__(
+        self,
+        sqs: SQSClient,
+        queue_url: str,
+        visibility_timeout: int,
+        on_lost: Callable[[], None] = lambda: None,
+    ) -> None:
         self._sqs = sqs
         self._queue_url = queue_url
         self._visibility_timeout = visibility_timeout  # seconds
+        self._on_lost = on_lost
         self._held: set[str] = set()  # receipt handles
         self._lock = threading.Lock()
         self._stopped = threading.Event()
@@ -41,6 +49,11 @@ class Leases:
 
     def __len__(self) -> int:
         return len(self._held)
+
+    @property
+    def beating(self) -> bool:
+        """Whether held leases are extended."""
+        return self._thread.is_alive()
 
     def hold(self, receipt_handle: str) -> None:
         """Extend this message's lease until it is let go."""
@@ -64,12 +77,23 @@ class Leases:
             # The lease runs out by itself; only the wait is longer.
             log.warning("lease.release_failed", extra={"error": str(err)})
 
+    def release_all(self) -> None:
+        """Give everything back at once: the process is about to end."""
+        for receipt_handle in self._snapshot():
+            self.release(receipt_handle, 0)
+
+    def _snapshot(self) -> list[str]:
+        with self._lock:
+            return sorted(self._held)
+
     def _beat(self) -> None:
         while not self._stopped.wait(self._visibility_timeout / BEATS_PER_LEASE):
-            with self._lock:
-                held = sorted(self._held)
+            held = self._snapshot()
             for start in range(0, len(held), MAX_BATCH):
-                self._extend(held[start : start + MAX_BATCH])
+                try:
+                    self._extend(held[start : start + MAX_BATCH])
+                except Exception:  # the thread must live, or every lease runs out
+                    log.exception("lease.extend_failed")
 
     def _extend(self, receipt_handles: list[str]) -> None:
         try:
@@ -87,6 +111,16 @@ class Leases:
         except (ClientError, BotoCoreError) as err:
             log.warning("lease.extend_failed", extra={"error": str(err)})
             return
-        # The batch answers 200 with failures inside; a message deleted since the copy is one.
+        # The batch answers 200 with failures inside.
         for failed in answer.get("Failed", []):
-            log.info("lease.lost", extra={"code": failed["Code"]})
+            self._failed(receipt_handles[int(failed["Id"])], failed["Code"], failed["SenderFault"])
+
+    def _failed(self, receipt_handle: str, code: str, final: bool) -> None:
+        """Forget a lease that cannot be extended any more; one let go since then is no loss."""
+        with self._lock:
+            lost = final and receipt_handle in self._held
+            if lost:
+                self._held.discard(receipt_handle)
+        if lost:
+            self._on_lost()
+            log.warning("lease.lost", extra={"code": code})

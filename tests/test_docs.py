@@ -12,9 +12,10 @@ from prometheus_client import CollectorRegistry
 from events import replay, sweep
 from events.codec import new_event
 from events.commands import DONE, FAILED, INTERRUPTED, MISUSED, POSTPONED
+from events.config import SourceConfig
+from events.metrics import SourceMetrics
 from events.selection import REASONS
 from events.sns_publisher import attributes_of
-from events.sqs_source import SourceConfig
 from function.app import create_app
 from function.config import Config
 from function.detector import Detector
@@ -56,8 +57,9 @@ def test_every_route_is_documented(detector: Detector) -> None:
     assert {route for route in routes if f"`{route}`" not in README} == set()
 
 
-def test_every_metric_is_documented() -> None:
-    registry: CollectorRegistry = Metrics().registry
+@pytest.mark.parametrize("metrics", [Metrics, SourceMetrics])
+def test_every_metric_is_documented(metrics: type[Metrics] | type[SourceMetrics]) -> None:
+    registry: CollectorRegistry = metrics().registry
     names = {
         family.name + ("_total" if family.type == "counter" else "")
         for family in registry.collect()

@@ -5,82 +5,57 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-import urllib3
-from conftest import Aws, queue_state
+from conftest import Aws, free_port, queue_depth, queue_state
+from fake_sink import FakeSink, running_sink
 
-from events.leases import Leases
-from events.sqs_source import SettingError, Sink, SourceConfig, SqsSource
+import events.delivery
+from events.config import SourceConfig
+from events.metrics import SourceMetrics
+from events.queue_checks import Queue
+from events.sink import Sink
+from events.sqs_source import SqsSource
 
 PUT = (Path(__file__).parent / "events" / "s3_put.json").read_text()
 TEST_EVENT = (Path(__file__).parent / "events" / "s3_test_event.json").read_text()
 
 
-class FakeSink(ThreadingHTTPServer):
-    """Keeps the events it acknowledged; `answer` decides the status of each."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.answer: Callable[[dict[str, object]], int] = lambda _: 204
-        self.acknowledged: list[dict[str, object]] = []
-        self.refused = 0
-        self.authorization: str | None = None
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: FakeSink
-
-    def do_POST(self) -> None:
-        event = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        status = self.server.answer(event)
-        if 200 <= status < 300:
-            self.server.acknowledged.append(event)
-        else:
-            self.server.refused += 1
-        self.server.authorization = self.headers["authorization"]
-        self.send_response(status)
-        self.send_header("content-length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
+@pytest.fixture
+def sink() -> Iterator[FakeSink]:
+    with running_sink() as server:
+        yield server
 
 
 @pytest.fixture
-def sink() -> Iterator[FakeSink]:
-    server = FakeSink()
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Back off at once, so that seven deliveries take no minutes."""
+    monkeypatch.setattr(events.delivery, "BACKOFF_BASE", 0.0)
+    monkeypatch.setattr(events.delivery, "BACKOFF_LEAST", 0.0)
+    monkeypatch.setattr(events.delivery, "HOLD_CAP", 0.1)
 
 
 @contextmanager
-def running_source(aws: Aws, sink_url: str, **settings: object) -> Iterator[threading.Event]:
+def running_source(
+    aws: Aws, sink_url: str, metrics: SourceMetrics | None = None, **settings: object
+) -> Iterator[threading.Event]:
     config = SourceConfig(
         aws.resources.queue_url,
         sink_url,
         **{"wait_seconds": 1, "visibility_timeout": 30, **settings},  # type: ignore[arg-type]
     )
     stop = threading.Event()
-    with urllib3.PoolManager(timeout=5, retries=False) as http:
-        source = SqsSource(config, aws.sqs, Sink(config.sink, http, config.token))  # type: ignore[arg-type]
-        thread = threading.Thread(target=source.run, args=(stop,))
-        thread.start()
-        try:
-            yield stop
-        finally:
-            stop.set()
-            thread.join(20)
-        assert not thread.is_alive()
+    queue = Queue(aws.resources.dlq_url, max_receive_count=8)
+    source = SqsSource(config, aws.sqs, Sink.from_config(config), queue, metrics)  # type: ignore[arg-type]
+    thread = threading.Thread(target=source.run, args=(stop,))
+    thread.start()
+    try:
+        yield stop
+    finally:
+        stop.set()
+        thread.join(20)
+    assert not thread.is_alive()
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 15) -> None:
@@ -101,6 +76,38 @@ def put(key: str) -> str:
     return json.dumps(notification)
 
 
+def dead_letter(aws: Aws, seconds: float = 15) -> dict[str, str]:
+    """Wait for the one message of the dead-letter queue: its attributes and its body."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        answer = aws.sqs.receive_message(
+            QueueUrl=aws.resources.dlq_url, WaitTimeSeconds=1, MessageAttributeNames=["All"]
+        )
+        for message in answer.get("Messages", []):
+            attributes = message.get("MessageAttributes", {}).items()
+            facts = {name: attribute["StringValue"] for name, attribute in attributes}
+            return {**facts, "body": message["Body"]}
+    raise AssertionError("nothing came to the dead-letter queue")
+
+
+def value(metrics: SourceMetrics, name: str) -> float:
+    return metrics.registry.get_sample_value(name) or 0.0
+
+
+def failed(metrics: SourceMetrics, status: str) -> float:
+    name = "shelfwatch_source_attempts_failed_total"
+    return metrics.registry.get_sample_value(name, {"status": status}) or 0.0
+
+
+def breaker(metrics: SourceMetrics) -> str:
+    name = "shelfwatch_source_breaker"
+    return next(
+        state
+        for state in ("closed", "half-open", "open")
+        if metrics.registry.get_sample_value(name, {name: state})
+    )
+
+
 def test_a_message_is_deleted_once_the_sink_has_acknowledged(aws: Aws, sink: FakeSink) -> None:
     send(aws, put("a.jpg"), TEST_EVENT, put("b.jpg"))
     with running_source(aws, sink.url, token="s3cret"):
@@ -109,49 +116,177 @@ def test_a_message_is_deleted_once_the_sink_has_acknowledged(aws: Aws, sink: Fak
     assert sink.authorization == "Bearer s3cret"
 
 
-@pytest.mark.parametrize("status", [302, 400, 503])
-def test_a_message_stays_on_the_queue_when_the_sink_refuses(
+@pytest.mark.parametrize("status", [302, 404, 429, 500, 502])
+def test_a_message_stays_on_the_queue_when_the_sink_fails(
     aws: Aws, sink: FakeSink, status: int
 ) -> None:
-    sink.answer = lambda _: status
+    sink.reply = lambda _: status
     send(aws, PUT)
     with running_source(aws, sink.url):
-        wait_for(lambda: sink.refused >= 1)
+        wait_for(lambda: len(sink.refused) >= 1)
     assert sink.acknowledged == []
     assert sum(queue_state(aws)) == 1
 
 
-def test_a_refused_message_is_delivered_again(aws: Aws, sink: FakeSink) -> None:
-    statuses = iter([503, 500])
-    sink.answer = lambda _: next(statuses, 204)
+@pytest.mark.usefixtures("hasty")
+def test_a_message_that_failed_is_delivered_again(aws: Aws, sink: FakeSink) -> None:
+    statuses = iter([502, 500])
+    sink.reply = lambda _: next(statuses, 204)
     send(aws, PUT)
     with running_source(aws, sink.url):
-        wait_for(lambda: len(sink.acknowledged) == 1 and queue_state(aws) == (0, 0), 40)
-    assert sink.refused == 2
+        wait_for(lambda: len(sink.acknowledged) == 1 and queue_state(aws) == (0, 0))
+    assert len(sink.refused) == 2
 
 
-def test_a_message_stays_when_nobody_listens(aws: Aws) -> None:
+@pytest.mark.usefixtures("hasty")
+def test_a_full_sink_costs_no_receive_and_gets_less(aws: Aws, sink: FakeSink) -> None:
+    statuses = iter([503] * 20)
+    overloaded = b'{"type": "urn:shelfwatch:problem:overloaded"}'
+    headers = {"content-type": "application/problem+json"}
+    sink.reply = lambda _: (503, headers, overloaded) if next(statuses, None) else 204
+    send(aws, *(put(f"{number}.jpg") for number in range(3)))
+    metrics = SourceMetrics()
+    with running_source(aws, sink.url, metrics):
+        wait_for(lambda: len(sink.refused) == 20)
+        limit = value(metrics, "shelfwatch_source_in_flight_limit")
+        wait_for(lambda: len(sink.acknowledged) == 3 and queue_state(aws) == (0, 0))
+    assert limit == 1
+    assert value(metrics, "shelfwatch_source_messages_received_total") == 3
+
+
+def test_the_sinks_retry_after_is_waited_for(aws: Aws, sink: FakeSink) -> None:
+    times: list[float] = []
+
+    def reply(_: object) -> tuple[int, dict[str, str], bytes]:
+        times.append(time.monotonic())
+        return (503 if len(times) == 1 else 204), {"Retry-After": "2"}, b""
+
+    sink.reply = reply
     send(aws, PUT)
-    with running_source(aws, "http://127.0.0.1:9"):
-        wait_for(lambda: queue_state(aws)[1] == 1)
-    assert sum(queue_state(aws)) == 1
-
-
-def test_of_two_records_one_refusal_keeps_the_message(aws: Aws, sink: FakeSink) -> None:
-    records = json.loads(put("a.jpg"))["Records"] + json.loads(put("b.jpg"))["Records"]
-    sink.answer = lambda event: 503 if event["subject"] == "b.jpg" else 204
-    send(aws, json.dumps({"Records": records}))
     with running_source(aws, sink.url):
-        wait_for(lambda: sink.refused >= 1)
-    assert sum(queue_state(aws)) == 1
-    assert {event["subject"] for event in sink.acknowledged} == {"a.jpg"}
+        wait_for(lambda: len(sink.acknowledged) == 1)
+    assert 2 <= times[1] - times[0] < 4
 
 
-def test_an_unknown_message_is_kept_and_stops_nobody(aws: Aws, sink: FakeSink) -> None:
+def test_a_message_waits_in_hand_when_nobody_listens(aws: Aws) -> None:
+    send(aws, PUT)
+    metrics = SourceMetrics()
+    with running_source(aws, f"http://127.0.0.1:{free_port()}", metrics):
+        wait_for(lambda: queue_state(aws) == (0, 1))
+        wait_for(lambda: failed(metrics, "ConnectionRefusedError") >= 2)
+        assert value(metrics, "shelfwatch_source_messages_received_total") == 1
+    assert queue_state(aws) == (1, 0)  # given back when told to stop
+
+
+@pytest.mark.usefixtures("hasty")
+def test_what_keeps_failing_is_given_up_before_the_last_receive(aws: Aws, sink: FakeSink) -> None:
+    sink.reply = lambda event: 500 if event["subject"] == "bad.jpg" else 204
+    send(aws, put("bad.jpg"), put("good.jpg"))
+    with running_source(aws, sink.url):
+        letter = dead_letter(aws)
+        wait_for(lambda: queue_state(aws) == (0, 0))
+    assert len(sink.refused) == 7
+    assert [event["subject"] for event in sink.acknowledged] == ["good.jpg"]
+    assert letter["body"] == put("bad.jpg")
+    assert (letter["reason"], letter["detail"]) == ("exhausted", "HTTP 500")
+    assert letter["receive_count"] == "7"
+
+
+@pytest.mark.parametrize(
+    ("body", "reason", "detail"),
+    [
+        pytest.param("hello", "unreadable", "The message is not JSON", id="text"),
+        pytest.param("[]", "unreadable", "The message is not an S3 notification", id="list"),
+        pytest.param(put("a.jpg"), "refused", "HTTP 422", id="refused"),
+    ],
+)
+def test_what_no_retry_mends_is_given_up_at_once(
+    aws: Aws, sink: FakeSink, body: str, reason: str, detail: str
+) -> None:
+    sink.reply = lambda event: 422 if event["subject"] == "a.jpg" else 204
+    send(aws, body, put("good.jpg"))
+    metrics = SourceMetrics()
+    with running_source(aws, sink.url, metrics):
+        letter = dead_letter(aws)
+        wait_for(lambda: len(sink.acknowledged) == 1 and queue_state(aws) == (0, 0))
+    assert letter["body"] == body
+    assert (letter["reason"], letter["detail"]) == (reason, detail)
+    assert letter["receive_count"] == "1"
+    assert metrics.registry.get_sample_value(
+        "shelfwatch_source_dead_letters_total", {"reason": reason}
+    )
+
+
+def test_what_cannot_be_copied_stays_on_the_queue(aws: Aws, sink: FakeSink) -> None:
+    aws.sqs.delete_queue(QueueUrl=aws.resources.dlq_url)
     send(aws, "hello", PUT)
     with running_source(aws, sink.url):
         wait_for(lambda: len(sink.acknowledged) == 1 and sum(queue_state(aws)) == 1)
     assert sum(queue_state(aws)) == 1
+
+
+def test_a_wrong_token_drains_nothing_into_the_dead_letter_queue(aws: Aws, sink: FakeSink) -> None:
+    sink.reply = lambda _: 401
+    send(aws, *(put(f"{number}.jpg") for number in range(5)))
+    metrics = SourceMetrics()
+    with running_source(aws, sink.url, metrics):
+        wait_for(lambda: failed(metrics, "401") >= 4)
+        sink.reply = lambda _: 204
+        wait_for(lambda: len(sink.acknowledged) == 5 and queue_state(aws) == (0, 0))
+    assert queue_depth(aws, aws.resources.dlq_url) == 0
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_sink_that_hangs_up_on_everyone_stops_the_line(
+    aws: Aws, sink: FakeSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a breaker, each of these would be received seven times within as many seconds."""
+    monkeypatch.setattr(events.delivery, "BACKOFF_LEAST", 1.0)
+    sink.reply = lambda _: None
+    send(aws, *(put(f"{number}.jpg") for number in range(6)))
+    metrics = SourceMetrics()
+    with running_source(aws, sink.url, metrics):
+        wait_for(lambda: breaker(metrics) == "open")
+        received = value(metrics, "shelfwatch_source_messages_received_total")
+        time.sleep(3)
+        assert value(metrics, "shelfwatch_source_messages_received_total") - received <= 3
+        sink.reply = lambda _: 204
+        wait_for(lambda: len(sink.acknowledged) == 6 and queue_state(aws) == (0, 0))
+        assert breaker(metrics) == "closed"
+    assert queue_depth(aws, aws.resources.dlq_url) == 0
+
+
+@pytest.mark.usefixtures("hasty")
+def test_one_message_that_ends_every_connection_does_not_stop_the_line(
+    aws: Aws, sink: FakeSink
+) -> None:
+    sink.reply = lambda event: None if event["subject"] == "killer.jpg" else 204
+    send(aws, put("killer.jpg"), *(put(f"{number}.jpg") for number in range(20)))
+    with running_source(aws, sink.url):
+        letter = dead_letter(aws)
+        wait_for(lambda: len(sink.acknowledged) == 20 and queue_state(aws) == (0, 0))
+    assert letter["body"] == put("killer.jpg")
+    assert (letter["reason"], letter["detail"]) == ("exhausted", "RemoteDisconnected")
+
+
+def test_of_two_records_one_failure_keeps_the_message(aws: Aws, sink: FakeSink) -> None:
+    records = json.loads(put("a.jpg"))["Records"] + json.loads(put("b.jpg"))["Records"]
+    sink.reply = lambda event: 500 if event["subject"] == "b.jpg" else 204
+    send(aws, json.dumps({"Records": records}))
+    with running_source(aws, sink.url):
+        wait_for(lambda: len(sink.refused) >= 1)
+    assert sum(queue_state(aws)) == 1
+    assert {event["subject"] for event in sink.acknowledged} == {"a.jpg"}
+
+
+def test_a_refused_record_does_not_hold_up_the_next(aws: Aws, sink: FakeSink) -> None:
+    records = [json.loads(put(key))["Records"][0] for key in ("a.jpg", "b.jpg")]
+    sink.reply = lambda event: 403 if event["subject"] == "a.jpg" else 204
+    send(aws, json.dumps({"Records": records}))
+    with running_source(aws, sink.url):
+        assert dead_letter(aws)["reason"] == "refused"
+        wait_for(lambda: queue_state(aws) == (0, 0))
+    assert [event["subject"] for event in sink.acknowledged] == ["b.jpg"]
 
 
 def test_long_work_keeps_its_lease(aws: Aws, sink: FakeSink) -> None:
@@ -163,7 +298,7 @@ def test_long_work_keeps_its_lease(aws: Aws, sink: FakeSink) -> None:
         time.sleep(4)
         return 204
 
-    sink.answer = slow
+    sink.reply = slow
     send(aws, PUT)
     with running_source(aws, sink.url, visibility_timeout=3):
         wait_for(lambda: len(sink.acknowledged) == 1 and queue_state(aws) == (0, 0))
@@ -179,7 +314,7 @@ def test_no_more_is_leased_than_can_be_worked_on(aws: Aws, sink: FakeSink) -> No
         release.wait(10)
         return 204
 
-    sink.answer = hold
+    sink.reply = hold
     send(aws, *(put(f"{number}.jpg") for number in range(6)))
     with running_source(aws, sink.url, in_flight=2):
         assert busy.acquire(timeout=10)
@@ -198,48 +333,10 @@ def test_told_to_stop_it_finishes_what_is_in_flight(aws: Aws, sink: FakeSink) ->
         time.sleep(1)
         return 204
 
-    sink.answer = slow
+    sink.reply = slow
     send(aws, *(put(f"{number}.jpg") for number in range(4)))
     with running_source(aws, sink.url, in_flight=1) as stop:
         assert entered.wait(10)
         stop.set()
     assert len(sink.acknowledged) == 1
     assert queue_state(aws) == (3, 0)  # the others wait for the next source, leased by nobody
-
-
-def test_a_released_message_is_not_held_any_more(aws: Aws) -> None:
-    send(aws, PUT)
-    with Leases(aws.sqs, aws.resources.queue_url, 3) as leases:  # type: ignore[arg-type]
-        (message,) = aws.sqs.receive_message(
-            QueueUrl=aws.resources.queue_url, VisibilityTimeout=30
-        )["Messages"]
-        leases.hold(message["ReceiptHandle"])
-        leases.release(message["ReceiptHandle"], 0)
-        assert len(leases) == 0
-        time.sleep(1.5)  # a beat is a second
-        assert queue_state(aws) == (1, 0)
-
-
-def test_settings_come_from_the_environment() -> None:
-    env = {"QUEUE_URL": "http://q", "K_SINK": "http://s", "IN_FLIGHT": "4"}
-    config = SourceConfig.from_env(env)
-    assert (config.queue_url, config.sink, config.in_flight) == ("http://q", "http://s", 4)
-    assert config == SourceConfig("http://q", "http://s", in_flight=4)
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"QUEUE_URL": ""}, "QUEUE_URL is not set"),
-        ({"K_SINK": ""}, "K_SINK is not set"),
-        ({"IN_FLIGHT": "0"}, "IN_FLIGHT is '0'"),
-        ({"IN_FLIGHT": "two"}, "IN_FLIGHT is 'two'"),
-        ({"RECEIVE_WAIT_SECONDS": "21"}, "RECEIVE_WAIT_SECONDS"),
-        ({"VISIBILITY_TIMEOUT": "1"}, "VISIBILITY_TIMEOUT"),
-        ({"SINK_TIMEOUT": "-5"}, "SINK_TIMEOUT"),
-        ({"AUDIT_GENERATION": "1.5"}, "AUDIT_GENERATION"),
-    ],
-)
-def test_an_odd_setting_is_named(changes: dict[str, str], words: str) -> None:
-    with pytest.raises(SettingError, match=words):
-        SourceConfig.from_env({"QUEUE_URL": "http://q", "K_SINK": "http://s", **changes})

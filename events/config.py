@@ -1,0 +1,122 @@
+"""Every setting of the source, one environment variable a field."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html
+MAX_WAIT_SECONDS = 20
+# https://github.com/cloudevents/spec/blob/main/cloudevents/spec.md#naming-conventions
+EXTENSION_NAME = re.compile("[a-z0-9]{1,20}")
+CONTEXT_ATTRIBUTES = {
+    *("specversion", "id", "source", "type", "subject", "time"),
+    *("datacontenttype", "dataschema", "data"),
+}
+
+
+class SettingError(ValueError):
+    """A setting is missing or odd; the message names the variable."""
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """Everything the source can be told; only `from_env` reads the environment."""
+
+    queue_url: str  # QUEUE_URL
+    sink: str  # K_SINK, as Knative's SinkBinding sets it
+    ca_certs: str = ""  # K_CA_CERTS, PEM: trusted besides the system's when the sink is https
+    # K_CE_OVERRIDES, {"extensions": {…}}: added to each event
+    extensions: Mapping[str, str] = field(default_factory=dict)
+    token: str = field(default="", repr=False)  # EVENTS_TOKEN, the bearer the function wants
+    # IN_FLIGHT: the most events at work at a time; fewer after the sink answered 429 or 503. As
+    # many as a pod of the function admits (containerConcurrency).
+    in_flight: int = 8
+    wait_seconds: int = MAX_WAIT_SECONDS  # RECEIVE_WAIT_SECONDS, of one long poll
+    visibility_timeout: int = 120  # VISIBILITY_TIMEOUT, seconds; more than the sink's time-out
+    sink_timeout: float = 55.0  # SINK_TIMEOUT, seconds; less than the Knative Service's 60
+    generation: int = 0  # AUDIT_GENERATION, raised to have every image audited anew
+    results_bucket: str = ""  # RESULTS_BUCKET, only to check that it does not feed the queue
+    host: str = "127.0.0.1"  # HOST, where metrics and health listen; a pod sets 0.0.0.0
+    metrics_port: int = 0  # METRICS_PORT; 0: neither metrics nor health over HTTP
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] = os.environ) -> SourceConfig:
+        """Read the settings. Raises `SettingError` with the variable's name."""
+        return cls(
+            queue_url=_required(env, "QUEUE_URL"),
+            sink=_required(env, "K_SINK"),
+            ca_certs=_ca_certs(env),
+            extensions=_extensions(env),
+            token=env.get("EVENTS_TOKEN", ""),
+            in_flight=_number(env, "IN_FLIGHT", cls.in_flight, 1, 100),
+            wait_seconds=_number(
+                env, "RECEIVE_WAIT_SECONDS", cls.wait_seconds, 0, MAX_WAIT_SECONDS
+            ),
+            visibility_timeout=_number(env, "VISIBILITY_TIMEOUT", cls.visibility_timeout, 3, 43200),
+            sink_timeout=_number(env, "SINK_TIMEOUT", int(cls.sink_timeout), 1, 600),
+            generation=_number(env, "AUDIT_GENERATION", cls.generation, 0, 2**31),
+            results_bucket=env.get("RESULTS_BUCKET", ""),
+            host=env.get("HOST", "") or cls.host,
+            metrics_port=_number(env, "METRICS_PORT", cls.metrics_port, 0, 65535),
+        )
+
+
+def _required(env: Mapping[str, str], name: str) -> str:
+    if not env.get(name):
+        msg = f"{name} is not set"
+        raise SettingError(msg)
+    return env[name]
+
+
+def _number(env: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+    text = env.get(name) or str(default)
+    if not text.isdecimal() or not low <= int(text) <= high:
+        msg = f"{name} is {text!r}, not a whole number from {low} to {high}"
+        raise SettingError(msg)
+    return int(text)
+
+
+def _ca_certs(env: Mapping[str, str]) -> str:
+    pem = env.get("K_CA_CERTS", "")
+    try:
+        trust(pem)
+    except (ssl.SSLError, ValueError) as err:
+        msg = "K_CA_CERTS holds no certificates in PEM form"
+        raise SettingError(msg) from err
+    return pem
+
+
+def trust(ca_certs: str) -> ssl.SSLContext:
+    """Trust the system's authorities and those of a PEM text. Raises `ssl.SSLError`."""
+    context = ssl.create_default_context()
+    if ca_certs.strip():
+        context.load_verify_locations(cadata=ca_certs)
+    return context
+
+
+def _extensions(env: Mapping[str, str]) -> dict[str, str]:
+    """Read Knative's CloudEventOverrides: an object with an object of strings as `extensions`."""
+    text = env.get("K_CE_OVERRIDES", "").strip()
+    try:
+        extensions = json.loads(text).get("extensions") or {} if text else {}
+        checked = {name: value for name, value in extensions.items() if _is_extension(name, value)}
+    except (ValueError, AttributeError) as err:
+        msg = f'K_CE_OVERRIDES is {text!r}, not JSON of the form {{"extensions": {{…}}}}'
+        raise SettingError(msg) from err
+    if odd := extensions.keys() - checked.keys():
+        msg = f"K_CE_OVERRIDES: {sorted(odd)[0]!r} cannot be an extension of an event"
+        raise SettingError(msg)
+    return checked
+
+
+def _is_extension(name: str, value: object) -> bool:
+    return (
+        isinstance(value, str)
+        and EXTENSION_NAME.fullmatch(name) is not None
+        and name not in CONTEXT_ATTRIBUTES
+    )

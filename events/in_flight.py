@@ -1,0 +1,66 @@
+"""How many messages are at work at a time: as many as the sink takes without refusing.
+
+Additive increase, multiplicative decrease, as TCP does it: a full sink keeps room for other
+callers, and a sink that scales out gets more work.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+# The function runs one inference and lets two images wait; one of the places is left to people.
+START = 2
+# One more only after this many full rounds without a refusal: a refused image has been fetched and
+# decoded for nothing.
+ROUNDS = 10
+
+
+class InFlight:
+    """Places for messages at work; their number follows the sink's answers."""
+
+    def __init__(self, ceiling: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._changed = threading.Condition()
+        self._clock = clock
+        self._ceiling = float(ceiling)
+        self._limit = float(min(START, ceiling))
+        self._taken = 0
+        self._shrunk_at = float("-inf")
+
+    @property
+    def limit(self) -> int:
+        """The places there are."""
+        return int(self._limit)
+
+    @property
+    def taken(self) -> int:
+        """The places that are taken."""
+        return self._taken
+
+    def take(self, most: int, timeout: float) -> int:
+        """Wait for a free place, then take all that are free, at most `most`; 0 after `timeout`."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._taken < self.limit, timeout)
+            places = max(0, min(most, self.limit - self._taken))
+            self._taken += places
+            return places
+
+    def give_back(self, places: int = 1) -> None:
+        """Free places that were taken."""
+        with self._changed:
+            self._taken -= places
+            self._changed.notify_all()
+
+    def grow(self) -> None:
+        """Note a success; it counts only where every place was in use."""
+        with self._changed:
+            if self._taken >= self.limit:
+                self._limit = min(self._ceiling, self._limit + 1 / (ROUNDS * self._limit))
+
+    def shrink(self, sent_at: float) -> None:
+        """Halve the places after a refusal; those sent before the last one count as the same."""
+        with self._changed:
+            if sent_at >= self._shrunk_at:
+                self._limit = max(1.0, self._limit / 2)
+                self._shrunk_at = self._clock()

@@ -1,0 +1,167 @@
+"""What must be true of the queue before anything is taken from it: a clear line for what is not.
+
+Only a missing dead-letter queue ends the process: without one, what cannot be delivered would
+vanish with the queue's retention. All else costs time or duplicates, or is lost before it comes to
+us, and stopping would not bring it back.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from events.codec import Json
+from events.config import SourceConfig
+from events.outbox import PUBLISHED, RESULTS
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+
+log = logging.getLogger(__name__)
+
+# S3 sends up to 64 KB; a queue that takes less refuses the message, and S3 does not try again.
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
+MIN_MESSAGE_BYTES = 64 * 1024
+# Each release and each kill costs one receive, and Spot kills often.
+MIN_RECEIVE_COUNT = 5
+# Until the queue's attributes could be read.
+PAUSE_SECONDS = 2.0
+
+
+class NoDeadLetters(Exception):
+    """The queue has no dead-letter queue, or it cannot be found; the message is for the log."""
+
+
+@dataclass(frozen=True)
+class Queue:
+    """What the source needs to know of its queue; empty where it may not be read."""
+
+    dlq_url: str = ""
+    max_receive_count: int = 0
+
+    @property
+    def last_receive(self) -> int:
+        """The receive at which to give up: one is left for SQS's own redrive, should we fail."""
+        return max(1, self.max_receive_count - 1) if self.max_receive_count else 0
+
+
+def check_queue(config: SourceConfig, sqs: SQSClient, stop: threading.Event) -> Queue:
+    """Read and check the queue, waiting while SQS is down. Raises `NoDeadLetters`."""
+    attributes = _attributes(sqs, config.queue_url, stop)
+    if not attributes:
+        return Queue()
+    queue = _redrive(sqs, attributes)
+    dlq = _attributes(sqs, queue.dlq_url, stop)
+    for event, facts in [
+        *_of_config(config),
+        *_of_queue(attributes, queue),
+        *_of_dead_letters(attributes, dlq),
+    ]:
+        log.error(f"check.{event}", extra=facts)
+    log.info(
+        "check.done", extra={"dlq_url": queue.dlq_url, "max_receives": queue.max_receive_count}
+    )
+    return queue
+
+
+def _attributes(sqs: SQSClient, queue_url: str, stop: threading.Event) -> dict[str, str]:
+    """Read a queue's attributes; empty where that is not allowed or we are told to stop."""
+    while not stop.is_set():
+        try:
+            answer = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["All"])
+            return {str(name): value for name, value in answer["Attributes"].items()}
+        except (ClientError, BotoCoreError) as err:
+            log.warning("check.unreadable", extra={"queue_url": queue_url, "error": str(err)})
+            if _is_final(err):
+                break
+            stop.wait(PAUSE_SECONDS)
+    return {}
+
+
+def _redrive(sqs: SQSClient, attributes: dict[str, str]) -> Queue:
+    policy = json.loads(attributes.get("RedrivePolicy") or "{}")
+    arn = str(policy.get("deadLetterTargetArn", ""))
+    if not arn:
+        msg = "The queue has no RedrivePolicy: what cannot be delivered would be lost"
+        raise NoDeadLetters(msg)
+    account, name = arn.split(":")[-2:]
+    try:
+        url = sqs.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
+    except (ClientError, BotoCoreError) as err:
+        if isinstance(err, sqs.exceptions.QueueDoesNotExist):
+            msg = f"The dead-letter queue {arn!r} does not exist"
+            raise NoDeadLetters(msg) from err
+        log.warning("check.unreadable", extra={"queue_arn": arn, "error": str(err)})
+        url = ""
+    return Queue(url, int(policy.get("maxReceiveCount", 0)))
+
+
+def _is_final(err: Exception) -> bool:
+    """Tell a refusal from a fault that passes."""
+    if not isinstance(err, ClientError):
+        return False
+    return 400 <= int(err.response["ResponseMetadata"]["HTTPStatusCode"]) < 500
+
+
+Finding = tuple[str, Mapping[str, object]]
+
+
+def _of_config(config: SourceConfig) -> Iterator[Finding]:
+    if config.visibility_timeout <= config.sink_timeout:
+        facts = {"visibility": config.visibility_timeout, "sink_timeout": config.sink_timeout}
+        yield "visibility_within_sink_timeout", {**facts, "costs": "duplicates"}
+
+
+def _of_queue(attributes: dict[str, str], queue: Queue) -> Iterator[Finding]:
+    size = int(attributes.get("MaximumMessageSize", MIN_MESSAGE_BYTES))
+    if size < MIN_MESSAGE_BYTES:
+        yield "message_size_too_small", {"bytes": size, "needed": MIN_MESSAGE_BYTES}
+    if queue.max_receive_count < MIN_RECEIVE_COUNT:
+        facts = {"max_receives": queue.max_receive_count, "needed": MIN_RECEIVE_COUNT}
+        yield "too_few_receives", facts
+    if not any(_lets_in_s3(statement) for statement in _statements(attributes)):
+        yield "policy_keeps_s3_out", {"needed": "Allow s3.amazonaws.com sqs:SendMessage"}
+
+
+def _of_dead_letters(attributes: dict[str, str], dlq: dict[str, str]) -> Iterator[Finding]:
+    """A message keeps its first enqueue time there, and its size grows by the reason."""
+    for name, event in (
+        ("MessageRetentionPeriod", "dead_letters_expire_too_soon"),
+        ("MaximumMessageSize", "dead_letters_too_small"),
+    ):
+        if int(dlq.get(name, 0)) < int(attributes.get(name, 0)):
+            yield event, {"queue": attributes[name], "dead_letter_queue": dlq.get(name, "unknown")}
+
+
+def _statements(attributes: dict[str, str]) -> list[Json]:
+    statements = json.loads(attributes.get("Policy") or "{}").get("Statement", [])
+    return statements if isinstance(statements, list) else [statements]
+
+
+def _lets_in_s3(statement: Json) -> bool:
+    principal = statement.get("Principal")
+    service = principal.get("Service") if isinstance(principal, dict) else principal
+    services = service if isinstance(service, list) else [service]
+    return statement.get("Effect") == "Allow" and bool({"s3.amazonaws.com", "*"} & set(services))
+
+
+def check_results_bucket(config: SourceConfig, s3: S3Client) -> None:
+    """Log an error where new results would come back through some queue, round and round."""
+    try:
+        rules = s3.get_bucket_notification_configuration(Bucket=config.results_bucket)
+    except (ClientError, BotoCoreError) as err:
+        log.info("check.unreadable", extra={"bucket": config.results_bucket, "error": str(err)})
+        return
+    for rule in rules.get("QueueConfigurations", []):
+        filters = rule.get("Filter", {}).get("Key", {}).get("FilterRules", [])
+        prefix = next((f["Value"] for f in filters if f["Name"].lower() == "prefix"), "")
+        if any(ours.startswith(prefix) or prefix.startswith(ours) for ours in (RESULTS, PUBLISHED)):
+            facts = {"bucket": config.results_bucket, "prefix": prefix, "queue": rule["QueueArn"]}
+            log.error("check.results_are_watched", extra=facts)

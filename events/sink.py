@@ -1,0 +1,136 @@
+"""Where events go, over HTTP, and what its answers mean for the message behind an event."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+import urllib3
+from cloudevents.core.v1.event import CloudEvent
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, InvalidHeader, NewConnectionError
+
+from events.codec import STRUCTURED, new_event, to_json
+from events.config import SourceConfig, trust
+
+CONNECT_SECONDS = 5.0
+# Answers that another try may mend: CloudEvents' and Knative's retry policy, besides all 5xx.
+# https://github.com/knative/specs/blob/main/specs/eventing/data-plane.md
+RETRIED = (404, 408, 409, 425, 429)
+BUSY = (429, 503)
+GATEWAY = (502, 503, 504)  # what a proxy answers for a service that is not there
+# Of the problems (RFC 9457) that the function itself answers, only this says it is not there yet.
+NOT_READY = "urn:shelfwatch:problem:not-ready"
+# A longer wish of the sink than this is not waited for.
+MAX_RETRY_AFTER = 300.0
+
+
+class Verdict(Enum):
+    """What an attempt means for the message."""
+
+    DELIVERED = "delivered"
+    WAIT = "wait"  # nothing is wrong with the event: keep it in hand and try again
+    RETRY = "retry"  # the event may be at fault, or the sink: give it back
+    REFUSED = "refused"  # no retry mends it
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One attempt's result."""
+
+    verdict: Verdict
+    detail: str  # HTTP 503, ConnectionRefusedError
+    away: bool = False  # nobody was there, or nobody who is ready
+    busy: bool = False  # the sink asks for less
+    retry_after: float = 0.0  # seconds
+
+
+@dataclass(frozen=True)
+class Sink:
+    """A receiver of events."""
+
+    url: str
+    http: urllib3.PoolManager
+    token: str = ""
+    extensions: Mapping[str, str] = field(default_factory=dict)  # added to every event
+
+    @classmethod
+    def from_config(cls, config: SourceConfig) -> Sink:
+        """Make the client: no retries of its own, the queue retries."""
+        http = urllib3.PoolManager(
+            timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=config.sink_timeout),
+            retries=False,
+            maxsize=config.in_flight,
+            ssl_context=trust(config.ca_certs) if config.sink.startswith("https") else None,
+        )
+        return cls(config.sink, http, config.token, config.extensions)
+
+    def send(self, event: CloudEvent) -> Answer:
+        """Post one event in structured mode and tell what came of it."""
+        if self.extensions:
+            data = event.get_data()
+            assert isinstance(data, dict)
+            event = new_event({**event.get_attributes(), **self.extensions}, data)
+        headers = {"content-type": STRUCTURED}
+        if self.token:
+            headers["authorization"] = f"Bearer {self.token}"
+        try:
+            answer = self.http.request("POST", self.url, body=to_json(event), headers=headers)
+        except HTTPError as err:
+            return answer_of_error(err)
+        return answer_of_status(answer.status, answer.headers, answer.data)
+
+
+def answer_of_error(err: HTTPError) -> Answer:
+    """Judge an attempt without an answer.
+
+    Where no connection came about, the event was not sent and cannot be what is wrong. Where it
+    broke afterwards, it may have killed whoever worked on it.
+    """
+    cause = err.__cause__ or err.__context__ or err
+    unsent = isinstance(err, NewConnectionError | ConnectTimeoutError) or isinstance(
+        cause, ssl.SSLCertVerificationError
+    )
+    named = cause if isinstance(cause, OSError) else err
+    return Answer(Verdict.WAIT if unsent else Verdict.RETRY, type(named).__name__, away=True)
+
+
+def answer_of_status(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
+    """Judge an answer by its status; a problem's type tells the function from a proxy before it."""
+    detail = f"HTTP {status}"
+    if 200 <= status < 300:
+        return Answer(Verdict.DELIVERED, detail)
+    problem = problem_type(headers, body)
+    away = status in GATEWAY and problem in ("", NOT_READY)
+    retry_after = retry_after_seconds(headers.get("retry-after", ""))
+    if status in BUSY:
+        return Answer(Verdict.WAIT, detail, away, True, retry_after)
+    if status == 401:
+        # Our token is wrong, as while a Secret is changed: the event is not, nor any other.
+        return Answer(Verdict.WAIT, detail, True)
+    if 400 <= status < 500 and status not in RETRIED:
+        return Answer(Verdict.REFUSED, detail)
+    return Answer(Verdict.RETRY, detail, away, False, retry_after)
+
+
+def problem_type(headers: Mapping[str, str], body: bytes) -> str:
+    """Read the type of an RFC 9457 problem, empty where the answer is none."""
+    if not headers.get("content-type", "").startswith("application/problem+json"):
+        return ""
+    try:
+        problem = json.loads(body)
+    except ValueError:
+        return ""
+    return str(problem.get("type", "")) if isinstance(problem, dict) else ""
+
+
+def retry_after_seconds(text: str) -> float:
+    """Read Retry-After, seconds or an HTTP date; 0 for none, an odd or a past one."""
+    if not text:
+        return 0.0
+    try:
+        return min(MAX_RETRY_AFTER, urllib3.Retry().parse_retry_after(text))
+    except InvalidHeader:
+        return 0.0

@@ -1,0 +1,86 @@
+"""Leases last as long as the work, and no longer."""
+
+import time
+from pathlib import Path
+
+import pytest
+from botocore.exceptions import EndpointConnectionError
+from conftest import Aws, queue_state
+
+from events.leases import Leases
+
+PUT = (Path(__file__).parent / "events" / "s3_put.json").read_text()
+
+
+def leased(aws: Aws, seconds: int) -> str:
+    aws.sqs.send_message(QueueUrl=aws.resources.queue_url, MessageBody=PUT)
+    (message,) = aws.sqs.receive_message(
+        QueueUrl=aws.resources.queue_url, VisibilityTimeout=seconds
+    )["Messages"]
+    handle: str = message["ReceiptHandle"]
+    return handle
+
+
+def test_what_is_held_is_extended(aws: Aws) -> None:
+    with Leases(aws.sqs, aws.resources.queue_url, 3) as leases:  # type: ignore[arg-type]
+        leases.hold(leased(aws, 2))
+        time.sleep(3)
+        assert queue_state(aws) == (0, 1)
+
+
+def test_a_released_message_is_not_held_any_more(aws: Aws) -> None:
+    with Leases(aws.sqs, aws.resources.queue_url, 3) as leases:  # type: ignore[arg-type]
+        handle = leased(aws, 30)
+        leases.hold(handle)
+        leases.release(handle, 0)
+        assert len(leases) == 0
+        time.sleep(1.5)  # a beat is a second
+        assert queue_state(aws) == (1, 0)
+
+
+def test_everything_can_be_given_back_at_once(aws: Aws) -> None:
+    leases = Leases(aws.sqs, aws.resources.queue_url, 30)  # type: ignore[arg-type]
+    for _ in range(3):
+        leases.hold(leased(aws, 30))
+    leases.release_all()
+    assert (len(leases), queue_state(aws)) == (0, (3, 0))
+
+
+class FailingQueue:
+    """Answers the heartbeat as told."""
+
+    def __init__(self, *answers: dict[str, object] | Exception) -> None:
+        self.answers = list(answers)
+        self.beats = 0
+
+    def change_message_visibility_batch(self, **_: object) -> dict[str, object]:
+        self.beats += 1
+        answer = self.answers.pop(0) if self.answers else {"Successful": []}
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def failure(code: str, final: bool) -> dict[str, object]:
+    return {"Failed": [{"Id": "0", "Code": code, "SenderFault": final}]}
+
+
+@pytest.mark.parametrize(
+    ("answer", "held"),
+    [
+        (failure("ReceiptHandleIsInvalid", True), 0),
+        (failure("InternalError", False), 1),
+        (EndpointConnectionError(endpoint_url="http://q"), 1),
+        (KeyError("a fault of ours"), 1),
+    ],
+)
+def test_a_failed_beat_loses_only_what_cannot_be_extended(answer: object, held: int) -> None:
+    lost: list[int] = []
+    queue = FailingQueue(answer)  # type: ignore[arg-type]
+    with Leases(queue, "q", 1, lambda: lost.append(1)) as leases:  # type: ignore[arg-type]
+        leases.hold("handle")
+        deadline = time.monotonic() + 5
+        while queue.beats < 1 + held and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert leases.beating
+        assert (len(leases), len(lost)) == (held, 1 - held)

@@ -1,0 +1,125 @@
+"""A queue that would lose something is found out before anything is taken from it."""
+
+import json
+import logging
+import threading
+
+import pytest
+from conftest import Aws
+
+from events.config import SourceConfig
+from events.queue_checks import NoDeadLetters, Queue, check_queue, check_results_bucket
+from local.aws import queue_arn
+
+
+def config(aws: Aws, **settings: object) -> SourceConfig:
+    return SourceConfig(aws.resources.queue_url, "http://s", **settings)  # type: ignore[arg-type]
+
+
+def check(aws: Aws, **settings: object) -> Queue:
+    return check_queue(config(aws, **settings), aws.sqs, threading.Event())  # type: ignore[arg-type]
+
+
+def findings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.message for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+def change(aws: Aws, **attributes: str) -> None:
+    aws.sqs.set_queue_attributes(QueueUrl=aws.resources.queue_url, Attributes=attributes)
+
+
+def test_our_own_queue_passes(aws: Aws, caplog: pytest.LogCaptureFixture) -> None:
+    queue = check(aws)
+    assert (queue.dlq_url, queue.max_receive_count) == (aws.resources.dlq_url, 8)
+    assert queue.last_receive == 7
+    assert findings(caplog) == []
+
+
+def test_a_queue_without_dead_letter_queue_ends_the_start(aws: Aws) -> None:
+    change(aws, RedrivePolicy="")
+    with pytest.raises(NoDeadLetters, match="no RedrivePolicy"):
+        check(aws)
+
+
+def test_a_dead_letter_queue_that_is_gone_ends_the_start(aws: Aws) -> None:
+    aws.sqs.delete_queue(QueueUrl=aws.resources.dlq_url)
+    with pytest.raises(NoDeadLetters, match="does not exist"):
+        check(aws)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "finding"),
+    [
+        ({"MaximumMessageSize": "4096"}, "check.message_size_too_small"),
+        ({"Policy": ""}, "check.policy_keeps_s3_out"),
+        ({"MessageRetentionPeriod": "1209600"}, None),
+    ],
+)
+def test_each_fault_has_its_line(
+    aws: Aws, caplog: pytest.LogCaptureFixture, attributes: dict[str, str], finding: str | None
+) -> None:
+    change(aws, **attributes)
+    assert check(aws).dlq_url
+    assert findings(caplog) == ([finding] if finding else [])
+
+
+def test_too_few_receives_have_a_line(aws: Aws, caplog: pytest.LogCaptureFixture) -> None:
+    arn = queue_arn(aws.sqs, aws.resources.dlq_url)  # type: ignore[arg-type]
+    change(aws, RedrivePolicy=json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 1}))
+    assert check(aws).last_receive == 1
+    assert findings(caplog) == ["check.too_few_receives"]
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "finding"),
+    [
+        ("MessageRetentionPeriod", "3600", "check.dead_letters_expire_too_soon"),
+        ("MaximumMessageSize", "65536", "check.dead_letters_too_small"),
+    ],
+)
+def test_a_smaller_dead_letter_queue_has_a_line(
+    aws: Aws, caplog: pytest.LogCaptureFixture, attribute: str, value: str, finding: str
+) -> None:
+    aws.sqs.set_queue_attributes(QueueUrl=aws.resources.dlq_url, Attributes={attribute: value})
+    check(aws)
+    assert findings(caplog) == [finding]
+
+
+def test_a_lease_shorter_than_the_sink_has_a_line(
+    aws: Aws, caplog: pytest.LogCaptureFixture
+) -> None:
+    check(aws, visibility_timeout=30)
+    assert findings(caplog) == ["check.visibility_within_sink_timeout"]
+
+
+def test_a_queue_that_may_not_be_read_is_taken_as_it_is(aws: Aws) -> None:
+    config = SourceConfig(aws.resources.queue_url + "-gone", "http://s")
+    queue = check_queue(config, aws.sqs, threading.Event())  # type: ignore[arg-type]
+    assert (queue, queue.last_receive) == (Queue(), 0)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "watched"),
+    [("", True), ("results/", True), ("results/2026", True), ("publ", True), ("photos/", False)],
+)
+def test_results_that_would_come_back_have_a_line(
+    aws: Aws, caplog: pytest.LogCaptureFixture, prefix: str, watched: bool
+) -> None:
+    rule = {
+        "QueueArn": queue_arn(aws.sqs, aws.resources.queue_url),  # type: ignore[arg-type]
+        "Events": ["s3:ObjectCreated:*"],
+        "Filter": {"Key": {"FilterRules": [{"Name": "prefix", "Value": prefix}]}},
+    }
+    bucket = aws.resources.results_bucket
+    aws.s3.put_bucket_notification_configuration(
+        Bucket=bucket, NotificationConfiguration={"QueueConfigurations": [rule]}
+    )
+    check_results_bucket(config(aws, results_bucket=bucket), aws.s3)  # type: ignore[arg-type]
+    assert findings(caplog) == (["check.results_are_watched"] if watched else [])
+
+
+def test_a_bucket_that_cannot_be_read_is_no_fault(
+    aws: Aws, caplog: pytest.LogCaptureFixture
+) -> None:
+    check_results_bucket(config(aws, results_bucket="gone"), aws.s3)  # type: ignore[arg-type]
+    assert findings(caplog) == []

@@ -1,0 +1,126 @@
+"""What an answer, or its absence, means for the message behind an event."""
+
+import json
+import socket
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+import urllib3
+from conftest import free_port
+from fake_sink import running_sink
+
+from events.codec import new_event
+from events.config import SourceConfig
+from events.sink import (
+    MAX_RETRY_AFTER,
+    Answer,
+    Sink,
+    Verdict,
+    answer_of_status,
+    retry_after_seconds,
+)
+
+EVENT = new_event({"id": "1", "source": "aws:s3", "type": "t"}, {"a": 1})
+
+
+def problem(slug: str) -> tuple[dict[str, str], bytes]:
+    body = json.dumps({"type": f"urn:shelfwatch:problem:{slug}"}).encode()
+    return {"content-type": "application/problem+json"}, body
+
+
+def sink(url: str, **settings: object) -> Sink:
+    return Sink.from_config(SourceConfig("q", url, sink_timeout=1.0, **settings))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("status", "slug", "verdict", "away", "busy"),
+    [
+        (200, "", Verdict.DELIVERED, False, False),
+        (204, "", Verdict.DELIVERED, False, False),
+        (302, "", Verdict.RETRY, False, False),
+        (400, "invalid-event", Verdict.REFUSED, False, False),
+        (401, "unauthorized", Verdict.WAIT, True, False),  # ours, not the event's
+        (403, "bucket-forbidden", Verdict.REFUSED, False, False),
+        (404, "", Verdict.RETRY, False, False),
+        (408, "", Verdict.RETRY, False, False),
+        (409, "", Verdict.RETRY, False, False),
+        (410, "", Verdict.REFUSED, False, False),
+        (413, "", Verdict.REFUSED, False, False),
+        (425, "", Verdict.RETRY, False, False),
+        (429, "", Verdict.WAIT, False, True),
+        (500, "internal-server-error", Verdict.RETRY, False, False),
+        (501, "", Verdict.RETRY, False, False),
+        (502, "dependency-failed", Verdict.RETRY, False, False),
+        (502, "", Verdict.RETRY, True, False),  # a proxy, for a container that is gone
+        (503, "overloaded", Verdict.WAIT, False, True),
+        (503, "not-ready", Verdict.WAIT, True, True),
+        (503, "", Verdict.WAIT, True, True),
+        (504, "", Verdict.RETRY, True, False),
+    ],
+)
+def test_a_status_decides(status: int, slug: str, verdict: Verdict, away: bool, busy: bool) -> None:
+    headers, body = problem(slug) if slug else ({}, b"no healthy upstream")
+    answer = answer_of_status(status, urllib3.HTTPHeaderDict(headers), body)
+    assert answer == Answer(verdict, f"HTTP {status}", away, busy, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("", 0),
+        ("7", 7),
+        ("0", 0),
+        ("86400", MAX_RETRY_AFTER),
+        ("soon", 0),
+        ("-5", 0),
+        (format_datetime(datetime.now(UTC) - timedelta(hours=1), usegmt=True), 0),
+        (format_datetime(datetime.now(UTC) + timedelta(days=9), usegmt=True), MAX_RETRY_AFTER),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date_and_bounded(text: str, seconds: float) -> None:
+    assert retry_after_seconds(text) == seconds
+
+
+def test_a_date_to_come_is_waited_for() -> None:
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=40), usegmt=True)
+    assert 30 < retry_after_seconds(date) <= 40
+
+
+def test_the_wish_of_the_sink_reaches_the_answer() -> None:
+    with running_sink() as server:
+        server.reply = lambda _: (503, {"Retry-After": "7"}, b"")
+        assert sink(server.url).send(EVENT).retry_after == 7
+
+
+def test_a_refused_connection_leaves_the_event_in_hand() -> None:
+    answer = sink(f"http://127.0.0.1:{free_port()}").send(EVENT)
+    assert answer == Answer(Verdict.WAIT, "ConnectionRefusedError", away=True)
+
+
+def test_an_unknown_host_leaves_the_event_in_hand() -> None:
+    answer = sink("http://nowhere.invalid").send(EVENT)
+    assert (answer.verdict, answer.away) == (Verdict.WAIT, True)
+
+
+def test_a_connection_that_breaks_after_the_event_went_out_is_the_events() -> None:
+    with running_sink() as server:
+        server.reply = lambda _: None
+        answer = sink(server.url).send(EVENT)
+    assert answer == Answer(Verdict.RETRY, "RemoteDisconnected", away=True)
+
+
+def test_a_sink_that_says_nothing_is_given_up_on_in_time() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        answer = sink(f"http://127.0.0.1:{server.getsockname()[1]}").send(EVENT)
+    assert (answer.verdict, answer.away) == (Verdict.RETRY, True)
+    assert "imeout" in answer.detail
+
+
+def test_overrides_of_knative_are_added_to_every_event() -> None:
+    with running_sink() as server:
+        sink(server.url, extensions={"environment": "prod"}, token="s3cret").send(EVENT)
+    assert server.acknowledged[0]["environment"] == "prod"
+    assert (server.acknowledged[0]["id"], server.acknowledged[0]["data"]) == ("1", {"a": 1})
+    assert server.authorization == "Bearer s3cret"
+    assert EVENT.get_extension("environment") is None

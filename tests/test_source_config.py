@@ -1,0 +1,56 @@
+"""The source's settings come from the environment; an odd one is named."""
+
+import pytest
+
+from events.config import SettingError, SourceConfig
+
+
+def test_settings_come_from_the_environment() -> None:
+    env = {"QUEUE_URL": "http://q", "K_SINK": "http://s", "IN_FLIGHT": "4"}
+    config = SourceConfig.from_env(env)
+    assert (config.queue_url, config.sink, config.in_flight) == ("http://q", "http://s", 4)
+    assert config == SourceConfig("http://q", "http://s", in_flight=4)
+
+
+@pytest.mark.parametrize(
+    ("text", "extensions"),
+    [
+        ("", {}),
+        ("{}", {}),
+        ('{"extensions": null}', {}),
+        ('{"extensions": {"environment": "prod"}}', {"environment": "prod"}),
+    ],
+)
+def test_overrides_are_those_of_knative(text: str, extensions: dict[str, str]) -> None:
+    env = {"QUEUE_URL": "http://q", "K_SINK": "http://s", "K_CE_OVERRIDES": text}
+    assert SourceConfig.from_env(env).extensions == extensions
+
+
+def test_the_token_is_not_shown() -> None:
+    assert "s3cret" not in repr(SourceConfig("q", "s", token="s3cret"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"QUEUE_URL": ""}, "QUEUE_URL is not set"),
+        ({"K_SINK": ""}, "K_SINK is not set"),
+        ({"IN_FLIGHT": "0"}, "IN_FLIGHT is '0'"),
+        ({"IN_FLIGHT": "two"}, "IN_FLIGHT is 'two'"),
+        ({"RECEIVE_WAIT_SECONDS": "21"}, "RECEIVE_WAIT_SECONDS"),
+        ({"VISIBILITY_TIMEOUT": "1"}, "VISIBILITY_TIMEOUT"),
+        ({"SINK_TIMEOUT": "-5"}, "SINK_TIMEOUT"),
+        ({"AUDIT_GENERATION": "1.5"}, "AUDIT_GENERATION"),
+        ({"METRICS_PORT": "65536"}, "METRICS_PORT"),
+        ({"K_CA_CERTS": "no certificate"}, "K_CA_CERTS"),
+        ({"K_CE_OVERRIDES": "{"}, "K_CE_OVERRIDES"),
+        ({"K_CE_OVERRIDES": "[]"}, "K_CE_OVERRIDES"),
+        ({"K_CE_OVERRIDES": '{"extensions": ["a"]}'}, "K_CE_OVERRIDES"),
+        ({"K_CE_OVERRIDES": '{"extensions": {"Env": "a"}}'}, "'Env' cannot be"),
+        ({"K_CE_OVERRIDES": '{"extensions": {"id": "a"}}'}, "'id' cannot be"),
+        ({"K_CE_OVERRIDES": '{"extensions": {"env": 1}}'}, "'env' cannot be"),
+    ],
+)
+def test_an_odd_setting_is_named(changes: dict[str, str], words: str) -> None:
+    with pytest.raises(SettingError, match=words):
+        SourceConfig.from_env({"QUEUE_URL": "http://q", "K_SINK": "http://s", **changes})
