@@ -6,7 +6,7 @@ UV := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hash
 # Node that takes an ES module without a package.json to say so.
 NODE := node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 22 || (a == 22 && b >= 7) || (a == 20 && b >= 19) ? 0 : 1)'
 
-.PHONY: .venv run once serve test lint types format lock samples model clean
+.PHONY: .venv run once serve test faults lint types format lock samples model clean
 
 run: .venv ## the whole path on an embedded AWS; stays until Ctrl-C
 	$(BIN)/python -m local
@@ -20,6 +20,9 @@ serve: .venv ## the function alone: page and POST /predict on $PORT (8080)
 test: .venv
 	$(BIN)/pytest
 	@if $(NODE) 2>/dev/null; then node --test tests/*.test.js; else echo "skipped tests/*.test.js: no node 20.19, 22.7 or newer"; fi
+
+faults: .venv ## kills, stops and starves the path for a quarter of an hour; prints what became of each upload
+	$(BIN)/python -m tests.faults --report build/faults.md
 
 lint: .venv
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -37,11 +37,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Back-off of a message that failed: 5 s, 10 s, 20 s … with full jitter, on the queue.
+# Back-off of a message that failed: up to 5 s, 15 s, 45 s … with full jitter, on the queue. Seven
+# deliveries take about twelve minutes, so that a short outage of S3 or SNS gives up on nothing.
 BACKOFF_BASE = 5.0
+BACKOFF_FACTOR = 3.0
 BACKOFF_CAP = 900.0
 BACKOFF_LEAST = 1.0  # so that another message goes first, even where jitter says now
-# The same for one that waits in hand.
+# The same, doubled each time, for one that waits in hand.
 HOLD_BASE = 0.5
 HOLD_CAP = 30.0
 
@@ -116,7 +118,7 @@ class Delivery:
             if answer.verdict is not Verdict.WAIT:
                 break
             if self.breaker.state == "closed":
-                stop.wait(answer.retry_after + _jittered(HOLD_BASE, HOLD_CAP, attempt))
+                stop.wait(answer.retry_after + _jittered(HOLD_BASE, 2.0, HOLD_CAP, attempt))
         return answer
 
     def _try(self, event: CloudEvent, message: MessageTypeDef) -> Answer:
@@ -181,12 +183,14 @@ class Delivery:
 
 def _backoff(count: int) -> int:
     """Tell how long a message stays away after its `count`th receive, in seconds."""
-    return round(max(BACKOFF_LEAST, _jittered(BACKOFF_BASE, BACKOFF_CAP, count - 1)))
+    return round(
+        max(BACKOFF_LEAST, _jittered(BACKOFF_BASE, BACKOFF_FACTOR, BACKOFF_CAP, count - 1))
+    )
 
 
-def _jittered(base: float, cap: float, attempt: int) -> float:
+def _jittered(base: float, factor: float, cap: float, attempt: int) -> float:
     """Exponential back-off with full jitter, in seconds."""
-    return random.uniform(0, min(cap, base * 2.0 ** min(attempt, 30)))
+    return random.uniform(0, min(cap, base * factor ** min(attempt, 30)))
 
 
 def _names(message: MessageTypeDef) -> dict[str, object]:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import urllib3
 from conftest import Aws, free_port, queue_depth, queue_state
 from fake_sink import FakeSink, running_sink
 
@@ -17,6 +18,9 @@ from events.metrics import SourceMetrics
 from events.queue_checks import Queue
 from events.sink import Sink
 from events.sqs_source import SqsSource
+from local.aws import aws_env
+from local.stack import answers
+from local.stack import running_source as local_source
 
 PUT = (Path(__file__).parent / "events" / "s3_put.json").read_text()
 TEST_EVENT = (Path(__file__).parent / "events" / "s3_test_event.json").read_text()
@@ -340,3 +344,53 @@ def test_told_to_stop_it_finishes_what_is_in_flight(aws: Aws, sink: FakeSink) ->
         stop.set()
     assert len(sink.acknowledged) == 1
     assert queue_state(aws) == (3, 0)  # the others wait for the next source, leased by nobody
+
+
+def test_out_of_time_it_gives_back_what_is_in_hand(aws: Aws, sink: FakeSink) -> None:
+    """Spot waits for nobody: at the end of the grace, a sink that hangs holds nothing up."""
+    release = threading.Event()
+    sink.reply = lambda _: 204 if release.wait(10) else 500
+    send(aws, put("a.jpg"), put("b.jpg"))
+    config = SourceConfig(aws.resources.queue_url, sink.url, wait_seconds=1)
+    source = SqsSource(config, aws.sqs, Sink.from_config(config), Queue(aws.resources.dlq_url, 8))  # type: ignore[arg-type]
+    stop = threading.Event()
+    thread = threading.Thread(target=source.run, args=(stop,))
+    thread.start()
+    wait_for(lambda: queue_state(aws) == (0, 2))
+    stop.set()
+    source.abandon()
+    assert queue_state(aws) == (2, 0)
+    release.set()
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+def test_the_process_tells_its_health_and_ends_on_sigterm(
+    aws: Aws, sink: FakeSink, tmp_path: Path
+) -> None:
+    port = free_port()
+    env = {**aws_env(aws.endpoint_url), "METRICS_PORT": str(port)}
+    send(aws, PUT)
+    with local_source(sink.url, aws.resources.queue_url, env, tmp_path) as source:
+        source.wait_until(lambda: answers(f"http://127.0.0.1:{port}/health/ready"), 20)
+        assert answers(f"http://127.0.0.1:{port}/health/live")
+        wait_for(lambda: queue_state(aws) == (0, 0))
+        page = urllib3.request("GET", f"http://127.0.0.1:{port}/metrics").data.decode()
+        source.process.terminate()
+        assert source.process.wait(10) == 0
+    assert "shelfwatch_source_events_delivered_total 1.0" in page
+    assert 'shelfwatch_source_breaker{shelfwatch_source_breaker="closed"} 1.0' in page
+
+
+def test_the_process_does_not_start_without_a_dead_letter_queue(
+    aws: Aws, sink: FakeSink, tmp_path: Path
+) -> None:
+    send(aws, PUT)
+    aws.sqs.delete_queue(QueueUrl=aws.resources.dlq_url)
+    env = aws_env(aws.endpoint_url)
+    with local_source(sink.url, aws.resources.queue_url, env, tmp_path) as source:
+        assert source.process.wait(20) == 2
+    assert queue_state(aws) == (1, 0)
+    last = json.loads((tmp_path / "source.log").read_text().splitlines()[-1])
+    assert last["event"] == "source.misconfigured"
+    assert "does not exist" in last["error"]

@@ -1,0 +1,171 @@
+"""Loaded by Python itself in the processes under test: breaks the product on purpose.
+
+`FAULTS` names what to do, comma-separated. A patch is applied when its module has been imported, so
+that nothing of this is in the product.
+"""
+
+import importlib.abc
+import importlib.machinery
+import os
+import signal
+import sys
+import time
+
+PATCHES = {}
+
+
+def patch(name, module):
+    """Register what to do to a module under a name."""
+
+    def register(function):
+        PATCHES.setdefault(module, []).append((name, function))
+        return function
+
+    return register
+
+
+# --- time, photos and the detector -----------------------------------------------------------
+
+
+@patch("hasty", "events.delivery")
+def back_off_in_seconds(delivery):
+    """Minutes of back-off become seconds; its form stays."""
+    delivery.BACKOFF_BASE, delivery.BACKOFF_CAP, delivery.HOLD_CAP = 0.5, 4.0, 2.0
+
+
+@patch("hasty", "events.breaker")
+def probe_in_seconds(breaker):
+    breaker.LONGEST_PAUSE = 5.0
+
+
+@patch("killer", "function.audit")
+def photo_that_kills(audit):
+    """A photo that ends in KILL takes the worker with it, as a fault in a decoder would."""
+    read = audit.read_image
+
+    def read_image(data, *rest):
+        if data.endswith(b"KILL"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read(data, *rest)
+
+    audit.read_image = read_image
+
+
+@patch("slow", "function.detector")
+def slow_inference(detector):
+    """Longer than a lease."""
+    run = detector.Detector._run
+
+    def slow(self, tensor):
+        time.sleep(4.5)
+        return run(self, tensor)
+
+    detector.Detector._run = slow
+
+
+@patch("stand-in", "function.detector")
+def detector_of_a_millisecond(detector):
+    """For the large backlog alone: what is measured there is the path."""
+    import numpy as np
+
+    nothing = np.zeros((1, 5, 8), np.float32)
+
+    def run(self, tensor):
+        time.sleep(0.001)
+        return nothing
+
+    detector.Detector._run = run
+
+
+# --- mutants: each must be caught ------------------------------------------------------------
+
+
+@patch("delete-before-send", "events.delivery")
+def delete_before_send(delivery):
+    deliver = delivery.Delivery.deliver
+
+    def delete_first(self, message, stop):
+        self.deletions._sqs.delete_message(
+            QueueUrl=self.deletions._queue_url, ReceiptHandle=message["ReceiptHandle"]
+        )
+        deliver(self, message, stop)
+
+    delivery.Delivery.deliver = delete_first
+
+
+@patch("mark-before-publish", "function.audit")
+def mark_before_publish(audit):
+    publish = audit.Auditor._publish
+
+    def mark_first(self, event, name):
+        self._mark_published(name)
+        publish(self, event, name)
+
+    audit.Auditor._publish = mark_first
+
+
+@patch("no-heartbeat", "events.leases")
+def no_heartbeat(leases):
+    leases.Leases._beat = lambda self: self._stopped.wait()
+
+
+@patch("no-breaker", "events.breaker")
+def no_breaker(breaker):
+    breaker.Breaker.away = lambda self, *_: None
+
+
+@patch("no-if-none-match", "events.outbox")
+def no_if_none_match(outbox):
+    def put(self, audit_id, data):
+        body = outbox.json.dumps(data).encode()
+        key = f"{outbox.RESULTS}{audit_id}.json"
+        self.s3.put_object(Bucket=self.bucket, Key=key, Body=body)
+        return dict(data)
+
+    outbox.Outbox.put = put
+
+
+@patch("delete-before-copy", "events.delivery")
+def delete_before_copy(delivery):
+    give_up = delivery.Delivery._give_up
+
+    def delete_first(self, message, reason, detail):
+        self.deletions._sqs.delete_message(
+            QueueUrl=self.deletions._queue_url, ReceiptHandle=message["ReceiptHandle"]
+        )
+        give_up(self, message, reason, detail)
+
+    delivery.Delivery._give_up = delete_first
+
+
+# --- the hook --------------------------------------------------------------------------------
+
+
+class Patcher(importlib.abc.MetaPathFinder):
+    """Applies patches after a module's own code has run."""
+
+    def __init__(self, wanted):
+        self.wanted = wanted
+
+    def find_spec(self, fullname, path=None, target=None):
+        chosen = [function for name, function in PATCHES.get(fullname, []) if name in self.wanted]
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path) if chosen else None
+        if spec is None:
+            return None
+        execute = spec.loader.exec_module
+
+        def exec_and_patch(module):
+            execute(module)
+            for function in chosen:
+                function(module)
+                print(f"faults: {fullname} {function.__name__}", file=sys.stderr, flush=True)
+
+        spec.loader.exec_module = exec_and_patch
+        return spec
+
+
+if wanted := set(os.environ.get("FAULTS", "").split(",")) - {""}:
+    unknown = wanted - {name for patches in PATCHES.values() for name, _ in patches}
+    if unknown:
+        raise SystemExit(f"FAULTS names {unknown}, which is not here")
+    sys.meta_path.insert(0, Patcher(wanted))

@@ -1,0 +1,516 @@
+"""What is done to the path, one function a row: each returns how often its fault really fired."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import PIL.Image
+
+from local.aws import aws_env
+from local.processes import ROOT
+from tests.faults.stage import Ground, Stage, Stuck, setting
+
+PLACES = 8  # of one source: what a kill can find at work
+SAMPLE = ROOT / "local" / "samples" / "store-17" / "cam-1" / "aisle-4.jpg"
+TEST_EVENT = (ROOT / "tests" / "events" / "s3_test_event.json").read_text()
+# Every character that has ever been a key's and a program's end.
+ODD_KEYS = (
+    "a b",
+    "a+b",
+    "a%2Bb",
+    "café",
+    "日本",
+    "a&b=c",
+    "a?b#c",
+    "a;b",
+    "a'b",
+    'a"b',
+    "a//b",
+    "é",
+)
+POISON = (
+    *("", "hello", "null", "[]", "{}", '{"Records": {}}', '{"Records": [{}]}', '{"Records": [1]}'),
+    '{"Records": [{"eventName": "ObjectCreated:Put"}]}',
+)
+
+
+def photo(number: int = 0) -> bytes:
+    """A small picture, its bytes unlike any other's."""
+    file = io.BytesIO()
+    PIL.Image.new("RGB", (320, 240), (number % 256, number // 256 % 256, 90)).save(file, "JPEG")
+    return file.getvalue()
+
+
+def upload(stage: Stage, count: int) -> None:
+    """Put photos under keys of every kind."""
+    for number in range(count):
+        odd = ODD_KEYS[number % len(ODD_KEYS)]
+        stage.upload(f"store-{number % 7}/cam-1/{odd}-{number}.jpg", photo(number))
+
+
+def start(stage: Stage) -> None:
+    stage.function.start()
+    stage.source.start()
+
+
+def nothing(stage: Stage) -> int:
+    start(stage)
+    upload(stage, 36)
+    for number in range(6):
+        stage.upload(f"corrupt-{number}.jpg", SAMPLE.read_bytes()[: 9000 + number])
+    return 1
+
+
+def kill(stage: Stage, function: bool, source: bool, times: int, count: int) -> int:
+    """Kill while there is work in hand and more waits, start again, and so on."""
+    stage.function.start()
+    upload(stage, count)
+    stage.source.start()
+    hits = 0
+    for _ in range(times):
+        hits += stage.wait_for_progress()
+        if source:
+            stage.source.kill()
+        if function:
+            stage.function.kill()
+            stage.function.start()
+        if source:
+            stage.source.start()
+    return hits
+
+
+def kill_function(stage: Stage) -> int:
+    return kill(stage, True, False, times=6, count=90)
+
+
+def kill_source(stage: Stage) -> int:
+    return kill(stage, False, True, times=5, count=120)
+
+
+def kill_both(stage: Stage) -> int:
+    return kill(stage, True, True, times=4, count=90)
+
+
+def kill_both_once(stage: Stage) -> int:
+    return kill(stage, True, True, times=1, count=14)
+
+
+def terminate_source(stage: Stage) -> int:
+    start(stage)
+    upload(stage, 60)
+    stage.wait_for_progress()
+    seconds = stage.source.end()
+    assert seconds < 30, f"SIGTERM took {seconds:.1f} s"
+    visible, leased = stage.state(stage.resources.queue_url)
+    assert leased == 0, f"{leased} messages are leased to nobody"
+    stage.source.start()
+    return int(visible > 0)
+
+
+def terminate_function(stage: Stage) -> int:
+    start(stage)
+    upload(stage, 60)
+    hits = 0
+    for _ in range(3):
+        hits += stage.wait_for_progress()
+        stage.function.end()
+        stage.function.start()
+    return hits
+
+
+def freeze_function(stage: Stage) -> int:
+    start(stage)
+    upload(stage, 60)
+    hits = 0
+    for _ in range(2):
+        hits += stage.wait_for_progress()
+        stage.function.freeze(SECONDS_FROZEN)
+    return hits
+
+
+SECONDS_FROZEN = 8.0  # longer than the sink's time-out of the rows
+
+
+def freeze_source(stage: Stage) -> int:
+    """Longer than its leases last: others could have them by then."""
+    start(stage)
+    upload(stage, 60)
+    hits = int(stage.wait_for_progress())
+    stage.source.freeze(SECONDS_FROZEN + 2)
+    return hits
+
+
+def by_proxy(count: int, *rules: dict[str, object]) -> Callable[[Stage], int]:
+    """Let the proxy fail calls at random until all is done."""
+
+    def act(stage: Stage) -> int:
+        stage.function.start()
+        stage.ground.rules(*rules)
+        stage.source.start()
+        upload(stage, count)
+        stage.wait_until_empty()
+        fired = stage.ground.fired()
+        stage.ground.rules()
+        return fired
+
+    return act
+
+
+def fails(service: str, operation: str, share: float, **effect: object) -> dict[str, object]:
+    """One fault of the proxy."""
+    return {"service": service, "operation": operation, "probability": share, **effect}
+
+
+def error(code: str, status: int) -> dict[str, object]:
+    return {"code": code, "status": status}
+
+
+sqs_errors = by_proxy(
+    80,
+    fails("sqs", "ReceiveMessage", 0.2, error=error("ServiceUnavailable", 503)),
+    fails("sqs", "DeleteMessageBatch", 0.5, error=error("InternalFailure", 500)),
+    fails("sqs", "ChangeMessageVisibility", 0.3, error=error("ThrottlingException", 400)),
+    fails("sqs", "ChangeMessageVisibilityBatch", 0.5, error=error("InternalFailure", 500)),
+)
+sqs_resets = by_proxy(80, {"service": "sqs", "probability": 0.2, "reset": True})
+sqs_lost_answers = by_proxy(
+    80,
+    fails("sqs", "ReceiveMessage", 0.3, response={"abort_frac": 0.1}),
+    fails("sqs", "DeleteMessageBatch", 0.5, response={"abort_frac": 0.1}),
+)
+s3_errors = by_proxy(
+    60,
+    fails("s3", "GetObject", 0.2, error=error("SlowDown", 503)),
+    fails("s3", "GetObject", 0.1, error=error("AccessDenied", 403)),
+    fails("s3", "PutObject", 0.2, error=error("SlowDown", 503)),
+    fails("s3", "HeadObject", 0.2, error=error("InternalError", 500)),
+)
+s3_broken_bodies = by_proxy(
+    60,
+    fails("s3", "GetObject", 0.25, response={"truncate_frac": 0.5}),
+    fails("s3", "GetObject", 0.1, response={"abort_frac": 0.5}),
+    fails("s3", "GetObject", 0.1, reset=True),
+    fails("s3", "GetObject", 0.2, latency=1500),
+    fails("s3", "PutObject", 0.2, response={"abort_frac": 0.1}),  # done, and nobody was told
+)
+sns_throttled = by_proxy(60, fails("sns", "Publish", 0.5, error=error("Throttled", 429)))
+sns_lost_answers = by_proxy(60, fails("sns", "Publish", 0.4, response={"abort_frac": 0.1}))
+sns_both = by_proxy(
+    12,
+    fails("sns", "Publish", 0.4, error=error("Throttled", 429)),
+    fails("sns", "Publish", 0.3, response={"abort_frac": 0.1}),
+)
+
+
+def gone_before_read(stage: Stage) -> int:
+    found = [stage.upload(f"gone-{number}.jpg", photo(number)) for number in range(6)]
+    upload(stage, 20)
+    for item in found:
+        stage.ground.s3.delete_object(Bucket=item.bucket, Key=item.key, VersionId=item.version_id)
+    start(stage)
+    return len(found)
+
+
+def overwritten(stage: Stage) -> int:
+    for number in range(60):
+        stage.upload(f"same-{number % 20}.jpg", photo(number))
+    start(stage)
+    return 40
+
+
+def notified_four_times(stage: Stage) -> int:
+    upload(stage, 24)
+    stage.duplicate_notifications(copies=4)
+    assert stage.depth() == 96
+    start(stage)
+    return 72
+
+
+def sink_away(seconds: float) -> Callable[[Stage], int]:
+    """Nobody listens."""
+
+    def act(stage: Stage) -> int:
+        upload(stage, 40)
+        stage.source.start()
+        time.sleep(seconds)
+        assert stage.depth() == 40
+        stage.function.start()
+        return 1
+
+    return act
+
+
+def sink_hangs_up(seconds: float, count: int = 40) -> Callable[[Stage], int]:
+    """Somebody listens, and closes every connection: the event went out and nothing came back."""
+
+    def act(stage: Stage) -> int:
+        upload(stage, count)
+        stage.source.start()
+        connections = stage.hang_up_on_everyone(seconds)
+        stage.function.start()
+        return connections
+
+    return act
+
+
+def poison(stage: Stage) -> int:
+    for body in POISON[1:]:  # SQS takes no empty message
+        stage.send(body)
+    stage.send(TEST_EVENT)
+    start(stage)
+    upload(stage, 20)
+    return len(POISON) - 1
+
+
+def photo_that_kills(stage: Stage) -> int:
+    start(stage)
+    upload(stage, 15)
+    stage.upload("killer.jpg", photo() + b"KILL")
+    upload_more = threading.Thread(target=upload_slowly, args=(stage, 30))
+    upload_more.start()
+    upload_more.join()
+    stage.wait_until_empty()
+    return (stage.logs / "function.log").read_text().count("was sent SIGKILL")
+
+
+def upload_slowly(stage: Stage, count: int) -> None:
+    for number in range(count):
+        stage.upload(f"slowly-{number}.jpg", photo(number))
+        time.sleep(0.2)
+
+
+def slow_inference(stage: Stage) -> int:
+    """Each takes 4.5 s, a lease 3."""
+    upload(stage, 6)
+    start(stage)
+    return 6
+
+
+def no_dead_letters(stage: Stage) -> int:
+    """The copy to the dead-letter queue fails: what is hopeless stays until SQS moves it."""
+    for body in POISON[1:4]:
+        stage.send(body)
+    upload(stage, 10)
+    stage.upload("killer.jpg", photo() + b"KILL")
+    stage.ground.rules(fails("sqs", "SendMessage", 1.0, error=error("InternalFailure", 500)))
+    start(stage)
+    stage.wait_until_empty()
+    return stage.ground.fired()
+
+
+def backlog(stage: Stage) -> int:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(4) as uploads:
+        body = photo()
+        list(uploads.map(lambda n: stage.upload(f"store-1/cam-1/{n}.jpg", body), range(BACKLOG)))
+    start(stage)
+    started, sizes = time.monotonic(), []
+    while stage.depth():
+        time.sleep(5)
+        sizes.append((resident(stage.source.process_id), time.monotonic() - started))
+    seconds = time.monotonic() - started
+    middle, last = sizes[len(sizes) // 4][0], sizes[-1][0]
+    print(
+        f"  backlog: {BACKLOG / seconds:.0f} messages a second; source's memory "
+        f"{middle / 2**20:.0f} MiB after a quarter, {last / 2**20:.0f} MiB at the end"
+    )
+    assert last < middle * 1.15, f"the source grew from {middle} to {last} bytes"
+    return BACKLOG
+
+
+BACKLOG = 10_000
+
+
+def resident(process_id: int) -> int:
+    """Read a process's resident memory, in bytes."""
+    pages = int(Path(f"/proc/{process_id}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def dropped_notifications(stage: Stage) -> int:
+    """S3 says nothing of one photo in twenty; the sweep finds them."""
+    upload(stage, 100)
+    dropped = stage.drop_notifications(every=20)
+    start(stage)
+    stage.wait_until_empty()
+    sweep(stage)
+    stage.wait_until_empty()
+    sweep(stage)
+    assert stage.depth() == 0, "a second sweep found something"
+    return dropped
+
+
+def sweep(stage: Stage) -> None:
+    env = {
+        **aws_env(stage.ground.endpoint_url),
+        "QUEUE_URL": stage.resources.queue_url,
+        "RESULTS_BUCKET": stage.resources.results_bucket,
+        "EVENTS_BUCKETS": stage.resources.bucket,
+    }
+    command = [sys.executable, "-m", "events.sweep", *SWEEP_ARGUMENTS]
+    subprocess.run(command, cwd=ROOT, env=env, check=True, timeout=120)
+
+
+SWEEP_ARGUMENTS = ("--send", "--older-than", "0s")
+HAS_SWEEP = importlib.util.find_spec("events.sweep") is not None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One fault and what may come of it."""
+
+    name: str
+    act: Callable[[Stage], int]
+    least_fired: int = 1
+    # Bounds, not expectations: nearly always there are far fewer.
+    most_duplicates: int = 0
+    rejected: int = 0
+    dead_letters: Mapping[str, int] = field(default_factory=dict)  # by reason, exactly
+    faults: str = "hasty"
+    settings: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 120  # to the end of all messages, after the act
+
+
+ROWS = (
+    Row("nothing; 6 corrupt photos among 42", nothing, rejected=6),
+    Row("kill -9 of the function, 6 times", kill_function, 4, 6 * PLACES),
+    Row("kill -9 of the source, 5 times", kill_source, 3, 5 * PLACES),
+    Row("kill -9 of both, 4 times", kill_both, 2, 4 * PLACES),
+    Row("SIGTERM to the source", terminate_source),
+    Row("SIGTERM to the function, 3 times", terminate_function, 2),
+    Row("SIGSTOP of the function, 2 x 8 s", freeze_function, 1, 2 * PLACES),
+    Row("SIGSTOP of the source, 10 s", freeze_source, 1, PLACES),
+    Row("SQS answers 5xx and throttles", sqs_errors, 10, PLACES),
+    Row("SQS resets connections", sqs_resets, 10, PLACES),
+    Row("SQS executes, the answer is lost", sqs_lost_answers, 10, PLACES),
+    Row("S3 answers 503, 403, 500", s3_errors, 20),
+    Row("S3 truncates, breaks off, is slow", s3_broken_bodies, 20),
+    Row("photo gone before it is read", gone_before_read, rejected=6),
+    Row("photo overwritten, 60 in 20 keys", overwritten),
+    Row("SNS throttles", sns_throttled, 20),
+    Row("SNS executes, the answer is lost", sns_lost_answers, 10, 120),
+    Row("each notification 4 times, at once", notified_four_times, 1, 24 * 3),
+    Row("nobody listens for 60 s", sink_away(60)),
+    Row("every connection closed for 60 s", sink_hangs_up(60), 5),
+    Row("poison", poison, dead_letters={"unreadable": 8}),
+    Row(
+        "a photo that kills the worker",
+        photo_that_kills,
+        least_fired=7,
+        most_duplicates=8 * PLACES,
+        dead_letters={"exhausted": 1},
+        faults="hasty,killer",
+    ),
+    Row(
+        "work longer than a lease",
+        slow_inference,
+        faults="hasty,slow",
+        settings={"VISIBILITY_TIMEOUT": "3", "SINK_TIMEOUT": "55"},
+    ),
+    Row(
+        "dead-letter queue refuses copies",
+        no_dead_letters,
+        most_duplicates=8 * PLACES,
+        dead_letters={"unknown": 4},
+        faults="hasty,killer",
+    ),
+    Row("backlog of 10 000, detector of 1 ms", backlog, faults="hasty,stand-in", seconds=900),
+    Row("1 notification in 20 dropped, then swept", dropped_notifications, 5),
+)
+# What `make test` runs: some of the above, and smaller.
+SOON = {"VISIBILITY_TIMEOUT": "4", "SINK_TIMEOUT": "3"}
+QUICK = (
+    Row("kill -9 of both", kill_both_once, 1, PLACES, settings=SOON),
+    Row("SNS throttles and loses answers", sns_both, 3, 36),
+    Row("every connection closed for 4 s", sink_hangs_up(4, 12), 3),
+)
+
+
+def named(name: str) -> Row:
+    """Find a row by its name."""
+    return next(row for row in (*ROWS, *QUICK) if row.name == name)
+
+
+# A defect each, and the row that must turn red on it.
+MUTANTS = {
+    "delete-before-send": "kill -9 of both, 4 times",
+    "mark-before-publish": "SNS throttles",
+    "no-heartbeat": "work longer than a lease",
+    "no-breaker": "every connection closed for 60 s",
+    "no-if-none-match": "each notification 4 times, at once",
+    "delete-before-copy": "dead-letter queue refuses copies",
+}
+QUICK_MUTANTS = {"mark-before-publish": "SNS throttles and loses answers"}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of a row."""
+
+    uploads: int = 0
+    events: int = 0
+    rejected: int = 0
+    dead_letters: Mapping[str, int] = field(default_factory=dict)
+    lost: int = 0
+    duplicates: int = 0
+    most_of_one: int = 0
+    fired: int = 0
+    seconds: float = 0.0
+    problems: tuple[str, ...] = ()
+
+
+def run(ground: Ground, row: Row, mutant: str = "") -> Report:
+    """Set the stage, do what the row does, and judge what came of it."""
+    started = time.monotonic()
+    problems = []
+    fired = 0
+    faults = f"{row.faults},{mutant}" if mutant else row.faults
+    slug = "".join(c if c.isalnum() else "-" for c in f"{row.name}-{mutant}")
+    with setting(ground, slug, faults, **row.settings) as stage:
+        try:
+            fired = row.act(stage)
+            stage.wait_until_empty(row.seconds)
+        except (Stuck, AssertionError) as err:
+            problems.append(str(err))
+        outcome = stage.outcome()
+    if fired < row.least_fired:
+        problems.append(f"the fault fired {fired} times, not {row.least_fired}")
+    if outcome.lost:
+        problems.append(f"lost {len(outcome.lost)}: {outcome.lost[:3]}")
+    if outcome.duplicates > row.most_duplicates:
+        problems.append(f"{outcome.duplicates} duplicates, at most {row.most_duplicates}")
+    if outcome.reasons != Counter(row.dead_letters):
+        problems.append(f"dead letters {dict(outcome.reasons)}, not {dict(row.dead_letters)}")
+    if outcome.rejected != row.rejected:
+        problems.append(f"{outcome.rejected} rejected, not {row.rejected}")
+    if odd := outcome.differing():
+        problems.append(f"{len(odd)} ids in two versions or of no upload: {odd[:3]}")
+    return Report(
+        uploads=len(outcome.uploads),
+        events=len(outcome.told),
+        rejected=outcome.rejected,
+        dead_letters=dict(outcome.reasons),
+        lost=len(outcome.lost),
+        duplicates=outcome.duplicates,
+        most_of_one=max(outcome.told.values(), default=0),
+        fired=fired,
+        seconds=time.monotonic() - started,
+        problems=tuple(problems),
+    )
+
+
+def text_of(report: Report) -> str:
+    """Write a report for a person."""
+    return json.dumps(report.__dict__, default=str)
