@@ -1,6 +1,7 @@
 """A sink that answers as told and remembers what it acknowledged."""
 
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -54,9 +55,11 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def running_sink() -> Iterator[FakeSink]:
+def running_sink(tls: ssl.SSLContext | None = None) -> Iterator[FakeSink]:
     """Serve for the length of the block."""
     with FakeSink() as server:
+        if tls:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:

@@ -1,14 +1,28 @@
 """What an answer, or its absence, means for the message behind an event."""
 
 import json
+import shutil
 import socket
+import ssl
+import subprocess
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 
 import pytest
 import urllib3
 from conftest import free_port
 from fake_sink import running_sink
+from urllib3 import HTTPConnectionPool
+from urllib3.connection import HTTPConnection
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    NewConnectionError,
+    ProtocolError,
+    ReadTimeoutError,
+    SSLError,
+)
 
 from events.codec import new_event
 from events.config import SourceConfig
@@ -17,6 +31,7 @@ from events.sink import (
     Answer,
     Sink,
     Verdict,
+    answer_of_error,
     answer_of_status,
     retry_after_seconds,
 )
@@ -98,6 +113,24 @@ def test_a_refused_connection_leaves_the_event_in_hand() -> None:
     assert answer == Answer(Verdict.WAIT, "ConnectionRefusedError", away=True)
 
 
+@pytest.mark.parametrize(
+    ("error", "verdict"),
+    [
+        (ConnectTimeoutError("slow"), Verdict.WAIT),
+        (NewConnectionError(HTTPConnection("h"), "refused"), Verdict.WAIT),
+        (SSLError(ssl.SSLCertVerificationError("unknown authority")), Verdict.WAIT),
+        (SSLError(ssl.SSLEOFError("ended")), Verdict.RETRY),
+        (ReadTimeoutError(HTTPConnectionPool("h"), "/", "slow"), Verdict.RETRY),
+        (ProtocolError("broken", ConnectionResetError()), Verdict.RETRY),
+    ],
+)
+def test_only_what_was_never_sent_waits_in_hand(error: HTTPError, verdict: Verdict) -> None:
+    cause = error.args[-1]
+    error.__cause__ = cause if isinstance(cause, Exception) else None
+    answer = answer_of_error(error)
+    assert (answer.verdict, answer.away) == (verdict, True)
+
+
 def test_an_unknown_host_leaves_the_event_in_hand() -> None:
     answer = sink("http://nowhere.invalid").send(EVENT)
     assert (answer.verdict, answer.away) == (Verdict.WAIT, True)
@@ -115,6 +148,22 @@ def test_a_sink_that_says_nothing_is_given_up_on_in_time() -> None:
         answer = sink(f"http://127.0.0.1:{server.getsockname()[1]}").send(EVENT)
     assert (answer.verdict, answer.away) == (Verdict.RETRY, True)
     assert "imeout" in answer.detail
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl to make a certificate with")
+def test_an_authority_of_knative_is_trusted(tmp_path: Path) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=sink"
+    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate]
+    subprocess.run([*command.split(), *names], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with running_sink(context) as server:
+        url = server.url.replace("http", "https")
+        stranger = sink(url).send(EVENT)
+        known = sink(url, ca_certs=certificate.read_text()).send(EVENT)
+    assert stranger == Answer(Verdict.WAIT, "SSLCertVerificationError", away=True)
+    assert known.verdict is Verdict.DELIVERED
 
 
 def test_overrides_of_knative_are_added_to_every_event() -> None:
