@@ -246,14 +246,18 @@ def test_a_sink_that_hangs_up_on_everyone_stops_the_line(
 ) -> None:
     """Without a breaker, each of these would be received seven times within as many seconds."""
     monkeypatch.setattr(events.delivery, "BACKOFF_LEAST", 1.0)
+    monkeypatch.setattr(events.delivery, "AWAY_SECONDS", 6.0)
     sink.reply = lambda _: None
     send(aws, *(put(f"{number}.jpg") for number in range(6)))
     metrics = SourceMetrics()
     with running_source(aws, sink.url, metrics):
         wait_for(lambda: breaker(metrics) == "open")
         received = value(metrics, "shelfwatch_source_messages_received_total")
+        tried = len(sink.refused)
         time.sleep(3)
         assert value(metrics, "shelfwatch_source_messages_received_total") - received <= 3
+        probes = [event["subject"] for event in sink.refused[tried:]]
+        assert len(probes) == len(set(probes)) >= 1
         sink.reply = lambda _: 204
         wait_for(lambda: len(sink.acknowledged) == 6 and queue_state(aws) == (0, 0))
         assert breaker(metrics) == "closed"
