@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import io
-import json
 import os
 import subprocess
 import sys
@@ -12,6 +11,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -310,32 +311,34 @@ def no_dead_letters(stage: Stage) -> int:
 
 
 def backlog(stage: Stage) -> int:
-    from concurrent.futures import ThreadPoolExecutor
-
     with ThreadPoolExecutor(4) as uploads:
         body = photo()
         list(uploads.map(lambda n: stage.upload(f"store-1/cam-1/{n}.jpg", body), range(BACKLOG)))
     start(stage)
-    started, sizes = time.monotonic(), []
+    started = time.monotonic()
+    sizes: dict[str, list[float]] = {"source": [], "function": []}
     while stage.depth():
         time.sleep(5)
-        sizes.append((resident(stage.source.process_id), time.monotonic() - started))
-    seconds = time.monotonic() - started
-    middle, last = sizes[len(sizes) // 4][0], sizes[-1][0]
-    print(
-        f"  backlog: {BACKLOG / seconds:.0f} messages a second; source's memory "
-        f"{middle / 2**20:.0f} MiB after a quarter, {last / 2**20:.0f} MiB at the end"
-    )
-    assert last < middle * 1.15, f"the source grew from {middle} to {last} bytes"
+        for name, part in (("source", stage.source), ("function", stage.function)):
+            sizes[name].append(resident(part.process_id) / 2**20)
+    print(f"  backlog: {BACKLOG / (time.monotonic() - started):.0f} messages a second")
+    for name, megabytes in sizes.items():
+        early, last = megabytes[len(megabytes) // 4], megabytes[-1]
+        print(f"  memory of the {name}: {early:.0f} MiB after a quarter, {last:.0f} at the end")
+        assert last < early * 1.1, f"the {name} grew from {early:.0f} to {last:.0f} MiB"
     return BACKLOG
 
 
 BACKLOG = 10_000
 
 
-def resident(process_id: int) -> int:
-    """Read a process's resident memory, in bytes."""
-    pages = int(Path(f"/proc/{process_id}/statm").read_text().split()[1])
+def resident(group: int) -> int:
+    """Sum the resident memory of the processes in a group, in bytes."""
+    pages = 0
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended
+            if int((folder / "stat").read_text().rpartition(")")[2].split()[2]) == group:
+                pages += int((folder / "statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -509,8 +512,3 @@ def run(ground: Ground, row: Row, mutant: str = "") -> Report:
         seconds=time.monotonic() - started,
         problems=tuple(problems),
     )
-
-
-def text_of(report: Report) -> str:
-    """Write a report for a person."""
-    return json.dumps(report.__dict__, default=str)
