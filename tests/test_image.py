@@ -13,7 +13,7 @@ from function.errors import (
     ImageTooLarge,
     ImageUnsupported,
 )
-from function.image import EXIF_ORIENTATION, MAX_IMAGE_BYTES, read_image
+from function.image import EXIF_ORIENTATION, MAX_IMAGE_BYTES, read_header, read_image
 
 
 def corners(turn: int | None = None) -> bytes:
@@ -130,17 +130,51 @@ def test_what_is_no_image_is_refused_by_its_own_error(
         read_image(data(make_image))
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize(
     ("size", "decoded"),
     [
         pytest.param((1270, 960), (1270, 960), id="less-than-twice"),
         pytest.param((1280, 960), (640, 480), id="twice"),
         pytest.param((4000, 3000), (1000, 750), id="12-mp"),
+        pytest.param((1283, 961), (642, 481), id="odd"),
     ],
 )
-def test_large_jpegs_decode_at_reduced_scale(
-    make_image: Callable[..., bytes], size: tuple[int, int], decoded: tuple[int, int]
+def test_large_images_decode_at_reduced_scale(
+    make_image: Callable[..., bytes], kind: str, size: tuple[int, int], decoded: tuple[int, int]
 ) -> None:
-    image = read_image(make_image("JPEG", size), (640, 640))
+    image = read_image(make_image(kind, size), (640, 640))
     assert (image.width, image.height) == size
     assert image.pixels.shape == (decoded[1], decoded[0], 3)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "I;16", "RGB", "RGBA"])
+def test_reduced_scale_shows_the_same_picture_in_every_mode(mode: str) -> None:
+    """Palette numbers and 16-bit values are no colours that could be averaged."""
+    ramp = PIL.Image.linear_gradient("L").resize((1280, 1280)).convert("RGB")
+    if mode == "I;16":
+        stored = PIL.Image.fromarray(np.asarray(ramp.convert("L")).astype(np.uint16) * 257)
+    else:
+        stored = ramp.convert(mode)
+    file = io.BytesIO()
+    stored.save(file, "PNG")
+    pixels = read_image(file.getvalue(), (640, 640)).pixels
+    expected = np.asarray(ramp.reduce(2)).astype(int)
+    assert pixels.shape == (640, 640, 3)
+    blocks = (pixels.astype(int) - expected).reshape(8, 80, 8, 80, 3).mean(axis=(1, 3))
+    assert np.abs(blocks).max() < 12
+
+
+def test_a_header_is_read_without_decoding(make_image: Callable[..., bytes]) -> None:
+    header = read_header(make_image("PNG", (2000, 1500)), (640, 640))
+    assert header.pixels_to_decode() == 2000 * 1500
+    assert header.file.fp is not None, "Pillow lets the file go once it has decoded it"
+
+
+def test_a_baseline_jpeg_takes_memory_for_its_reduced_scale_alone(
+    make_image: Callable[..., bytes],
+) -> None:
+    baseline = read_header(make_image("JPEG", (4000, 3000)), (640, 640))
+    progressive = read_header(make_image("JPEG", (4000, 3000), progressive=True), (640, 640))
+    assert baseline.pixels_to_decode() == 1000 * 750
+    assert progressive.pixels_to_decode() == 4000 * 3000
