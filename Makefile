@@ -6,7 +6,7 @@ UV := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hash
 # Node that takes an ES module without a package.json to say so.
 NODE := node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 22 || (a == 22 && b >= 7) || (a == 20 && b >= 19) ? 0 : 1)'
 
-.PHONY: .venv run once serve test faults lint types format lock samples model clean
+.PHONY: .venv run once serve test faults fuzz lint types format lock samples model clean
 
 run: .venv ## the whole path on an embedded AWS; stays until Ctrl-C
 	$(BIN)/python -m local
@@ -24,6 +24,9 @@ test: .venv
 faults: .venv ## kills, stops and starves the path for a quarter of an hour; prints what became of each upload
 	$(BIN)/python -m tests.faults --report build/faults.md
 
+fuzz: .venv ## 1 000 random requests to each route, by the OpenAPI document
+	FUZZ_EXAMPLES=1000 $(BIN)/pytest -s --timeout 3600 tests/test_openapi.py -k undocumented
+
 lint: .venv
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
@@ -34,7 +37,7 @@ format: .venv
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 lock: .venv ## after a change of pyproject.toml; the image takes the versions that the tests ran with
-	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pyproject.toml --group dev -o requirements-dev.txt
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pyproject.toml --group dev --extra otel -o requirements-dev.txt
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pyproject.toml -c requirements-dev.txt -o requirements.txt
 
 samples: .venv

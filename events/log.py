@@ -8,6 +8,8 @@ import logging.config
 from datetime import UTC, datetime
 from typing import Final
 
+from events.trace import current_trace
+
 # What every record has anyway; the rest came in as `extra`.
 STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -21,11 +23,20 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "event": record.getMessage(),
+            **_trace_fields(),
             **{key: value for key, value in vars(record).items() if key not in STANDARD},
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)
+
+
+def _trace_fields() -> dict[str, str]:
+    """Name the trace as OpenTelemetry's log fields do, so that lines are found by their trace."""
+    trace = current_trace()
+    if trace is None:
+        return {}
+    return {"trace_id": trace.trace_id} | ({"span_id": trace.span_id} if trace.span_id else {})
 
 
 # Everything to stderr, so that stdout is left to results; gunicorn's lines take the same way.
