@@ -1,7 +1,7 @@
 """What can go wrong, what the caller is told, and whether anyone tries again.
 
-The tree is the retry policy: Knative and our own source retry 5xx and 429 (and 404, 408, 409, 425,
-which no error here uses), and nothing else.
+The tree is the retry policy: Knative and our own source retry 5xx and 429, and 404, 408, 409, 425.
+Of these last, an event can meet 408 alone, when it came too slowly; 404 is for paths.
 
 ShelfWatchError
 ├── RequestError              4xx: the same request will fail again
@@ -9,6 +9,10 @@ ShelfWatchError
 │   ├── InvalidReference      400
 │   ├── Unauthorized          401
 │   ├── BucketForbidden       403
+│   ├── ModelNotFound         404
+│   ├── NotAcceptable         406
+│   ├── BatchTooLarge         413
+│   ├── BodyUnsupported       415
 │   └── ImageError                 in an event: answered with a rejected event, then 2xx
 │       ├── ImageEmpty        400
 │       ├── ImageGone         410  (never 404, which is retried)
@@ -20,7 +24,9 @@ ShelfWatchError
     ├── NotReady              503
     └── Overloaded            503  with Retry-After
 
-`events.codec.InvalidEvent` is answered with 400 too: that room imports nothing from here.
+`events.codec.InvalidEvent` is answered with 400 too: that room imports nothing from here. What
+Flask, Werkzeug and gunicorn refuse before our code is asked is in `HTTP_PROBLEMS`. Each problem is
+explained in docs/problems.md.
 """
 
 from __future__ import annotations
@@ -28,6 +34,7 @@ from __future__ import annotations
 from typing import ClassVar, TypedDict
 
 PROBLEM_PREFIX = "urn:shelfwatch:problem:"
+MAX_DETAIL = 500  # characters; a detail names the caller's value, which may be megabytes long
 
 
 class Problem(TypedDict):
@@ -39,9 +46,38 @@ class Problem(TypedDict):
     detail: str
 
 
+# Refused before our code is asked, by status: slug, title, detail. The words are ours, as those of
+# the libraries may repeat what the caller sent, and change between their releases.
+HTTP_PROBLEMS = {
+    400: ("bad-request", "Bad request", "The request could not be read"),
+    404: ("not-found", "Not found", "There is nothing here"),
+    405: ("method-not-allowed", "Method not allowed", "This method is not allowed here"),
+    408: ("request-timeout", "Request timeout", "The request did not arrive in time"),
+    413: ("request-entity-too-large", "Request entity too large", "The body is too large"),
+    414: ("uri-too-long", "URI too long", "The request line is too long"),
+    417: ("expectation-failed", "Expectation failed", "The Expect header is not 100-continue"),
+    431: ("headers-too-large", "Headers too large", "The request's headers are too large"),
+    500: (
+        "internal-server-error",
+        "Internal server error",
+        "Something went wrong on our side; it has been logged",
+    ),
+    501: ("not-implemented", "Not implemented", "This transfer coding is not known here"),
+}
+
+
 def problem(slug: str, title: str, status: int, detail: str) -> Problem:
     """Build the problem whose stable type ends in `slug`."""
+    if len(detail) > MAX_DETAIL:
+        detail = detail[:MAX_DETAIL] + "…"
     return {"type": PROBLEM_PREFIX + slug, "title": title, "status": status, "detail": detail}
+
+
+def http_problem(status: int, detail: str = "") -> Problem:
+    """Build the problem of a request that was refused before our code was asked."""
+    known = status if status in HTTP_PROBLEMS else 400 if status < 500 else 500
+    slug, title, words = HTTP_PROBLEMS[known]
+    return problem(slug, title, known, detail or words)
 
 
 class ShelfWatchError(Exception):
@@ -83,9 +119,33 @@ class Unauthorized(RequestError):
 
 
 class BucketForbidden(RequestError):
-    """An event names a bucket that this service does not read."""
+    """An event or a reference names a bucket that this service does not read for its sender."""
 
     status, slug, title = 403, "bucket-forbidden", "Bucket not allowed"
+
+
+class ModelNotFound(RequestError):
+    """The path names a model that this service does not have; no event can."""
+
+    status, slug, title = 404, "model-not-found", "Model not found"
+
+
+class NotAcceptable(RequestError):
+    """The caller wants a picture where there is no single one."""
+
+    status, slug, title = 406, "not-acceptable", "Not acceptable"
+
+
+class BatchTooLarge(RequestError):
+    """Too many images in one request, or too many pixels in all of them."""
+
+    status, slug, title = 413, "batch-too-large", "Batch too large"
+
+
+class BodyUnsupported(RequestError):
+    """The body's content type is none that the route takes."""
+
+    status, slug, title = 415, "unsupported-media-type", "Unsupported media type"
 
 
 class ImageError(RequestError):

@@ -9,7 +9,7 @@ wsgi_app = "function.app:serve()"
 bind = f"{os.environ.get('HOST', '127.0.0.1')}:{os.environ.get('PORT', '8080')}"
 # One process holds one model and fills the processor; threads wait on sockets and S3.
 workers = 1
-worker_class = "gthread"
+worker_class = "function.worker.Worker"  # gthread with time limits
 threads = 32
 # Not a request's time-out with gthread: it ends a worker whose main loop has stalled this long.
 timeout = 60
