@@ -1,51 +1,58 @@
-"""The HTTP face of the function: routes, and one place that shapes errors."""
+"""The HTTP face of the function: routes only.
+
+What a request says is read in `inputs` and `v2`, what it gets is shaped in `answers`, and what goes
+wrong in `problems`.
+"""
 
 from __future__ import annotations
 
-import hmac
+import json
 import logging
 import os
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING
+from functools import cache, partial
+from pathlib import Path
 
-from flask import Flask, Response, g, jsonify, request
+from flask import Flask, Response, g, jsonify, render_template, request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from werkzeug.exceptions import HTTPException
 
-from events.codec import BATCHED, STRUCTURED, InvalidEvent, from_http, to_json
+from events.codec import from_http
 from events.s3_notification import image_events
-from function.audit import Auditor, audit_image
+from function import v2
+from function.answers import answer_events, answer_pictures, answer_tensors
+from function.audit import audit_image
+from function.aws import make_auditor, make_references
+from function.bearer import require_token
 from function.config import Config, ConfigError
-from function.detections import Thresholds
+from function.detections import Result, Thresholds
 from function.detector import Detector
-from function.errors import (
-    BucketForbidden,
-    InvalidParameter,
-    ModelError,
-    NotReady,
-    Problem,
-    ShelfWatchError,
-    TryAgain,
-    Unauthorized,
-    problem,
+from function.errors import BucketForbidden, ModelError, ModelNotFound, NotReady
+from function.inputs import (
+    JSON,
+    MAX_BODY_BYTES,
+    MAX_FORM_FIELD_BYTES,
+    MAX_FORM_PARTS,
+    Picture,
+    Request,
+    read_body,
+    read_pictures,
+    wanted_type,
 )
-from function.image import MAX_IMAGE_BYTES
 from function.metrics import Metrics
-
-if TYPE_CHECKING:
-    from cloudevents.core.v1.event import CloudEvent
+from function.problems import register_error_handlers
+from function.query import choose_thresholds, read_thresholds
+from function.spans import describe_request, export_spans, trace_requests
 
 log = logging.getLogger(__name__)
 
+OPENAPI = Path(__file__).parent / "openapi.json"
 # The page and what it loads come from here; pictures it shows are its own blobs.
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-# An image and the multipart envelope around it.
-MAX_BODY_BYTES = MAX_IMAGE_BYTES + 64 * 1024
 # Gunicorn's own code for an app that cannot load: the master stops instead of trying again.
 APP_LOAD_ERROR = 4
 
@@ -55,17 +62,18 @@ def create_app(config: Config, detector: Detector | None = None) -> Flask:
 
     Raises `ConfigError`, and `ModelError` for a file that cannot serve.
     """
-    app = Flask(__name__)
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
-    app.json.sort_keys = False  # type: ignore[attr-defined]  # results keep the order of their types
+    app = _flask()
     metrics = Metrics()
     if detector is None:
         detector = Detector.load(config.model_path, config.threads, config.revision)
         detector.warm_up()
-    metrics.model.labels(
-        detector.model.name, detector.model.digest, detector.model.precision, detector.cpu_isa
-    ).set(1)
-    auditor = _auditor(config, detector, metrics) if config.events_buckets else None
+    model = detector.model
+    metrics.model.labels(model.name, model.digest, model.precision, detector.cpu_isa).set(1)
+    auditor = make_auditor(config, detector, metrics)
+    references = make_references(config)
+
+    def audit(picture: Picture, thresholds: Thresholds) -> Result:
+        return audit_image(picture.data, detector, thresholds, metrics, picture.uri)
 
     @app.get("/")
     def page() -> Response:
@@ -73,23 +81,25 @@ def create_app(config: Config, detector: Detector | None = None) -> Flask:
 
     @app.post("/")
     def events() -> Response:
-        _authorize(config)
-        incoming = from_http(dict(request.headers), request.get_data())
+        if config.events_auth != "none":
+            require_token(_authorization(), config.events_token, "EVENTS_TOKEN")
+        incoming = from_http(dict(request.headers), read_body(request))
         if auditor is None:
             msg = "EVENTS_BUCKETS is empty: no bucket may be read"
             raise BucketForbidden(msg)
         images = [image for event in incoming for image in image_events(event)]
         outgoing = [auditor.audit_event(image) for image in images]
-        return _reply([event for event in outgoing if event and not config.topic_arn])
+        answered = [event for event in outgoing if event and not config.topic_arn]
+        return answer_events(answered, request.mimetype)
 
     @app.post("/predict")
     def predict() -> Response:
-        upload = request.files.get("file")
-        if upload is None:
-            msg = "The form has no part named 'file'"
-            raise InvalidParameter(msg)
-        thresholds = _thresholds(config.thresholds)
-        return jsonify(audit_image(upload.read(), detector, thresholds, metrics))
+        _authorize_data(config)
+        thresholds = read_thresholds(request.args, config.thresholds, model.names)
+        pictures = read_pictures(request, references)
+        return answer_pictures(
+            pictures, partial(audit, thresholds=thresholds), wanted_type(request), detector.pixels
+        )
 
     @app.get("/health/live")
     def live() -> Response:
@@ -98,10 +108,48 @@ def create_app(config: Config, detector: Detector | None = None) -> Flask:
     @app.get("/health")
     @app.get("/health/ready")
     def ready() -> Response:
-        if not detector.ready:
-            msg = "The model is not warm yet"
-            raise NotReady(msg)
+        _need_ready(detector)
         return jsonify(status="ready", model=detector.json())
+
+    @app.get("/v2")
+    def v2_server() -> Response:
+        return jsonify(v2.server_json(_openapi()["info"]["version"]))
+
+    @app.get("/v2/health/live")
+    def v2_live() -> Response:
+        return jsonify(live=True)
+
+    @app.get("/v2/health/ready")
+    def v2_ready() -> Response:
+        _need_ready(detector)
+        return jsonify(ready=True)
+
+    @app.get("/v2/models/<name>")
+    def v2_model(name: str) -> Response:
+        _need_model(name)
+        return jsonify(v2.model_json(model.digest))
+
+    @app.get("/v2/models/<name>/ready")
+    def v2_model_ready(name: str) -> Response:
+        _need_model(name)
+        _need_ready(detector)
+        return jsonify(name=name, ready=True)
+
+    @app.post("/v2/models/<name>/infer")
+    def v2_infer(name: str) -> Response:
+        _authorize_data(config)
+        _need_model(name)
+        asked = v2.read_infer_request(read_body(request), request.headers.get(v2.HEADER_LENGTH))
+        thresholds = choose_thresholds(asked.parameters, config.thresholds, model.names)
+        return answer_tensors(asked, audit(Picture(asked.image), thresholds))
+
+    @app.get("/openapi.json")
+    def openapi() -> Response:
+        return Response(OPENAPI.read_bytes(), content_type=JSON)
+
+    @app.get("/docs")
+    def docs() -> str:
+        return render_template("docs.html", api=_openapi())
 
     @app.get("/metrics")
     def prometheus() -> Response:
@@ -115,16 +163,15 @@ def create_app(config: Config, detector: Detector | None = None) -> Flask:
     def finish(response: Response) -> Response:
         # Path and method are the caller's and could be anything: only what a rule took is a label.
         rule = request.url_rule
-        labels = (rule.rule, request.method) if rule else ("none", "none")
+        route, method = (rule.rule, request.method) if rule else ("none", "none")
         seconds = time.perf_counter() - g.started
-        metrics.requests.labels(*labels, response.status_code).observe(seconds)
+        metrics.requests.labels(route, method, response.status_code).observe(seconds)
+        describe_request(f"{method} {route}", response.status_code)
         response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response
 
-    app.register_error_handler(ShelfWatchError, _answer_error)
-    app.register_error_handler(InvalidEvent, _answer_invalid_event)
-    app.register_error_handler(HTTPException, _answer_http_error)
+    register_error_handlers(app)
     return app
 
 
@@ -135,6 +182,7 @@ def serve() -> Flask:
     """
     try:
         config = Config.from_env()
+        _start_tracing(config)
         detector = Detector.load(config.model_path, config.threads, config.revision)
         app = create_app(config, detector)
     except (ConfigError, ModelError) as err:
@@ -152,113 +200,49 @@ def _warm_up(detector: Detector) -> None:
         os._exit(APP_LOAD_ERROR)  # sys.exit would end this thread alone
 
 
-def _auditor(config: Config, detector: Detector, metrics: Metrics) -> Auditor:
-    # Imported here, as boto3 takes a third of a second and a function without events needs none.
-    import boto3
-    from botocore.config import Config as BotoConfig
-
-    from events.outbox import Outbox
-
-    session = boto3.Session()
-    if not session.region_name:
-        msg = "AWS_DEFAULT_REGION is not set"
-        raise ConfigError(msg)
-    # Three tries fit into the source's 55 s, with an inference between them.
-    boto_config = BotoConfig(
-        connect_timeout=3, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 3}
-    )
-    s3 = session.client("s3", config=boto_config)
-    return Auditor(
-        detector,
-        config.thresholds,
-        metrics,
-        s3,
-        config.events_buckets,
-        Outbox(s3, config.results_bucket) if config.results_bucket else None,
-        session.client("sns", config=boto_config) if config.topic_arn else None,
-        config.topic_arn,
-    )
-
-
-def _authorize(config: Config) -> None:
-    """Let events in by the bearer token only, unless the setting says otherwise."""
-    if config.events_auth == "none":
+def _start_tracing(config: Config) -> None:
+    if not config.otlp_endpoint:
         return
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    expected = config.events_token.encode()
-    given = token.strip().encode()
-    if not expected or scheme.lower() != "bearer" or not hmac.compare_digest(given, expected):
-        msg = "POST / wants the bearer token of EVENTS_TOKEN"
-        raise Unauthorized(msg)
+    try:
+        export_spans(_openapi()["info"]["version"])
+    except ImportError as err:
+        msg = "OTEL_EXPORTER_OTLP_ENDPOINT is set, but the extra 'otel' is not installed"
+        raise ConfigError(msg) from err
 
 
-def _thresholds(default: Thresholds) -> Thresholds:
-    """Read the query parameters; an odd, empty or repeated one is named."""
-    known = {"confidence": float, "iou": float, "max_detections": int}
-    values: dict[str, float | int] = {}
-    for name, given in request.args.lists():
-        if name not in known:
-            msg = f"{name!r} is not one of {', '.join(known)}"
-            raise InvalidParameter(msg)
-        try:
-            (text,) = given
-            values[name] = known[name](text)
-        except ValueError as err:
-            msg = f"{name} is {', '.join(given)!r}, not a single number"
-            raise InvalidParameter(msg) from err
-    return Thresholds(
-        confidence=values.get("confidence", default.confidence),
-        iou=values.get("iou", default.iou),
-        max_detections=int(values.get("max_detections", default.max_detections)),
-    )
+def _authorize_data(config: Config) -> None:
+    if config.predict_token:
+        require_token(_authorization(), config.predict_token, "PREDICT_TOKEN")
 
 
-def _reply(events: list[CloudEvent]) -> Response:
-    """Answer with the events, where no topic takes them, in the mode they came in."""
-    if not events:
-        return Response(status=204)
-    if request.mimetype == BATCHED or len(events) > 1:  # one SQS message may tell of more
-        body = b"[" + b",".join(map(to_json, events)) + b"]"
-        return Response(body, content_type=BATCHED)
-    return Response(to_json(events[0]), content_type=STRUCTURED)
+def _authorization() -> str:
+    return request.headers.get("Authorization", "")
 
 
-def _answer_error(err: ShelfWatchError) -> Response:
-    response = _answer_problem(err.problem())
-    if isinstance(err, TryAgain):
-        response.headers["Retry-After"] = str(err.retry_after)
-    if isinstance(err, Unauthorized):
-        response.headers["WWW-Authenticate"] = "Bearer"
-    return response
+def _need_ready(detector: Detector) -> None:
+    if not detector.ready:
+        msg = "The model is not warm yet"
+        raise NotReady(msg)
 
 
-def _answer_invalid_event(err: InvalidEvent) -> Response:
-    return _answer_problem(problem("invalid-event", "Invalid event", 400, str(err)))
+def _need_model(name: str) -> None:
+    if name != v2.MODEL:
+        msg = f"There is no model {name!r} here, only {v2.MODEL!r}"
+        raise ModelNotFound(msg)
 
 
-def _answer_http_error(err: HTTPException) -> Response:
-    """Shape what Flask and Werkzeug raise; a 500 has been logged with its traceback by then."""
-    status = err.code or 500
-    slug = err.name.lower().replace(" ", "-")
-    response = _answer_problem(problem(slug, err.name, status, HTTP_DETAILS.get(status, err.name)))
-    for name, value in err.get_headers():
-        if name.lower() == "allow":
-            response.headers[name] = value
-    return response
+def _flask() -> Flask:
+    app = Flask(__name__)
+    app.request_class = Request
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app.config["MAX_FORM_MEMORY_SIZE"] = MAX_FORM_FIELD_BYTES
+    app.config["MAX_FORM_PARTS"] = MAX_FORM_PARTS
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # results keep the order of their types
+    app.wsgi_app = trace_requests(app.wsgi_app)  # type: ignore[assignment,method-assign]
+    return app
 
 
-# Our own words: Werkzeug's may repeat what the caller sent.
-HTTP_DETAILS = {
-    400: "The request could not be read",
-    404: "There is nothing here",
-    405: "This method is not allowed here",
-    413: f"The body is larger than {MAX_BODY_BYTES} bytes",
-    500: "Something went wrong on our side; it has been logged",
-}
-
-
-def _answer_problem(body: Problem) -> Response:
-    response = jsonify(body)
-    response.status_code = body["status"]
-    response.content_type = "application/problem+json"
-    return response
+@cache
+def _openapi() -> dict[str, dict[str, str]]:
+    document: dict[str, dict[str, str]] = json.loads(OPENAPI.read_bytes())
+    return document

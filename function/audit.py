@@ -23,8 +23,16 @@ from events.s3_notification import (
     time_of_record,
 )
 from events.sns_publisher import publish
+from events.trace import TraceContext, begin_trace, current_trace, parse_trace
 from events.types import DATA_SCHEMAS, IMAGE_REJECTED, SHELF_AUDITED
-from function.detections import ImageJson, Rejection, Result, Thresholds, detections_json
+from function.detections import (
+    ImageJson,
+    Rejection,
+    Result,
+    Thresholds,
+    detections_json,
+    thresholds_json,
+)
 from function.detector import Detector, Timings
 from function.errors import (
     BucketForbidden,
@@ -33,9 +41,10 @@ from function.errors import (
     ImageGone,
     ImageTooLarge,
 )
-from function.image import MAX_IMAGE_BYTES, read_image
+from function.image import MAX_IMAGE_BYTES, read_header
 from function.metrics import Metrics
 from function.shelf import audit_shelf, gaps_json, rows_json
+from function.spans import work_span
 
 if TYPE_CHECKING:
     from cloudevents.core.v1.event import CloudEvent
@@ -59,11 +68,15 @@ def audit_image(
     timings = Timings()
     try:
         with timings.stage("decode"):
-            image = read_image(data, detector.model.input_size)
+            header = read_header(data, detector.model.input_size)
+        # Held until the image is let go, not just while it is decoded: it may wait for its turn.
+        with detector.pixels.hold(header.pixels_to_decode()):
+            with timings.stage("decode"):
+                image = header.decode()
+            detections = detector.detect(image, thresholds, timings)
     except ImageError as err:
         metrics.images.labels(err.slug).inc()
         raise
-    detections = detector.detect(image, thresholds, timings)
     with timings.stage("audit"):
         audit = audit_shelf(detections, image.width, image.height)
     metrics.images.labels("audited").inc()
@@ -85,11 +98,7 @@ def audit_image(
         "fill_rate": None if audit.fill_rate is None else round(audit.fill_rate, 3),
         "rows": rows_json(audit),
         "gaps": gaps_json(audit),
-        "thresholds": {
-            "confidence": thresholds.confidence,
-            "iou": thresholds.iou,
-            "max_detections": thresholds.max_detections,
-        },
+        "thresholds": thresholds_json(thresholds),
         "timings_ms": dict(timings),
     }
 
@@ -121,12 +130,13 @@ class Auditor:
         if found.bucket not in self.buckets:
             msg = f"Bucket {found.bucket!r} is not in EVENTS_BUCKETS"
             raise BucketForbidden(msg)
-        try:
-            return self._audit_once(event, found)
-        except (ClientError, BotoCoreError) as err:
-            log.warning("dependency.failed", extra={"uri": found.uri, "error": str(err)})
-            msg = "S3 or SNS did not do its part"
-            raise DependencyFailed(msg) from err
+        with work_span("event", trace_of(event)):
+            try:
+                return self._audit_once(event, found)
+            except (ClientError, BotoCoreError) as err:
+                log.warning("dependency.failed", extra={"uri": found.uri, "error": str(err)})
+                msg = "S3 or SNS did not do its part"
+                raise DependencyFailed(msg) from err
 
     def _is_ours(self, found: S3Object) -> bool:
         """Tell our own results: auditing them would never end."""
@@ -144,7 +154,7 @@ class Auditor:
             data = cast("Json", self._outcome(found))
             if self.outbox:
                 data = self.outbox.put(name, data)
-        audited = outgoing_event(found, name, time, data)
+        audited = outgoing_event(found, name, time, data, current_trace())
         log.info(
             "image.done",
             extra={"id": name, "uri": found.uri, "type": audited.get_type(), "known": known},
@@ -166,31 +176,11 @@ class Auditor:
             return {"image": image, "reason": err.problem()}
 
     def _fetch(self, found: S3Object) -> bytes:
-        """Read the announced version of the object; without versions, the announced content."""
-        announced = {"VersionId": found.version_id} if found.version_id else {}
-        if not announced and found.etag:
-            announced = {"IfMatch": f'"{found.etag}"'}
         try:
-            answer = self.s3.get_object(Bucket=found.bucket, Key=found.key, **announced)  # type: ignore[arg-type]
-        except ClientError as err:
-            status = err.response["ResponseMetadata"]["HTTPStatusCode"]
-            if status in GONE and err.response["Error"]["Code"] not in OUR_FAULT:
-                self.metrics.images.labels(ImageGone.slug).inc()
-                msg = f"{found.uri} is gone"
-                raise ImageGone(msg) from err
+            return fetch(self.s3, found)
+        except ImageError as err:
+            self.metrics.images.labels(err.slug).inc()
             raise
-        length = answer.get("ContentLength", 0)  # some proxies drop it
-        if length > MAX_IMAGE_BYTES:
-            answer["Body"].close()
-            self.metrics.images.labels(ImageTooLarge.slug).inc()
-            msg = f"{found.uri} has {length} bytes, the limit is {MAX_IMAGE_BYTES}"
-            raise ImageTooLarge(msg)
-        body = answer["Body"].read()
-        if announced and found.size is not None and len(body) != found.size:
-            # Cut on the way, not damaged for good: a rejection would be final.
-            msg = f"{found.uri} came with {len(body)} of {found.size} bytes"
-            raise DependencyFailed(msg)
-        return body
 
     def _publish(self, event: CloudEvent, name: str) -> None:
         if not (self.sns and self.topic_arn):
@@ -210,7 +200,49 @@ class Auditor:
             log.warning("event.not_marked", extra={"id": name, "error": str(err)})
 
 
-def outgoing_event(found: S3Object, name: str, time: datetime, data: Json) -> CloudEvent:
+def trace_of(event: CloudEvent) -> TraceContext:
+    """Read the trace an event belongs to: its own, that of the request, or one of the audit's id.
+
+    An audit's id has a trace id's form, so all deliveries of one photo are one trace in the logs.
+    It is not handed on with the published event: no caller has such a trace.
+    """
+    own = parse_trace(event.get_extension("traceparent"), event.get_extension("tracestate"))
+    request = current_trace()
+    return own or (request if request and request.span_id else begin_trace(audit_id(event)))
+
+
+def fetch(s3: S3Client, found: S3Object) -> bytes:
+    """Read the announced version of the object; without versions, the announced content.
+
+    Raises `ImageGone`, `ImageTooLarge`, `DependencyFailed` and botocore's errors.
+    """
+    announced = {"VersionId": found.version_id} if found.version_id else {}
+    if not announced and found.etag:
+        announced = {"IfMatch": f'"{found.etag}"'}
+    try:
+        answer = s3.get_object(Bucket=found.bucket, Key=found.key, **announced)  # type: ignore[arg-type]
+    except ClientError as err:
+        status = err.response["ResponseMetadata"]["HTTPStatusCode"]
+        if status in GONE and err.response["Error"]["Code"] not in OUR_FAULT:
+            msg = f"{found.uri} is gone"
+            raise ImageGone(msg) from err
+        raise
+    length = answer.get("ContentLength", 0)  # some proxies drop it
+    if length > MAX_IMAGE_BYTES:
+        answer["Body"].close()
+        msg = f"{found.uri} has {length} bytes, the limit is {MAX_IMAGE_BYTES}"
+        raise ImageTooLarge(msg)
+    body = answer["Body"].read()
+    if announced and found.size is not None and len(body) != found.size:
+        # Cut on the way, not damaged for good: a rejection would be final.
+        msg = f"{found.uri} came with {len(body)} of {found.size} bytes"
+        raise DependencyFailed(msg)
+    return body
+
+
+def outgoing_event(
+    found: S3Object, name: str, time: datetime, data: Json, trace: TraceContext | None = None
+) -> CloudEvent:
     """Wrap an audit's data in its event; equal data and cause give an equal event.
 
     `reason` in the data tells a rejection from an audit; `time` is when the object was created.
@@ -227,4 +259,6 @@ def outgoing_event(found: S3Object, name: str, time: datetime, data: Json) -> Cl
         "camera": camera,
     }
     present = {key: value for key, value in attributes.items() if value}
+    if trace:
+        present |= trace.attributes()
     return new_event({**present, "time": time}, data)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from function.detections import Thresholds
@@ -32,7 +32,13 @@ class Config:
     events_buckets: frozenset[str] = frozenset()  # EVENTS_BUCKETS, comma-separated: all we may read
     results_bucket: str = ""  # RESULTS_BUCKET; without it nothing is stored, and redeliveries redo
     topic_arn: str = ""  # TOPIC_ARN; without it the event is the HTTP reply
+    # PREDICT_TOKEN: the bearer token that /predict and /v2 infer want; without one they are open
+    predict_token: str = field(default="", repr=False)
+    # PREDICT_S3_BUCKETS, comma-separated: what /predict may read for who has the token
+    predict_s3_buckets: frozenset[str] = frozenset()
     revision: str = ""  # K_REVISION, set by Knative
+    # OTEL_EXPORTER_OTLP_ENDPOINT: where spans go; the SDK reads this and the other OTEL_* itself
+    otlp_endpoint: str = ""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> Config:
@@ -47,20 +53,25 @@ class Config:
             thresholds=_thresholds(env),
             events_auth=events_auth,
             events_token=env.get("EVENTS_TOKEN", ""),
-            events_buckets=frozenset(
-                name.strip() for name in env.get("EVENTS_BUCKETS", "").split(",") if name.strip()
-            ),
+            events_buckets=_names(env, "EVENTS_BUCKETS"),
             results_bucket=env.get("RESULTS_BUCKET", ""),
             topic_arn=env.get("TOPIC_ARN", ""),
+            predict_token=env.get("PREDICT_TOKEN", ""),
+            predict_s3_buckets=_names(env, "PREDICT_S3_BUCKETS"),
             revision=env.get("K_REVISION", ""),
+            otlp_endpoint=env.get("OTEL_EXPORTER_OTLP_ENDPOINT", ""),
         )
+
+
+def _names(env: Mapping[str, str], variable: str) -> frozenset[str]:
+    return frozenset(name.strip() for name in env.get(variable, "").split(",") if name.strip())
 
 
 def _thresholds(env: Mapping[str, str]) -> Thresholds:
     thresholds = Thresholds()
-    for name, default in asdict(thresholds).items():
+    for name in ("confidence", "iou", "max_detections"):
         variable = f"SHELFWATCH_{name.upper()}"
-        value = _number(env, variable, default)
+        value = _number(env, variable, getattr(thresholds, name))
         try:
             thresholds = replace(thresholds, **{name: value})  # type: ignore[arg-type]
         except InvalidParameter as err:

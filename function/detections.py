@@ -23,6 +23,7 @@ class Thresholds:
     confidence: float = 0.25
     iou: float = 0.6  # 0.3 merges neighbouring facings, 0.7 leaves doubles
     max_detections: int = 1000
+    classes: tuple[int, ...] = ()  # class ids that count; none: all of them
 
     def __post_init__(self) -> None:
         _within("confidence", self.confidence, MIN_CONFIDENCE, 1)
@@ -114,6 +115,7 @@ class ThresholdsJson(TypedDict):
     confidence: float
     iou: float
     max_detections: int
+    classes: NotRequired[list[int]]  # where the caller chose some
 
 
 class Result(TypedDict):
@@ -136,6 +138,18 @@ class Rejection(TypedDict):
 
     image: ImageJson
     reason: Problem
+
+
+def thresholds_json(thresholds: Thresholds) -> ThresholdsJson:
+    """Tell the thresholds; the classes only where some were chosen."""
+    told: ThresholdsJson = {
+        "confidence": thresholds.confidence,
+        "iou": thresholds.iou,
+        "max_detections": thresholds.max_detections,
+    }
+    if thresholds.classes:
+        told["classes"] = list(thresholds.classes)
+    return told
 
 
 def xyxy_json(xyxy: Floats) -> list[list[float]]:

@@ -24,6 +24,8 @@ from function.boxes import Floats, Letterbox, decode, letterbox, non_max_suppres
 from function.detections import Detections, ModelJson, Thresholds
 from function.errors import ModelError, NotReady, Overloaded
 from function.image import Image
+from function.pixel_budget import PixelBudget
+from function.spans import stage_span
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +54,10 @@ class Timings(dict[str, float]):
         """Time the block."""
         start = time.perf_counter()
         try:
-            yield
+            with stage_span(name):
+                yield
         finally:
-            self[name] = round((time.perf_counter() - start) * 1000, 2)
+            self[name] = round(self.get(name, 0) + (time.perf_counter() - start) * 1000, 2)
 
 
 def preprocess(image: Image, size: tuple[int, int]) -> tuple[Pixels, Letterbox]:
@@ -83,6 +86,9 @@ def postprocess(output: Floats, classes: int, box: Letterbox, thresholds: Thresh
     """Turn one model output into detections in image pixels, best first."""
     lowest = min(thresholds.confidence, FAINT_CONFIDENCE)
     xyxy, confidence, class_id = decode(output, classes, lowest)
+    if thresholds.classes:
+        wanted = np.isin(class_id, thresholds.classes)
+        xyxy, confidence, class_id = xyxy[wanted], confidence[wanted], class_id[wanted]
     # One more than allowed, so that "exactly at the cap" is not called truncated.
     kept = non_max_suppression(
         xyxy, confidence, class_id, thresholds.iou, thresholds.max_detections + 1
@@ -121,6 +127,7 @@ class Detector:
     model: Model
     revision: str = ""
     cpu_isa: str = ""
+    pixels: PixelBudget = field(default_factory=PixelBudget)  # for whoever decodes for `detect`
     _ready: threading.Event = field(default_factory=threading.Event)
     _processor: threading.Lock = field(default_factory=threading.Lock)
     _places: threading.BoundedSemaphore = field(

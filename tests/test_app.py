@@ -16,9 +16,10 @@ from werkzeug.test import TestResponse
 from events.codec import BATCHED, STRUCTURED, data_of, from_http, to_json
 from events.s3_notification import events_from_body
 from events.types import IMAGE_REJECTED, SHELF_AUDITED
-from function.app import CONTENT_SECURITY_POLICY, MAX_BODY_BYTES, create_app
+from function.app import CONTENT_SECURITY_POLICY, create_app
 from function.config import Config
 from function.detector import Detector
+from function.inputs import MAX_BODY_BYTES
 from local.subscriber import receive_events
 
 EVENTS = Path(__file__).parent / "events"
@@ -156,7 +157,7 @@ def test_a_picture_without_products_has_an_empty_audit(
     [
         ("GET", "/nothing", 404, "not-found"),
         ("DELETE", "/predict", 405, "method-not-allowed"),
-        ("POST", "/predict", 400, "invalid-parameter"),
+        ("POST", "/predict", 415, "unsupported-media-type"),
     ],
 )
 def test_every_error_is_a_problem(

@@ -115,3 +115,13 @@ def test_every_file_of_the_readme_exists() -> None:
 def test_the_project_names_no_machine_and_no_mirror() -> None:
     for path in ROOT.glob("requirements*.txt"):
         assert not re.search(r"index-url|find-links|file://", path.read_text()), path
+
+
+def test_every_limit_of_the_http_page_is_a_constant_of_the_code() -> None:
+    page = (ROOT / "docs" / "http.md").read_text()
+    named = set(re.findall(r"`([A-Z][A-Z_]+_[A-Z_]+)`", page)) - {
+        *("PREDICT_TOKEN", "PREDICT_S3_BUCKETS", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    }
+    code = "".join(path.read_text() for path in (ROOT / "function").glob("*.py"))
+    assert len(named) > 10
+    assert {name for name in named if not re.search(rf"^{name} = ", code, re.MULTILINE)} == set()

@@ -1,0 +1,64 @@
+"""Results as HTTP responses; errors have their own place, `problems`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from flask import Response, jsonify
+
+from events.codec import BATCHED, STRUCTURED, to_json
+from function.batch import audit_batch
+from function.detections import Result
+from function.errors import NotAcceptable
+from function.image import read_header
+from function.inputs import JSON, Picture
+from function.pixel_budget import PixelBudget
+from function.render import draw_audit, encode
+from function.v2 import HEADER_LENGTH, InferRequest, infer_response
+
+if TYPE_CHECKING:
+    from cloudevents.core.v1.event import CloudEvent
+
+
+def answer_pictures(
+    pictures: list[Picture],
+    audit: Callable[[Picture], Result],
+    media_type: str,
+    budget: PixelBudget,
+) -> Response:
+    """Answer one picture with its result, as JSON or drawn, and several with all their outcomes.
+
+    Raises `NotAcceptable` where several should be drawn into one.
+    """
+    if len(pictures) > 1 and media_type != JSON:
+        msg = f"{len(pictures)} images have no one {media_type}; a batch is answered as {JSON}"
+        raise NotAcceptable(msg)
+    if len(pictures) > 1:
+        return jsonify(audit_batch(pictures, audit))
+    result = audit(pictures[0])
+    if media_type == JSON:
+        return jsonify(result)
+    header = read_header(pictures[0].data)
+    with budget.hold(header.pixels_to_decode()):
+        drawn = encode(draw_audit(header.decode().pixels, result), media_type)
+    return Response(drawn, content_type=media_type)
+
+
+def answer_events(events: list[CloudEvent], mimetype: str) -> Response:
+    """Answer with the events, where no topic takes them, in the mode they came in."""
+    if not events:
+        return Response(status=204)
+    if mimetype == BATCHED or len(events) > 1:  # one SQS message may tell of more
+        body = b"[" + b",".join(map(to_json, events)) + b"]"
+        return Response(body, content_type=BATCHED)
+    return Response(to_json(events[0]), content_type=STRUCTURED)
+
+
+def answer_tensors(asked: InferRequest, result: Result) -> Response:
+    """Answer with a v2 inference response, its binary data announced where there is some."""
+    body, json_length = infer_response(asked, result)
+    if json_length is None:
+        return Response(body, content_type=JSON)
+    headers = {HEADER_LENGTH: str(json_length)}
+    return Response(body, content_type="application/octet-stream", headers=headers)

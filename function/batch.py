@@ -1,0 +1,72 @@
+"""Several pictures in one request: bounded as a whole, an outcome for each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import NotRequired, TypedDict
+
+from function.detections import Result
+from function.errors import BatchTooLarge, ImageError, Overloaded, Problem, ShelfWatchError
+from function.image import read_header
+from function.inputs import Picture
+
+# The pictures are audited one after another, in the 60 s that a Knative Service has for a request.
+MAX_BATCH = 10
+# Ten photos of a 12 MP phone, and room; three of the largest pictures there may be.
+MAX_BATCH_PIXELS = 150_000_000
+# What has not begun by then is left to the next try: one begun later may wait 20 s and be too late.
+BATCH_SECONDS = 30.0
+
+
+class Outcome(TypedDict):
+    """One picture's result or problem, with the status that it would have alone."""
+
+    name: str
+    status: int
+    result: NotRequired[Result]
+    problem: NotRequired[Problem]
+
+
+class BatchJson(TypedDict):
+    """The answer to a batch, in the order of the request's parts."""
+
+    outcomes: list[Outcome]
+
+
+def audit_batch(pictures: list[Picture], audit: Callable[[Picture], Result]) -> BatchJson:
+    """Audit each picture; one that fails has its problem in its place.
+
+    Raises `BatchTooLarge` before anything is decoded.
+    """
+    _check(pictures)
+    deadline = time.monotonic() + BATCH_SECONDS
+    return {"outcomes": [_outcome(picture, audit, deadline) for picture in pictures]}
+
+
+def _check(pictures: list[Picture]) -> None:
+    if len(pictures) > MAX_BATCH:
+        msg = f"The batch has {len(pictures)} images, the limit is {MAX_BATCH}"
+        raise BatchTooLarge(msg)
+    pixels = sum(map(_claimed_pixels, pictures))
+    if pixels > MAX_BATCH_PIXELS:
+        msg = f"The batch has {pixels} pixels, the limit is {MAX_BATCH_PIXELS}"
+        raise BatchTooLarge(msg)
+
+
+def _claimed_pixels(picture: Picture) -> int:
+    try:
+        header = read_header(picture.data)
+    except ImageError:
+        return 0  # its own outcome will say why
+    return header.width * header.height
+
+
+def _outcome(picture: Picture, audit: Callable[[Picture], Result], deadline: float) -> Outcome:
+    try:
+        if time.monotonic() > deadline:
+            msg = f"The batch took {BATCH_SECONDS:.0f} s before this image"
+            raise Overloaded(msg)
+        return {"name": picture.name, "status": 200, "result": audit(picture)}
+    except ShelfWatchError as err:
+        return {"name": picture.name, "status": err.status, "problem": err.problem()}

@@ -1,0 +1,73 @@
+"""Fields of a request, read strictly: what is odd is named, as a value that is silently ignored is
+a wrong answer later. Each function raises `InvalidParameter`."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Iterable
+
+from function.errors import InvalidParameter
+
+# As JSON writes it, and .5 as people do: Python also takes "1_0", "nan" and other scripts' digits.
+NUMBER = re.compile(r"-?(\d{1,20}(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
+
+
+def parse_json(body: bytes) -> object:
+    """Parse a JSON body."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as err:
+        msg = "The body is not JSON"
+        raise InvalidParameter(msg) from err
+
+
+def json_object(value: object, where: str) -> dict[str, object]:
+    """Check that a JSON value is an object."""
+    if not isinstance(value, dict):
+        msg = f"{where} is not a JSON object"
+        raise InvalidParameter(msg)
+    return value
+
+
+def check_names(where: str, names: Iterable[str], known: tuple[str, ...]) -> None:
+    """Check that all names are known ones."""
+    for name in names:
+        if name not in known:
+            msg = f"{where} {name!r} is not one of {', '.join(known)}"
+            raise InvalidParameter(msg)
+
+
+def read_number(name: str, value: object) -> float:
+    """Read a number from text or JSON."""
+    text = str(value) if type(value) in (str, int, float) else ""
+    if not NUMBER.fullmatch(text):
+        msg = f"{name} is {value!r}, not a single number"
+        raise InvalidParameter(msg)
+    return float(text)
+
+
+def read_whole(name: str, value: object) -> int:
+    """Read a whole number from text or JSON."""
+    number = read_number(name, value)
+    if not number.is_integer():  # infinity is none either
+        msg = f"{name} is {value!r}, not a single whole number"
+        raise InvalidParameter(msg)
+    return int(number)
+
+
+def decode_base64(text: str, where: str) -> bytes:
+    """Decode base64, strictly: what is no base64 must not pass for an odd image.
+
+    A data URI's head, as browsers write it, is taken off.
+    """
+    head, comma, rest = text.partition(",")
+    if comma and head.startswith("data:image/") and head.endswith(";base64"):
+        text = rest
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as err:
+        msg = f"{where} is not base64 (RFC 4648, section 4)"
+        raise InvalidParameter(msg) from err

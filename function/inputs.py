@@ -1,0 +1,150 @@
+"""The pictures that a caller of /predict sends, or names: each way in is one function."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING
+
+import flask
+from botocore.exceptions import BotoCoreError, ClientError
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
+
+from events.s3_notification import S3Object
+from function.audit import fetch
+from function.errors import (
+    BodyUnsupported,
+    BucketForbidden,
+    DependencyFailed,
+    InvalidParameter,
+)
+from function.fields import check_names, decode_base64, json_object, parse_json
+from function.image import MAX_IMAGE_BYTES
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+MULTIPART, JSON = "multipart/form-data", "application/json"
+JPEG, PNG = "image/jpeg", "image/png"
+PICTURE_PARTS = ("file", "image")
+JSON_FIELDS = ("image",)
+# An image and the envelope around it. In base64 it may have three quarters of this.
+MAX_BODY_BYTES = MAX_IMAGE_BYTES + 64 * 1024
+# A form holds pictures and nothing else: ten of a batch, and room to say which one is too many.
+MAX_FORM_PARTS = 32
+# Werkzeug reads forms in steps of 64 KiB and wants room for several, files or not.
+MAX_FORM_FIELD_BYTES = 512 * 1024
+MAX_KEY_BYTES = 1024  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
+
+
+class Request(flask.Request):
+    """A request whose uploads stay in memory: the root file system is read-only in the cluster."""
+
+    def _get_file_stream(
+        self,
+        total_content_length: int | None,
+        content_type: str | None,
+        filename: str | None = None,
+        content_length: int | None = None,
+    ) -> IO[bytes]:
+        return io.BytesIO()  # MAX_BODY_BYTES bounds it
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Image bytes, and what their sender calls them."""
+
+    data: bytes
+    name: str = ""  # of the uploaded file
+    uri: str = ""  # of the object they were read from
+
+
+@dataclass(frozen=True)
+class References:
+    """Pictures that callers name instead of sending: objects of the listed buckets."""
+
+    s3: S3Client
+    buckets: frozenset[str]
+
+    def read(self, uri: str) -> Picture:
+        """Read s3://bucket/key. Raises `BucketForbidden`, `ImageError` or `DependencyFailed`."""
+        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        # What cannot be printed (a lone surrogate) cannot be sent to S3 either.
+        well_formed = uri.startswith("s3://") and bucket and key and uri.isprintable()
+        if not well_formed or len(key.encode()) > MAX_KEY_BYTES:
+            msg = f"image.s3 is {uri!r}, not s3://bucket/key"
+            raise InvalidParameter(msg)
+        if bucket not in self.buckets:
+            msg = f"PREDICT_S3_BUCKETS does not list {bucket!r}"
+            raise BucketForbidden(msg)
+        try:
+            return Picture(fetch(self.s3, S3Object(bucket, key)), uri=uri)
+        except (ClientError, BotoCoreError) as err:
+            msg = "S3 did not do its part"
+            raise DependencyFailed(msg) from err
+
+
+def read_body(request: flask.Request) -> bytes:
+    """Read the whole body. Raises `RequestEntityTooLarge` or `ClientDisconnected`.
+
+    Werkzeug reads a body that tells no length up to the limit, and one that tells more than it has
+    to its end, and says nothing of either.
+    """
+    body = request.get_data()
+    if len(body) == request.max_content_length and request.environ["wsgi.input"].read(1):
+        raise RequestEntityTooLarge
+    if len(body) < (request.content_length or 0):
+        raise ClientDisconnected
+    return body
+
+
+def read_pictures(request: flask.Request, references: References | None) -> list[Picture]:
+    """Read the pictures of a request: one, or several parts of a form.
+
+    Raises `InvalidParameter`, `BodyUnsupported`, and what `References.read` raises.
+    """
+    if request.mimetype == MULTIPART:
+        return _from_form(request)
+    if request.mimetype == JSON:
+        return [_from_json(read_body(request), references)]
+    if request.mimetype.startswith("image/"):
+        return [Picture(read_body(request))]
+    msg = f"The content type is {request.mimetype!r}, not {MULTIPART}, {JSON} or image/*"
+    raise BodyUnsupported(msg)
+
+
+def _from_form(request: flask.Request) -> list[Picture]:
+    for name in request.form:
+        msg = f"The form's part {name!r} is no file; thresholds go into the query"
+        raise InvalidParameter(msg)
+    check_names("The form's part", request.files, PICTURE_PARTS)
+    uploads = [upload for name in PICTURE_PARTS for upload in request.files.getlist(name)]
+    if not uploads:
+        msg = f"The form has no part named {PICTURE_PARTS[0]!r}"
+        raise InvalidParameter(msg)
+    return [Picture(upload.read(), upload.filename or "") for upload in uploads]
+
+
+def _from_json(body: bytes, references: References | None) -> Picture:
+    fields = json_object(parse_json(body), "The body")
+    check_names("The body's field", fields, JSON_FIELDS)
+    image = json_object(fields.get("image"), "image")
+    check_names("image's field", image, ("b64", "s3"))
+    if len(image) != 1:
+        msg = "image has not one of b64 and s3"
+        raise InvalidParameter(msg)
+    ((way, source),) = image.items()
+    if not isinstance(source, str):
+        msg = f"image.{way} is no text"
+        raise InvalidParameter(msg)
+    if way == "b64":
+        return Picture(decode_base64(source, "image.b64"))
+    if references is None:
+        msg = "References to S3 are read only where PREDICT_S3_BUCKETS and PREDICT_TOKEN are set"
+        raise BucketForbidden(msg)
+    return references.read(source)
+
+
+def wanted_type(request: flask.Request) -> str:
+    """Choose JSON, JPEG or PNG by the Accept header; JSON wherever it is as welcome."""
+    return request.accept_mimetypes.best_match([JSON, JPEG, PNG], JSON)

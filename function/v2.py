@@ -1,0 +1,194 @@
+"""The Open Inference Protocol v2 over HTTP: one BYTES tensor of an image in, its products out.
+
+https://github.com/open-inference/open-inference-protocol and, for raw bytes beside the JSON, its
+binary data extension: the body is the JSON, `Inference-Header-Content-Length` bytes of it, and then
+the tensors; an element of a BYTES tensor is its length in 4 bytes, little-endian, and itself.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypedDict
+
+import numpy as np
+
+from function.detections import Result
+from function.errors import InvalidParameter
+from function.fields import decode_base64, json_object, parse_json
+
+MODEL = "shelf"
+INPUT = "image"
+HEADER_LENGTH = "Inference-Header-Content-Length"
+BINARY = "binary_data"
+MAX_ID = 256  # characters of a request's id, which comes back in the answer
+# Of each output: the datatype, and the shape in metadata (-1: as many as there are products).
+OUTPUTS: dict[str, tuple[str, list[int]]] = {
+    "boxes": ("FP32", [-1, 4]),  # xyxy in pixels of the EXIF-turned image
+    "scores": ("FP32", [-1]),
+    "labels": ("BYTES", [-1]),
+}
+
+Json = dict[str, object]
+
+
+class TensorJson(TypedDict):
+    """A tensor of the model, as metadata describes it."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+@dataclass(frozen=True)
+class InferRequest:
+    """What a client asked for."""
+
+    image: bytes
+    id: str
+    parameters: Mapping[str, object]  # thresholds, by the names of /predict
+    outputs: Mapping[str, bool]  # the outputs wanted, and whether as binary data
+
+
+def server_json(version: str) -> Json:
+    """Describe the server."""
+    return {"name": "shelfwatch", "version": version, "extensions": ["binary_tensor_data"]}
+
+
+def model_json(digest: str) -> Json:
+    """Describe the model; its version is the digest of its file."""
+    inputs: list[TensorJson] = [{"name": INPUT, "datatype": "BYTES", "shape": [1]}]
+    outputs: list[TensorJson] = [
+        {"name": name, "datatype": datatype, "shape": shape}
+        for name, (datatype, shape) in OUTPUTS.items()
+    ]
+    return {
+        "name": MODEL,
+        "versions": [digest],
+        "platform": "onnxruntime_onnx",
+        "inputs": inputs,
+        "outputs": outputs,
+    }
+
+
+def read_infer_request(body: bytes, header_length: str | None) -> InferRequest:
+    """Read an inference request, JSON alone or with binary data behind it.
+
+    Raises `InvalidParameter`.
+    """
+    length = _header_length(header_length, len(body))
+    fields = json_object(parse_json(body[:length]), "The request")
+    request_id = fields.get("id", "")
+    if not isinstance(request_id, str) or len(request_id) > MAX_ID:
+        msg = f"id is not a text of at most {MAX_ID} characters"
+        raise InvalidParameter(msg)
+    parameters = dict(json_object(fields.get("parameters", {}), "parameters"))
+    binary_output = parameters.pop("binary_data_output", False) is True
+    return InferRequest(
+        image=_image(fields.get("inputs"), body[length:]),
+        id=request_id,
+        parameters=parameters,
+        outputs=_outputs(fields.get("outputs"), binary_output),
+    )
+
+
+def _header_length(text: str | None, size: int) -> int:
+    if text is None:
+        return size
+    if not (text.isascii() and text.isdecimal() and len(text) < 12 and int(text) <= size):
+        msg = f"{HEADER_LENGTH} is {text!r}, not a number of bytes of the body"
+        raise InvalidParameter(msg)
+    return int(text)
+
+
+def _image(inputs: object, binary: bytes) -> bytes:
+    """Take the bytes of the one image out of the request's one input."""
+    if not isinstance(inputs, list) or len(inputs) != 1:
+        msg = f"inputs is not a list of one tensor, {INPUT!r}"
+        raise InvalidParameter(msg)
+    tensor = json_object(inputs[0], "The input")
+    found = (tensor.get("name"), tensor.get("datatype"), tensor.get("shape"))
+    if found not in ((INPUT, "BYTES", [1]), (INPUT, "BYTES", [1, 1])):
+        msg = f"The input is not {INPUT!r} of datatype BYTES and shape [1]"
+        raise InvalidParameter(msg)
+    size = json_object(tensor.get("parameters", {}), "The input's parameters").get(
+        "binary_data_size"
+    )
+    if size is not None:
+        return _binary_element(size, binary)
+    if binary:
+        msg = "The input has no binary_data_size, but the body has binary data"
+        raise InvalidParameter(msg)
+    return decode_base64(_only_text(tensor.get("data")), "The input's data")
+
+
+def _binary_element(size: object, binary: bytes) -> bytes:
+    length = struct.unpack_from("<I", binary)[0] if len(binary) >= 4 else -1
+    if type(size) is not int or size != len(binary) or size != 4 + length:
+        msg = f"binary_data_size is {size!r}: not 4 bytes of length, one image, and the body's end"
+        raise InvalidParameter(msg)
+    return binary[4:]
+
+
+def _only_text(data: object) -> str:
+    while isinstance(data, list) and len(data) == 1:  # nested as the shape, or flat
+        data = data[0]
+    if not isinstance(data, str):
+        msg = "The input's data is not one image in base64"
+        raise InvalidParameter(msg)
+    return data
+
+
+def _outputs(wanted: object, binary_output: bool) -> dict[str, bool]:
+    """Read which outputs are wanted, and which of them as binary data; all unless named."""
+    if wanted is None:
+        return dict.fromkeys(OUTPUTS, binary_output)
+    if not isinstance(wanted, list):
+        msg = "outputs is not a list"
+        raise InvalidParameter(msg)
+    chosen: dict[str, bool] = {}
+    for item in wanted:
+        output = json_object(item, "An output")
+        name = output.get("name")
+        if not isinstance(name, str) or name not in OUTPUTS:
+            msg = f"The output {name!r} is not one of {', '.join(OUTPUTS)}"
+            raise InvalidParameter(msg)
+        parameters = json_object(output.get("parameters", {}), "The output's parameters")
+        chosen[name] = parameters.get(BINARY, binary_output) is True
+    return chosen
+
+
+def infer_response(request: InferRequest, result: Result) -> tuple[bytes, int | None]:
+    """Write the answer: the body, and the length of its JSON where binary data follows."""
+    found = result["detections"]
+    values: dict[str, list[list[float]] | list[float] | list[str]] = {
+        "boxes": [product["xyxy"] for product in found],
+        "scores": [product["confidence"] for product in found],
+        "labels": [product["label"] for product in found],
+    }
+    outputs: list[Json] = []
+    binary = b""
+    for name, as_binary in request.outputs.items():
+        datatype, shape = OUTPUTS[name]
+        output: Json = {"name": name, "datatype": datatype, "shape": [len(found), *shape[1:]]}
+        if as_binary:
+            tensor = _to_bytes(values[name], datatype)
+            output["parameters"] = {"binary_data_size": len(tensor)}
+            binary += tensor
+        else:
+            output["data"] = np.array(values[name]).reshape(-1).tolist()
+        outputs.append(output)
+    answer: Json = {"model_name": MODEL, "model_version": result["model"]["digest"]}
+    if request.id:
+        answer["id"] = request.id
+    body = json.dumps({**answer, "outputs": outputs}).encode()
+    return (body + binary, len(body)) if any(request.outputs.values()) else (body, None)
+
+
+def _to_bytes(values: list[list[float]] | list[float] | list[str], datatype: str) -> bytes:
+    if datatype == "FP32":
+        return np.array(values, "<f4").tobytes()
+    texts = [str(value).encode() for value in values]
+    return b"".join(struct.pack("<I", len(text)) + text for text in texts)

@@ -1,0 +1,317 @@
+"""POST /predict: the ways in, batches, tokens, and what may be read from S3."""
+
+import base64
+import json
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import GOOD_SAMPLE, Aws
+from flask.testing import FlaskClient
+from test_app import problem
+from test_detector import save_model
+from urllib3.filepost import encode_multipart_formdata
+from werkzeug.test import TestResponse
+
+import function.batch
+from function.app import create_app
+from function.batch import MAX_BATCH
+from function.config import Config
+from function.detector import Detector
+from function.errors import Overloaded
+from function.image import MAX_IMAGE_PIXELS
+from function.pixel_budget import PixelBudget
+
+SAMPLE = GOOD_SAMPLE.read_bytes()
+BEARER = {"Authorization": "Bearer s3cret"}
+
+
+def post_form(client: FlaskClient, *parts: tuple[str, bytes], **options: object) -> TestResponse:
+    body, content_type = encode_multipart_formdata([("file", part) for part in parts])
+    return client.post("/predict", data=body, content_type=content_type, **options)  # type: ignore[arg-type]
+
+
+def test_every_way_in_gives_the_same_result(client: FlaskClient) -> None:
+    encoded = base64.b64encode(SAMPLE).decode()
+    ways = [
+        client.post("/predict", data=SAMPLE, content_type="image/jpeg"),
+        client.post("/predict", json={"image": {"b64": encoded}}),
+        client.post("/predict", json={"image": {"b64": f"data:image/jpeg;base64,{encoded}"}}),
+        post_form(client, ("a.jpg", SAMPLE)),
+    ]
+    results = [json.loads(way.data) for way in ways]
+    assert [way.status_code for way in ways] == [200] * 4
+    for result in results:
+        result.pop("timings_ms")
+        assert result == results[0]
+
+
+def test_classes_choose_what_counts(client: FlaskClient, detector: Detector) -> None:
+    def classes(query: str) -> dict[str, object]:
+        return json.loads(
+            client.post(f"/predict{query}", data=SAMPLE, content_type="image/jpeg").data
+        )
+
+    everything, products = classes(""), classes("?classes=product")
+    assert products["count"] == everything["count"] == classes("?classes=0")["count"]
+    assert "classes" not in everything["thresholds"]  # type: ignore[operator]
+    assert products["thresholds"]["classes"] == [0]  # type: ignore[index]
+
+
+def test_a_batch_has_an_outcome_for_each_part_in_order(client: FlaskClient) -> None:
+    response = post_form(
+        client, ("one.jpg", SAMPLE), ("two.txt", b"text"), ("three.jpg", b""), ("four.jpg", SAMPLE)
+    )
+    outcomes = json.loads(response.data)["outcomes"]
+    assert response.status_code == 200
+    assert [outcome["name"] for outcome in outcomes] == [
+        "one.jpg",
+        "two.txt",
+        "three.jpg",
+        "four.jpg",
+    ]
+    assert [outcome["status"] for outcome in outcomes] == [200, 415, 400, 200]
+    assert outcomes[0]["result"]["count"] == outcomes[3]["result"]["count"] > 50
+    assert outcomes[1]["problem"]["type"] == "urn:shelfwatch:problem:image-unsupported"
+    assert outcomes[2]["problem"]["status"] == 400
+    assert all(("result" in outcome) != ("problem" in outcome) for outcome in outcomes)
+
+
+def test_a_batch_is_bounded_by_count_before_anything_is_decoded(
+    client: FlaskClient, make_image: Callable[..., bytes]
+) -> None:
+    tiny = make_image()
+    assert post_form(client, *[("a.jpg", tiny)] * MAX_BATCH).status_code == 200
+    refused = post_form(client, *[("a.jpg", tiny)] * (MAX_BATCH + 1))
+    assert refused.status_code == 413
+    assert problem(refused)["type"] == "urn:shelfwatch:problem:batch-too-large"
+    assert f"the limit is {MAX_BATCH}" in str(problem(refused)["detail"])
+
+
+def test_a_batch_is_bounded_by_all_its_pixels(
+    client: FlaskClient, make_image: Callable[..., bytes]
+) -> None:
+    large = make_image("PNG", (10_000, 5_000), "1", 0)
+    started = time.monotonic()
+    refused = post_form(client, *[("a.png", large)] * 4)
+    assert refused.status_code == 413
+    assert f"{4 * MAX_IMAGE_PIXELS} pixels" in str(problem(refused)["detail"])
+    assert time.monotonic() - started < 2
+
+
+def test_what_a_batch_has_no_time_for_is_left_to_the_next_try(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(function.batch, "BATCH_SECONDS", 0.0)
+    response = post_form(client, ("a.jpg", SAMPLE), ("b.jpg", SAMPLE))
+    outcomes = json.loads(response.data)["outcomes"]
+    assert [outcome["status"] for outcome in outcomes] == [503, 503]
+    assert outcomes[0]["problem"]["type"] == "urn:shelfwatch:problem:overloaded"
+
+
+def test_a_batch_is_no_one_picture(client: FlaskClient) -> None:
+    response = post_form(
+        client, ("a.jpg", SAMPLE), ("b.jpg", SAMPLE), headers={"Accept": "image/png"}
+    )
+    assert response.status_code == 406
+    assert problem(response)["type"] == "urn:shelfwatch:problem:not-acceptable"
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        (None, 401),
+        ("Bearer", 401),
+        ("Bearer wrong", 401),
+        ("Bearer s3cre", 401),
+        ("Basic s3cret", 401),
+        ("Bearer s3cret", 200),
+    ],
+)
+def test_predict_wants_the_token_where_there_is_one_and_health_never(
+    detector: Detector, header: str | None, status: int
+) -> None:
+    client = create_app(Config(predict_token="s3cret"), detector).test_client()
+    headers = {"Authorization": header} if header else {}
+    response = client.post("/predict", data=SAMPLE, content_type="image/jpeg", headers=headers)
+    assert response.status_code == status
+    assert b"s3cret" not in response.data
+    for path in (
+        "/",
+        "/health",
+        "/health/live",
+        "/health/ready",
+        "/metrics",
+        "/docs",
+        "/openapi.json",
+    ):
+        with client.get(path) as open_to_all:
+            assert open_to_all.status_code == 200
+
+
+@pytest.fixture
+def shelves(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> Aws:
+    """A bucket that holds one sample, with the app's clients pointed at it."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", aws.endpoint_url)
+    aws.s3.put_object(Bucket=aws.resources.bucket, Key="a b/ä.jpg", Body=SAMPLE)
+    aws.s3.put_object(Bucket=aws.resources.bucket, Key="text", Body=b"text")
+    return aws
+
+
+def ask(config: Config, detector: Detector, uri: object, **headers: str) -> TestResponse:
+    client = create_app(config, detector).test_client()
+    return client.post("/predict", json={"image": {"s3": uri}}, headers=headers)
+
+
+def test_a_reference_is_read_with_bucket_and_token(shelves: Aws, detector: Detector) -> None:
+    bucket = shelves.resources.bucket
+    config = Config(predict_token="s3cret", predict_s3_buckets=frozenset({bucket}))
+    response = ask(config, detector, f"s3://{bucket}/a b/ä.jpg", **BEARER)
+    result = json.loads(response.data)
+    assert response.status_code == 200
+    assert result["image"]["uri"] == f"s3://{bucket}/a b/ä.jpg"
+    assert result["count"] > 50
+
+
+@pytest.mark.parametrize(
+    ("token", "listed", "headers", "status"),
+    [
+        pytest.param("", True, {}, 403, id="no-token-is-set"),
+        pytest.param("", True, BEARER, 403, id="no-token-is-set-but-one-is-sent"),
+        pytest.param("s3cret", True, {}, 401, id="none-is-sent"),
+        pytest.param("s3cret", True, {"Authorization": "Bearer no"}, 401, id="a-wrong-one-is-sent"),
+        pytest.param("s3cret", False, BEARER, 403, id="no-bucket-is-listed"),
+    ],
+)
+def test_who_may_not_read_reads_nothing(
+    shelves: Aws,
+    detector: Detector,
+    monkeypatch: pytest.MonkeyPatch,
+    token: str,
+    listed: bool,
+    headers: dict[str, str],
+    status: int,
+) -> None:
+    """The object is there and could be read: the answer is the same where S3 cannot be reached."""
+    bucket = shelves.resources.bucket
+    buckets = frozenset({bucket}) if listed else frozenset()
+    config = Config(predict_token=token, predict_s3_buckets=buckets)
+    there = ask(config, detector, f"s3://{bucket}/a b/ä.jpg", **headers)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    unreachable = ask(config, detector, f"s3://{bucket}/a b/ä.jpg", **headers)
+    assert (there.status_code, unreachable.status_code) == (status, status)
+    assert there.data == unreachable.data
+    assert problem(there)["status"] == status
+
+
+@pytest.mark.parametrize(
+    ("uri", "status", "slug"),
+    [
+        ("s3://{bucket}/text", 415, "image-unsupported"),
+        ("s3://{bucket}/gone.jpg", 410, "image-gone"),
+        ("s3://other/a.jpg", 403, "bucket-forbidden"),
+        ("s3://{bucket}", 400, "invalid-parameter"),
+        ("s3://{bucket}/", 400, "invalid-parameter"),
+        ("s3:///a.jpg", 400, "invalid-parameter"),
+        ("https://{bucket}/a.jpg", 400, "invalid-parameter"),
+        ("{bucket}/a.jpg", 400, "invalid-parameter"),
+        ("s3://{bucket}/\ud800", 400, "invalid-parameter"),
+        ("s3://{bucket}/" + "k" * 1025, 400, "invalid-parameter"),
+        ("", 400, "invalid-parameter"),
+    ],
+)
+def test_an_odd_reference_has_its_answer(
+    shelves: Aws, detector: Detector, uri: str, status: int, slug: str
+) -> None:
+    bucket = shelves.resources.bucket
+    config = Config(predict_token="s3cret", predict_s3_buckets=frozenset({bucket}))
+    response = ask(config, detector, uri.replace("{bucket}", bucket), **BEARER)
+    assert response.status_code == status
+    assert problem(response)["type"] == f"urn:shelfwatch:problem:{slug}"
+
+
+def test_s3_that_does_not_answer_is_told_as_such(
+    detector: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    config = Config(predict_token="s3cret", predict_s3_buckets=frozenset({"b"}))
+    response = ask(config, detector, "s3://b/k", **BEARER)
+    assert response.status_code == 502
+    assert response.headers["Retry-After"] == "1"
+    assert "127.0.0.1" not in response.get_data(as_text=True)
+
+
+def test_pixels_are_held_one_after_another_and_given_back() -> None:
+    budget = PixelBudget(capacity=10, wait_seconds=5)
+    order: list[str] = []
+
+    def second() -> None:
+        with budget.hold(5):
+            order.append("second")
+
+    with budget.hold(6):
+        thread = threading.Thread(target=second)
+        thread.start()
+        with budget.hold(4):
+            order.append("fits beside")
+        order.append("first ends")
+    thread.join(5)
+    assert order == ["fits beside", "first ends", "second"]
+    with budget.hold(10):
+        pass
+
+
+def test_who_waits_too_long_for_pixels_is_told_to_come_again(
+    detector: Detector, make_image: Callable[..., bytes]
+) -> None:
+    narrow = Detector(detector.session, detector.model, pixels=PixelBudget(100, 0.05))
+    narrow.warm_up()
+    client = create_app(Config(), narrow).test_client()
+    with narrow.pixels.hold(90):
+        response = client.post("/predict", data=make_image("PNG"), content_type="image/png")
+    assert response.status_code == 503
+    assert response.headers["Retry-After"] == "1"
+    assert problem(response)["type"] == "urn:shelfwatch:problem:overloaded"
+    with pytest.raises(Overloaded), narrow.pixels.hold(101):
+        pass
+
+
+def test_a_picture_that_fails_gives_its_pixels_back(detector: Detector) -> None:
+    narrow = Detector(detector.session, detector.model, pixels=PixelBudget(1_000_000, 0.05))
+    narrow.warm_up()
+    client = create_app(Config(), narrow).test_client()
+    for _ in range(3):
+        cut = client.post("/predict", data=SAMPLE[:20_000], content_type="image/jpeg")
+        assert cut.status_code == 422
+    assert client.post("/predict", data=SAMPLE, content_type="image/jpeg").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("query", "labels"),
+    [
+        ("", ["product", "price tag"]),
+        ("?classes=price%20tag", ["price tag"]),
+        ("?classes=1", ["price tag"]),
+        ("?classes=0", ["product"]),
+        ("?classes=1,product", ["product", "price tag"]),
+        ("?classes=price%20tag&max_detections=1", ["price tag"]),
+    ],
+)
+def test_other_classes_count_as_little_as_if_they_were_not_there(
+    tmp_path: Path, make_image: Callable[..., bytes], query: str, labels: list[str]
+) -> None:
+    """Also towards `max_detections`: the surer product does not take the price tag's place."""
+    output = np.zeros((1, 6, 21))
+    output[0, :, 3] = [8, 8, 8, 8, 0.9, 0.0]
+    output[0, :, 7] = [24, 24, 8, 8, 0.0, 0.8]
+    names = "{0: 'product', 1: 'price tag'}"
+    detector = Detector.load(save_model(tmp_path / "two.onnx", output, names=names), 1)
+    detector.warm_up()
+    client = create_app(Config(), detector).test_client()
+    response = client.post(f"/predict{query}", data=make_image(), content_type="image/jpeg")
+    found = json.loads(response.data)
+    assert [product["label"] for product in found["detections"]] == labels
+    assert found["truncated"] is False

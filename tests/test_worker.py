@@ -1,0 +1,140 @@
+"""The worker: a caller has so long to send a request, and what gunicorn refuses is a problem."""
+
+import http.client
+import json
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import GOOD_SAMPLE, ROOT, free_port
+from gunicorn.http.errors import InvalidChunkSize, InvalidResponseHeader, LimitRequestLine
+
+from function.worker import RequestTimeout, TimedSocket, problem_response, status_of
+from local.aws import aws_env
+from local.processes import running
+from local.stack import answers
+
+SECONDS = 1.0
+
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Path]]:
+    """The function under its own gunicorn settings, but for a time-out of one second."""
+    folder, port = tmp_path_factory.mktemp("impatient"), free_port()
+    conf = folder / "gunicorn.conf.py"
+    conf.write_text(
+        f"import function.worker\nfunction.worker.REQUEST_SECONDS = {SECONDS}\n"
+        + (ROOT / "function" / "gunicorn.conf.py").read_text()
+    )
+    env = {**aws_env("http://127.0.0.1:9"), "PORT": str(port)}
+    with running("The function", ["gunicorn", "-c", str(conf)], env, folder / "log") as child:
+        child.wait_until(lambda: answers(f"http://127.0.0.1:{port}/health/ready"), 30)
+        yield port, folder / "log"
+        child.check()
+
+
+def drip(port: int, head: bytes) -> tuple[bytes, float]:
+    """Send a head and then a byte every tenth of a second; return the answer and when it came."""
+    started = time.monotonic()
+    with socket.create_connection(("127.0.0.1", port), timeout=0.1) as peer:
+        peer.sendall(head)
+        while time.monotonic() - started < 10 * SECONDS:
+            try:
+                answer = peer.recv(65536)
+            except TimeoutError:
+                peer.sendall(b"x")
+            else:
+                return answer, time.monotonic() - started
+    return b"", time.monotonic() - started
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ", id="header"),
+        pytest.param(
+            b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
+            b"Content-Length: 100000\r\n\r\n",
+            id="image",
+        ),
+        pytest.param(
+            b"POST /predict HTTP/1.1\r\nHost: x\r\n"
+            b"Content-Type: multipart/form-data; boundary=X\r\n"
+            b"Content-Length: 100000\r\n\r\n",
+            id="form",
+        ),
+        pytest.param(
+            b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n", id="refused-unread"
+        ),
+        pytest.param(
+            b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n100000\r\n",
+            id="chunk",
+        ),
+    ],
+)
+def test_who_sends_a_byte_at_a_time_is_answered_in_time(
+    impatient: tuple[int, Path], head: bytes
+) -> None:
+    answer, seconds = drip(impatient[0], head)
+    status = b"401" if b"POST / " in head else b"408"
+    assert answer.startswith(b"HTTP/1.1 " + status), answer
+    assert answer.count(b"HTTP/1.1") == 1
+    assert b"application/problem+json" in answer
+    assert SECONDS * 0.9 < seconds < 4 * SECONDS
+
+
+def test_each_request_of_a_connection_has_its_own_time(impatient: tuple[int, Path]) -> None:
+    port, log = impatient
+    image = GOOD_SAMPLE.read_bytes()
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    for _ in range(3):
+        client.putrequest("POST", "/predict")
+        client.putheader("Content-Type", "image/jpeg")
+        client.putheader("Content-Length", str(len(image)))
+        client.endheaders()
+        connection = client.sock
+        time.sleep(SECONDS * 0.6)
+        client.send(image)
+        answer = client.getresponse()
+        assert (answer.status, len(answer.read()) > 1000) == (200, True)
+        assert client.sock is connection, "the connection was closed"
+    client.close()
+    assert '"level": "error"' not in log.read_text()
+
+
+def test_a_time_out_set_by_gunicorn_stays_its_own() -> None:
+    """Its graceful close waits two seconds for the peer, whatever is left of the request's time."""
+    one, other = socket.socketpair()
+    with TimedSocket(fileno=one.detach()) as timed, other:
+        timed.deadline = time.monotonic() + 60
+        timed.settimeout(0.05)
+        with pytest.raises(TimeoutError):
+            timed.recv(10)
+        assert timed.gettimeout() == 0.05
+        timed.deadline = time.monotonic()
+        timed.setblocking(True)
+        with pytest.raises(RequestTimeout):
+            timed.recv(10)
+        other.sendall(b"late, but here")
+        assert timed.recv(4) == b"late"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (RequestTimeout(), 408),
+        (LimitRequestLine(1, 2), 414),
+        (InvalidChunkSize(b"zz"), 400),
+        (InvalidResponseHeader("x"), 500),
+        (RuntimeError("the secret is 42"), 500),
+    ],
+)
+def test_what_gunicorn_raises_has_a_status(error: Exception, status: int) -> None:
+    assert status_of(error) == status
+    head, _, body = problem_response(status).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    assert f"Content-Length: {len(body)}".encode() in head
+    assert json.loads(body)["status"] == status
