@@ -204,13 +204,19 @@ def through_the_path(photos: int) -> float:
     logs = Path(tempfile.mkdtemp(prefix="bench-"))
     with running_emulator(free_port(), logs) as (endpoint_url, _):
         session = boto3.Session("test", "test", region_name="us-east-1")
-        s3, sqs, sns = (session.client(n, endpoint_url=endpoint_url) for n in ("s3", "sqs", "sns"))
-        made = create_resources(s3, sqs, sns)
+        s3 = session.client("s3", endpoint_url=endpoint_url)
+        sqs = session.client("sqs", endpoint_url=endpoint_url)
+        made = create_resources(s3, sqs, session.client("sns", endpoint_url=endpoint_url))
 
         def depth() -> int:
-            names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-            answer = sqs.get_queue_attributes(QueueUrl=made.queue_url, AttributeNames=names)
-            return sum(int(answer["Attributes"][name]) for name in names)
+            answer = sqs.get_queue_attributes(
+                QueueUrl=made.queue_url,
+                AttributeNames=[
+                    "ApproximateNumberOfMessages",
+                    "ApproximateNumberOfMessagesNotVisible",
+                ],
+            )
+            return sum(map(int, answer["Attributes"].values()))
 
         def upload(count: int, prefix: str) -> None:
             for number, data in enumerate(itertools.islice(itertools.cycle(files), count)):
