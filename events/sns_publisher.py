@@ -47,7 +47,7 @@ def attributes_of(event: CloudEvent) -> dict[str, MessageAttributeValueTypeDef]:
     refuse the event for them.
     """
     data = data_of(event)
-    model, reason = data.get("model"), data.get("reason")
+    model, reason, compliance = (data.get(key) for key in ("model", "reason", "compliance"))
     facts: dict[str, object] = {
         "type": event.get_type(),
         "source": event.get_source(),
@@ -59,6 +59,8 @@ def attributes_of(event: CloudEvent) -> dict[str, MessageAttributeValueTypeDef]:
     }
     if isinstance(model, dict):
         facts |= {"model": model.get("name"), "revision": model.get("revision")}
+    if isinstance(compliance, dict):
+        facts["compliance"] = compliance.get("rate")
     if isinstance(reason, dict):
         facts["reason"] = reason.get("type")
     attributes = {

@@ -23,7 +23,7 @@ from events.s3_notification import image_events
 from function import v2
 from function.answers import answer_events, answer_pictures, answer_tensors
 from function.audit import audit_image
-from function.aws import make_auditor, make_references
+from function.aws import make_auditor, make_s3_pictures
 from function.bearer import require_token
 from function.config import Config, ConfigError
 from function.detections import Result, Thresholds
@@ -70,10 +70,12 @@ def create_app(config: Config, detector: Detector | None = None) -> Flask:
     model = detector.model
     metrics.model.labels(model.name, model.digest, model.precision, detector.cpu_isa).set(1)
     auditor = make_auditor(config, detector, metrics)
-    references = make_references(config)
+    s3_pictures = make_s3_pictures(config)
 
     def audit(picture: Picture, thresholds: Thresholds) -> Result:
-        return audit_image(picture.data, detector, thresholds, metrics, picture.uri)
+        return audit_image(
+            picture.data, detector, thresholds, metrics, picture.uri, picture.reference
+        )
 
     @app.get("/")
     def page() -> Response:
@@ -96,7 +98,7 @@ def create_app(config: Config, detector: Detector | None = None) -> Flask:
     def predict() -> Response:
         _authorize_data(config)
         thresholds = read_thresholds(request.args, config.thresholds, model.names)
-        pictures = read_pictures(request, references)
+        pictures = read_pictures(request, s3_pictures)
         return answer_pictures(
             pictures, partial(audit, thresholds=thresholds), wanted_type(request), detector.pixels
         )

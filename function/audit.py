@@ -26,6 +26,7 @@ from events.sns_publisher import publish
 from events.trace import TraceContext, begin_trace, current_trace, parse_trace
 from events.types import DATA_SCHEMAS, IMAGE_REJECTED, SHELF_AUDITED
 from function.detections import (
+    ComplianceJson,
     ImageJson,
     Rejection,
     Result,
@@ -40,9 +41,11 @@ from function.errors import (
     ImageError,
     ImageGone,
     ImageTooLarge,
+    InvalidReference,
 )
 from function.image import MAX_IMAGE_BYTES, read_header
 from function.metrics import Metrics
+from function.reference import MAX_REFERENCE_BYTES, Reference, compare, parse_reference
 from function.shelf import audit_shelf, gaps_json, rows_json
 from function.spans import work_span
 
@@ -57,14 +60,23 @@ log = logging.getLogger(__name__)
 # content under the key (412; its own notification follows).
 # https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
 GONE = (404, 405, 412)
+REFERENCES = "references/"  # how shelves should stand, a JSON object a folder of images
 # The bucket itself is not the image: a missing one is our mistake, and worth another try.
 OUR_FAULT = ("NoSuchBucket",)
 
 
 def audit_image(
-    data: bytes, detector: Detector, thresholds: Thresholds, metrics: Metrics, uri: str = ""
+    data: bytes,
+    detector: Detector,
+    thresholds: Thresholds,
+    metrics: Metrics,
+    uri: str = "",
+    reference: Reference | None = None,
 ) -> Result:
-    """Audit one image's bytes. Raises `ImageError`, `NotReady` or `Overloaded`."""
+    """Audit one image's bytes, and compare its shelf with a reference where there is one.
+
+    Raises `ImageError`, `NotReady` or `Overloaded`.
+    """
     timings = Timings()
     try:
         with timings.stage("decode"):
@@ -79,6 +91,11 @@ def audit_image(
         raise
     with timings.stage("audit"):
         audit = audit_shelf(detections, image.width, image.height)
+        names = detector.model.names
+        compliance: dict[str, ComplianceJson] = {}
+        if reference:
+            told = compare(detections, names, reference, image.width, image.height)
+            compliance = {"compliance": told}
     metrics.images.labels("audited").inc()
     metrics.products.observe(len(detections))
     metrics.truncated.inc(detections.truncated)
@@ -92,12 +109,13 @@ def audit_image(
             "orientation": image.orientation,
         },
         "model": detector.json(),
-        "detections": detections_json(detections, audit.row, detector.model.names),
+        "detections": detections_json(detections, audit.row, names),
         "count": len(detections),
         "truncated": detections.truncated,
         "fill_rate": None if audit.fill_rate is None else round(audit.fill_rate, 3),
         "rows": rows_json(audit),
         "gaps": gaps_json(audit),
+        **compliance,  # type: ignore[typeddict-item]
         "thresholds": thresholds_json(thresholds),
         "timings_ms": dict(timings),
     }
@@ -115,6 +133,7 @@ class Auditor:
     outbox: Outbox | None = None
     sns: SNSClient | None = None
     topic_arn: str = ""
+    references_bucket: str = ""
 
     def audit_event(self, event: CloudEvent) -> CloudEvent | None:
         """Audit the object an event announces, and publish what was found.
@@ -139,9 +158,12 @@ class Auditor:
                 raise DependencyFailed(msg) from err
 
     def _is_ours(self, found: S3Object) -> bool:
-        """Tell our own results: auditing them would never end."""
+        """Tell our own results and the references; auditing results would never end."""
+        results = self.outbox and found.bucket == self.outbox.bucket
+        references = found.bucket == self.references_bucket
         return bool(
-            self.outbox and found.bucket == self.outbox.bucket and found.key.startswith(RESULTS)
+            (results and found.key.startswith(RESULTS))
+            or (references and found.key.startswith(REFERENCES))
         )
 
     def _audit_once(self, event: CloudEvent, found: S3Object) -> CloudEvent:
@@ -166,8 +188,9 @@ class Auditor:
     def _outcome(self, found: S3Object) -> Result | Rejection:
         """Audit the object, or say why that will never be possible."""
         try:
+            data, reference = self._fetch(found), self._reference(found)
             return audit_image(
-                self._fetch(found), self.detector, self.thresholds, self.metrics, found.uri
+                data, self.detector, self.thresholds, self.metrics, found.uri, reference
             )
         except ImageError as err:
             image: ImageJson = {"uri": found.uri}
@@ -181,6 +204,25 @@ class Auditor:
         except ImageError as err:
             self.metrics.images.labels(err.slug).inc()
             raise
+
+    def _reference(self, found: S3Object) -> Reference | None:
+        """Find how the shelf of an image's folder should stand, if anybody has said so.
+
+        A reference that cannot be read is told to who runs the service; the photo is audited all
+        the same.
+        """
+        folder = found.key.rpartition("/")[0]
+        if not (self.references_bucket and folder):
+            return None
+        uri = f"s3://{self.references_bucket}/{REFERENCES}{folder}.json"
+        try:
+            reference = fetch_reference(self.s3, self.references_bucket, folder)
+        except InvalidReference as err:
+            log.error("reference.invalid", extra={"uri": uri, "error": str(err)})
+            self.metrics.references.labels("invalid").inc()
+            return None
+        self.metrics.references.labels("used" if reference else "absent").inc()
+        return reference
 
     def _publish(self, event: CloudEvent, name: str) -> None:
         if not (self.sns and self.topic_arn):
@@ -238,6 +280,21 @@ def fetch(s3: S3Client, found: S3Object) -> bytes:
         msg = f"{found.uri} came with {len(body)} of {found.size} bytes"
         raise DependencyFailed(msg)
     return body
+
+
+def fetch_reference(s3: S3Client, bucket: str, folder: str) -> Reference | None:
+    """Read references/<folder>.json; None where there is none.
+
+    Raises `InvalidReference` and botocore's errors.
+    """
+    try:
+        answer = s3.get_object(Bucket=bucket, Key=f"{REFERENCES}{folder}.json")
+    except ClientError as err:
+        if err.response["Error"]["Code"] == "NoSuchKey":
+            return None
+        raise
+    # One byte more than allowed is enough to know.
+    return parse_reference(answer["Body"].read(MAX_REFERENCE_BYTES + 1))
 
 
 def outgoing_event(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from function.audit import Auditor
 from function.config import Config, ConfigError
 from function.detector import Detector
-from function.inputs import References
+from function.inputs import S3Pictures
 from function.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -32,17 +32,18 @@ def make_auditor(config: Config, detector: Detector, metrics: Metrics) -> Audito
         Outbox(s3, config.results_bucket) if config.results_bucket else None,
         session.client("sns", config=boto_config) if config.topic_arn else None,
         config.topic_arn,
+        config.references_bucket,
     )
 
 
-def make_references(config: Config) -> References | None:
-    """Build what reads s3:// references; None unless buckets are listed and callers have a token.
+def make_s3_pictures(config: Config) -> S3Pictures | None:
+    """Build what reads s3:// pictures; None unless buckets are listed and callers have a token.
 
     Without a token anybody could have private photos read to them. Raises `ConfigError`.
     """
     if not (config.predict_s3_buckets and config.predict_token):
         return None
-    return References(_session().client("s3", config=_boto_config()), config.predict_s3_buckets)
+    return S3Pictures(_session().client("s3", config=_boto_config()), config.predict_s3_buckets)
 
 
 def _session() -> boto3.Session:

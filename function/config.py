@@ -32,6 +32,8 @@ class Config:
     events_buckets: frozenset[str] = frozenset()  # EVENTS_BUCKETS, comma-separated: all we may read
     results_bucket: str = ""  # RESULTS_BUCKET; without it nothing is stored, and redeliveries redo
     topic_arn: str = ""  # TOPIC_ARN; without it the event is the HTTP reply
+    # REFERENCES_BUCKET: holds references/<folder of the image's key>.json; without it none is read
+    references_bucket: str = ""
     # PREDICT_TOKEN: the bearer token that /predict and /v2 infer want; without one they are open
     predict_token: str = field(default="", repr=False)
     # PREDICT_S3_BUCKETS, comma-separated: what /predict may read for who has the token
@@ -56,6 +58,7 @@ class Config:
             events_buckets=_names(env, "EVENTS_BUCKETS"),
             results_bucket=env.get("RESULTS_BUCKET", ""),
             topic_arn=env.get("TOPIC_ARN", ""),
+            references_bucket=env.get("REFERENCES_BUCKET", ""),
             predict_token=env.get("PREDICT_TOKEN", ""),
             predict_s3_buckets=_names(env, "PREDICT_S3_BUCKETS"),
             revision=env.get("K_REVISION", ""),

@@ -109,6 +109,46 @@ class GapJson(TypedDict):
     facings: float
 
 
+class SlotJson(TypedDict):
+    """A facing that is not as it should be, in pixels of this picture."""
+
+    row: int
+    xyxy: list[float]
+    label: NotRequired[str]
+
+
+class MovedJson(TypedDict):
+    """A facing that stands beside its slot."""
+
+    row: int
+    slot: list[float]
+    xyxy: list[float]
+
+
+class RowDifferenceJson(TypedDict):
+    """One row of the reference against what stands there."""
+
+    index: int
+    expected: int
+    count: int
+    missing: int
+    extra: int
+    moved: int
+
+
+class ComplianceJson(TypedDict):
+    """How far a shelf is as its reference says."""
+
+    rate: float | None  # slots in place, of all; None where the reference has no slot
+    expected: int
+    in_place: int
+    shift: list[float]  # of the camera, in pixels
+    missing: list[SlotJson]
+    extra: list[SlotJson]
+    moved: list[MovedJson]
+    rows: list[RowDifferenceJson]
+
+
 class ThresholdsJson(TypedDict):
     """The thresholds that made the result."""
 
@@ -129,6 +169,7 @@ class Result(TypedDict):
     fill_rate: float | None
     rows: list[RowJson]
     gaps: list[GapJson]
+    compliance: NotRequired[ComplianceJson]  # where there was a reference
     thresholds: ThresholdsJson
     timings_ms: dict[str, float]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING
 
 import flask
@@ -20,6 +20,7 @@ from function.errors import (
 )
 from function.fields import check_names, decode_base64, json_object, parse_json
 from function.image import MAX_IMAGE_BYTES
+from function.reference import Reference, parse_reference, read_reference
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 MULTIPART, JSON = "multipart/form-data", "application/json"
 JPEG, PNG = "image/jpeg", "image/png"
 PICTURE_PARTS = ("file", "image")
-JSON_FIELDS = ("image",)
+REFERENCE = "reference"  # the part or field that says how the shelf should stand
+JSON_FIELDS = ("image", REFERENCE)
 # An image and the envelope around it. In base64 it may have three quarters of this.
 MAX_BODY_BYTES = MAX_IMAGE_BYTES + 64 * 1024
 # A form holds pictures and nothing else: ten of a batch, and room to say which one is too many.
@@ -57,10 +59,11 @@ class Picture:
     data: bytes
     name: str = ""  # of the uploaded file
     uri: str = ""  # of the object they were read from
+    reference: Reference | None = None  # what its shelf is compared with
 
 
 @dataclass(frozen=True)
-class References:
+class S3Pictures:
     """Pictures that callers name instead of sending: objects of the listed buckets."""
 
     s3: S3Client
@@ -98,15 +101,16 @@ def read_body(request: flask.Request) -> bytes:
     return body
 
 
-def read_pictures(request: flask.Request, references: References | None) -> list[Picture]:
+def read_pictures(request: flask.Request, s3_pictures: S3Pictures | None) -> list[Picture]:
     """Read the pictures of a request: one, or several parts of a form.
 
-    Raises `InvalidParameter`, `BodyUnsupported`, and what `References.read` raises.
+    Raises `InvalidParameter`, `InvalidReference`, `BodyUnsupported`, and what `S3Pictures.read`
+    raises.
     """
     if request.mimetype == MULTIPART:
         return _from_form(request)
     if request.mimetype == JSON:
-        return [_from_json(read_body(request), references)]
+        return [_from_json(read_body(request), s3_pictures)]
     if request.mimetype.startswith("image/"):
         return [Picture(read_body(request))]
     msg = f"The content type is {request.mimetype!r}, not {MULTIPART}, {JSON} or image/*"
@@ -115,19 +119,34 @@ def read_pictures(request: flask.Request, references: References | None) -> list
 
 def _from_form(request: flask.Request) -> list[Picture]:
     for name in request.form:
-        msg = f"The form's part {name!r} is no file; thresholds go into the query"
-        raise InvalidParameter(msg)
-    check_names("The form's part", request.files, PICTURE_PARTS)
+        if name != REFERENCE:
+            msg = f"The form's part {name!r} is no file; thresholds go into the query"
+            raise InvalidParameter(msg)
+    check_names("The form's part", request.files, (*PICTURE_PARTS, REFERENCE))
+    reference = _reference_part(request)
     uploads = [upload for name in PICTURE_PARTS for upload in request.files.getlist(name)]
     if not uploads:
         msg = f"The form has no part named {PICTURE_PARTS[0]!r}"
         raise InvalidParameter(msg)
-    return [Picture(upload.read(), upload.filename or "") for upload in uploads]
+    return [
+        Picture(upload.read(), upload.filename or "", reference=reference) for upload in uploads
+    ]
 
 
-def _from_json(body: bytes, references: References | None) -> Picture:
+def _reference_part(request: flask.Request) -> Reference | None:
+    """Read the form's reference, a file or a text; it is that of every picture in the form."""
+    files = [upload.read() for upload in request.files.getlist(REFERENCE)]
+    texts = [text.encode() for text in request.form.getlist(REFERENCE)]
+    if len(files) + len(texts) > 1:
+        msg = f"The form has several parts named {REFERENCE!r}"
+        raise InvalidParameter(msg)
+    return next((parse_reference(body) for body in (*files, *texts)), None)
+
+
+def _from_json(body: bytes, s3_pictures: S3Pictures | None) -> Picture:
     fields = json_object(parse_json(body), "The body")
     check_names("The body's field", fields, JSON_FIELDS)
+    reference = read_reference(fields[REFERENCE]) if REFERENCE in fields else None
     image = json_object(fields.get("image"), "image")
     check_names("image's field", image, ("b64", "s3"))
     if len(image) != 1:
@@ -138,11 +157,11 @@ def _from_json(body: bytes, references: References | None) -> Picture:
         msg = f"image.{way} is no text"
         raise InvalidParameter(msg)
     if way == "b64":
-        return Picture(decode_base64(source, "image.b64"))
-    if references is None:
+        return Picture(decode_base64(source, "image.b64"), reference=reference)
+    if s3_pictures is None:
         msg = "References to S3 are read only where PREDICT_S3_BUCKETS and PREDICT_TOKEN are set"
         raise BucketForbidden(msg)
-    return references.read(source)
+    return replace(s3_pictures.read(source), reference=reference)
 
 
 def wanted_type(request: flask.Request) -> str:

@@ -37,6 +37,12 @@ class Metrics:
             ["outcome"],
             registry=self.registry,
         )
+        self.references = Counter(
+            "shelfwatch_references_total",
+            "References looked for in S3, by outcome: used, absent, or invalid.",
+            ["outcome"],
+            registry=self.registry,
+        )
         self.products = Histogram(
             "shelfwatch_products",
             "Products found in an image.",

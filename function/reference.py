@@ -7,15 +7,22 @@ A reference is an earlier result of ours, or a planogram: `{"slots": [{"xyxy": [
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NotRequired, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
 from function.boxes import Floats, Ints, best_pairs, pairwise_iou
-from function.detections import MAX_DETECTIONS, Detections, xyxy_json
+from function.detections import (
+    MAX_DETECTIONS,
+    ComplianceJson,
+    Detections,
+    RowDifferenceJson,
+    SlotJson,
+    xyxy_json,
+)
 from function.errors import InvalidReference
 from function.rows import SIDE_OVERLAP, group_rows
 
@@ -33,51 +40,23 @@ MAX_REFERENCE_BYTES = 1024 * 1024
 
 @dataclass(frozen=True)
 class Reference:
-    """Where facings should stand; parallel arrays, corners as shares of the picture."""
+    """Where facings should stand, in reading order; parallel arrays, shares of the picture."""
 
     xyxy: Floats  # (n, 4), 0 to 1
     row: Ints  # (n,), 0 at the top
     label: tuple[str, ...]  # (n,), "" takes any product
 
 
-class SlotJson(TypedDict):
-    """A facing that is not as it should be, in pixels of this picture."""
-
-    row: int
-    xyxy: list[float]
-    label: NotRequired[str]
-
-
-class MovedJson(TypedDict):
-    """A facing that stands beside its slot."""
-
-    row: int
-    slot: list[float]
-    xyxy: list[float]
-
-
-class RowDifferenceJson(TypedDict):
-    """One row of the reference against what stands there."""
-
-    index: int
-    expected: int
-    count: int
-    missing: int
-    extra: int
-    moved: int
-
-
-class ComplianceJson(TypedDict):
-    """How far a shelf is as its reference says."""
-
-    rate: float | None  # slots in place, of all; None where the reference has no slot
-    expected: int
-    in_place: int
-    shift: list[float]  # of the camera, in pixels
-    missing: list[SlotJson]
-    extra: list[SlotJson]
-    moved: list[MovedJson]
-    rows: list[RowDifferenceJson]
+def parse_reference(body: bytes) -> Reference:
+    """Read a reference from JSON. Raises `InvalidReference`."""
+    if len(body) > MAX_REFERENCE_BYTES:
+        msg = f"The reference has {len(body)} bytes, the limit is {MAX_REFERENCE_BYTES}"
+        raise InvalidReference(msg)
+    try:
+        return read_reference(json.loads(body))
+    except (ValueError, RecursionError) as err:
+        msg = "The reference is not JSON"
+        raise InvalidReference(msg) from err
 
 
 def read_reference(data: object) -> Reference:
@@ -115,23 +94,23 @@ def _from_slots(slots: Sequence[object], size: npt.NDArray[np.float64]) -> Refer
             msg = f"Slot {index} of the reference is not an object"
             raise InvalidReference(msg)
         boxes.append(_corners(slot.get("xyxy"), index))
-        row, label = slot.get("row"), slot.get("label", "")
-        if not (row is None or (type(row) is int and 0 <= row < MAX_SLOTS)):
-            msg = f"Slot {index} of the reference has row {row!r}, not a number from 0"
+        given, label = slot.get("row"), slot.get("label", "")
+        if not (given is None or (type(given) is int and 0 <= given < MAX_SLOTS)):
+            msg = f"Slot {index} of the reference has row {given!r}, not a number from 0"
             raise InvalidReference(msg)
         if not isinstance(label, str):
             msg = f"Slot {index} of the reference has label {label!r}, not a text"
             raise InvalidReference(msg)
-        rows.append(row)
+        rows.append(given)
         labels.append(label)
     xyxy = (np.array(boxes, np.float64).reshape(-1, 4) / np.tile(size, 2)).astype(np.float32)
     if xyxy.size and not (xyxy.min() >= 0 and xyxy.max() <= 1):
         msg = "A slot of the reference reaches out of the picture: corners are shares, 0 to 1"
         raise InvalidReference(msg)
     known = [row for row in rows if row is not None]
-    if len(known) == len(rows):
-        return Reference(xyxy, np.array(known, np.int64), tuple(labels))
-    return Reference(xyxy, group_rows(xyxy)[0], tuple(labels))
+    row = np.array(known, np.int64) if len(known) == len(rows) else group_rows(xyxy)[0]
+    order = np.lexsort((xyxy[:, 0], row))
+    return Reference(xyxy[order], row[order], tuple(labels[i] for i in order.tolist()))
 
 
 def _corners(xyxy: object, index: int) -> list[float]:
@@ -156,18 +135,14 @@ def compare(
     """
     slots = reference.xyxy * np.array((width, height, width, height), np.float32)
     allowed = _allowed(reference, detections, names)
-    nudged = best_pairs(np.where(allowed, pairwise_iou(slots, detections.xyxy), 0), NUDGE_IOU)
-    shift = np.zeros(2, np.float32)
-    if nudged:
-        here, there = np.array(nudged).T
-        away = detections.xyxy[there] - slots[here]
-        shift = np.median((away[:, :2] + away[:, 2:]) / 2, axis=0).astype(np.float32)
-        slots = slots + np.tile(shift, 2)
+    shift = _shift(slots, detections.xyxy, allowed)
+    slots = slots + np.tile(shift, 2)
     in_place = best_pairs(np.where(allowed, pairwise_iou(slots, detections.xyxy), 0), IN_PLACE_IOU)
     free = allowed.copy()
     for slot, product in in_place:
         free[slot], free[:, product] = False, False
-    moved = best_pairs(np.where(free, _nearness(slots, detections.xyxy), -1), 1 - MOVED_FACINGS)
+    nearness = np.where(free, _nearness(slots, detections.xyxy), -1)
+    moved = sorted(best_pairs(nearness, 1 - MOVED_FACINGS))
     paired = in_place + moved
     missing = sorted(set(range(len(slots))) - {slot for slot, _ in paired})
     extra = sorted(set(range(len(detections))) - {product for _, product in paired})
@@ -175,16 +150,17 @@ def compare(
     boxes, products = xyxy_json(slots), xyxy_json(detections.xyxy)
     labels = [names.get(cls, str(cls)) for cls in detections.class_id.tolist()]
     rows = reference.row.tolist()
+    told_extra = [
+        _slot_json(row, products[j], labels[j])
+        for row, j in zip(extra_row.tolist(), extra, strict=True)
+    ]
     return {
         "rate": round(len(in_place) / len(slots), 3) if len(slots) else None,
         "expected": len(slots),
         "in_place": len(in_place),
         "shift": [round(pixels, 1) for pixels in shift.tolist()],
         "missing": [_slot_json(rows[i], boxes[i], reference.label[i]) for i in missing],
-        "extra": [
-            _slot_json(row, products[j], labels[j])
-            for row, j in zip(extra_row.tolist(), extra, strict=True)
-        ],
+        "extra": sorted(told_extra, key=lambda slot: (slot["row"], slot["xyxy"])),
         "moved": [{"row": rows[i], "slot": boxes[i], "xyxy": products[j]} for i, j in moved],
         "rows": _row_differences(
             reference.row,
@@ -193,6 +169,16 @@ def compare(
             reference.row[np.array([slot for slot, _ in moved], np.int64)],
         ),
     }
+
+
+def _shift(slots: Floats, products: Floats, allowed: npt.NDArray[np.bool_]) -> Floats:
+    """Measure how far the camera was nudged, (2,) pixels, by the slots that still overlap."""
+    pairs = best_pairs(np.where(allowed, pairwise_iou(slots, products), 0), NUDGE_IOU)
+    if not pairs:
+        return np.zeros(2, np.float32)
+    here, there = np.array(pairs).T
+    away = products[there] - slots[here]
+    return np.asarray(np.median((away[:, :2] + away[:, 2:]) / 2, axis=0), np.float32)
 
 
 def _allowed(

@@ -11,6 +11,7 @@ from conftest import GOOD_SAMPLE, Aws
 from events.codec import data_of, new_event
 from events.outbox import Outbox
 from events.s3_notification import S3Object, events_from_body
+from events.sns_publisher import MAX_ATTRIBUTES, attributes_of
 from events.types import IMAGE_REJECTED, SHELF_AUDITED
 from function.audit import Auditor
 from function.detections import Thresholds
@@ -18,6 +19,7 @@ from function.detector import Detector
 from function.errors import BucketForbidden, DependencyFailed, NotReady
 from function.image import MAX_IMAGE_BYTES
 from function.metrics import Metrics
+from function.reference import MAX_REFERENCE_BYTES
 
 KEY = "store-17/cam-2/café + bar.jpg"
 
@@ -255,3 +257,47 @@ def test_who_loses_the_race_publishes_the_winners_result(
     (got,) = published(aws)
     assert got["data"] == stored(aws, event.get_id())
     assert got["data"]["thresholds"]["confidence"] == 0.9  # type: ignore[index]
+
+
+SLOTS = {"slots": [{"xyxy": [0.0, 0.0, 0.01, 0.01]}, {"xyxy": [0.5, 0.5, 0.51, 0.51]}]}
+
+
+@pytest.mark.parametrize(
+    ("reference", "outcome"),
+    [
+        pytest.param(None, "absent", id="none"),
+        pytest.param(json.dumps(SLOTS), "used", id="planogram"),
+        pytest.param("{", "invalid", id="not-json"),
+        pytest.param(" " * (MAX_REFERENCE_BYTES + 1), "invalid", id="large"),
+    ],
+)
+def test_a_photo_is_compared_with_the_reference_of_its_folder(
+    aws: Aws, auditor: Auditor, reference: str | None, outcome: str
+) -> None:
+    bucket = aws.resources.results_bucket
+    if reference is not None:
+        key = "references/store-17/cam-2.json"
+        aws.s3.put_object(Bucket=bucket, Key=key, Body=reference.encode())
+    comparing = replace(auditor, references_bucket=bucket)
+    audited = comparing.audit_event(uploaded(aws, GOOD_SAMPLE.read_bytes()))
+    (got,) = published(aws)
+    data = got["data"]
+    assert audited is not None
+    assert got["type"] == SHELF_AUDITED
+    attributes = attributes_of(audited)
+    if outcome == "used":
+        assert data["compliance"]["expected"] == 2  # type: ignore[index]
+        assert attributes["compliance"] == {"DataType": "Number", "StringValue": "0.0"}
+        assert len(attributes) == MAX_ATTRIBUTES - 1  # the tenth is the revision
+    else:
+        assert "compliance" not in data  # type: ignore[operator]
+        assert "compliance" not in attributes
+    counted = comparing.metrics.references.labels(outcome)
+    assert counted._value.get() == 1
+
+
+def test_a_reference_is_no_photo(aws: Aws, auditor: Auditor) -> None:
+    comparing = replace(auditor, references_bucket=aws.resources.bucket)
+    event = uploaded(aws, b"{}", "references/store-17/cam-2.jpg")
+    assert comparing.audit_event(event) is None
+    assert published(aws) == []

@@ -24,6 +24,7 @@ from function.detector import Detector
 from function.errors import Overloaded
 from function.image import MAX_IMAGE_PIXELS
 from function.pixel_budget import PixelBudget
+from function.reference import MAX_REFERENCE_BYTES
 
 SAMPLE = GOOD_SAMPLE.read_bytes()
 BEARER = {"Authorization": "Bearer s3cret"}
@@ -315,3 +316,63 @@ def test_other_classes_count_as_little_as_if_they_were_not_there(
     found = json.loads(response.data)
     assert [product["label"] for product in found["detections"]] == labels
     assert found["truncated"] is False
+
+
+def earlier_result(client: FlaskClient) -> dict[str, object]:
+    result: dict[str, object] = json.loads(
+        client.post("/predict", data=SAMPLE, content_type="image/jpeg").data
+    )
+    return result
+
+
+def test_a_shelf_is_compared_with_a_reference_sent_along(client: FlaskClient) -> None:
+    earlier = earlier_result(client)
+    assert "compliance" not in earlier
+    kept = {**earlier, "detections": earlier["detections"][5:]}  # type: ignore[index]
+    reference = json.dumps(kept).encode()
+    encoded = base64.b64encode(SAMPLE).decode()
+    text = encode_multipart_formdata([("file", ("a.jpg", SAMPLE)), ("reference", reference)])
+    file = encode_multipart_formdata(
+        [("file", ("a.jpg", SAMPLE)), ("reference", ("r.json", reference))]
+    )
+    for response in (
+        client.post("/predict", json={"image": {"b64": encoded}, "reference": kept}),
+        client.post("/predict", data=text[0], content_type=text[1]),
+        client.post("/predict", data=file[0], content_type=file[1]),
+    ):
+        told = json.loads(response.data)["compliance"]
+        assert (told["rate"], len(told["missing"]), len(told["moved"])) == (1.0, 0, 0)
+        assert len(told["extra"]) == 5
+        assert told["expected"] + 5 == earlier["count"]
+
+
+def test_a_reference_counts_for_every_picture_of_a_form(client: FlaskClient) -> None:
+    slots = json.dumps({"slots": [{"xyxy": [0.0, 0.0, 0.001, 0.001]}]})
+    body, content_type = encode_multipart_formdata(
+        [("file", ("a.jpg", SAMPLE)), ("file", ("b.jpg", SAMPLE)), ("reference", slots)]
+    )
+    outcomes = json.loads(client.post("/predict", data=body, content_type=content_type).data)
+    assert [o["result"]["compliance"]["expected"] for o in outcomes["outcomes"]] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("parts", "slug", "named"),
+    [
+        pytest.param(["{"], "invalid-reference", "not JSON", id="not-json"),
+        pytest.param(["[" * 100_000], "invalid-reference", "not JSON", id="deep"),
+        pytest.param(['{"slots": [7]}'], "invalid-reference", "Slot 0", id="no-slot"),
+        pytest.param(["{}", "{}"], "invalid-parameter", "several", id="two"),
+        pytest.param(
+            [" " * (MAX_REFERENCE_BYTES + 1)], "invalid-reference", "the limit", id="large"
+        ),
+    ],
+)
+def test_a_broken_reference_is_refused_and_named(
+    client: FlaskClient, parts: list[str], slug: str, named: str
+) -> None:
+    references = [("reference", ("r.json", part)) for part in parts]
+    body, content_type = encode_multipart_formdata([("file", ("a.jpg", SAMPLE)), *references])
+    response = client.post("/predict", data=body, content_type=content_type)
+    assert response.status_code == 400
+    assert problem(response)["type"] == f"urn:shelfwatch:problem:{slug}"
+    assert named in str(problem(response)["detail"])
