@@ -1,4 +1,4 @@
-"""What moving events costs in CPU: `python -m bench.events [--photos N] [--events N]`
+"""What moving events costs in CPU: `python -m bench.events [--photos N] [--width PIXELS]`
 
 Two ratios, each from one run on one machine:
 
@@ -11,6 +11,7 @@ Two ratios, each from one run on one machine:
 from __future__ import annotations
 
 import argparse
+import io
 import itertools
 import json
 import logging
@@ -27,6 +28,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import boto3
+import PIL.Image
 
 from events.config import SourceConfig
 from events.log import configure_logging
@@ -43,7 +45,6 @@ from local.stack import running_emulator, running_function, running_source
 
 SAMPLES = sorted((ROOT / "local" / "samples").rglob("*.jpg"))
 NOTIFICATION = json.loads((ROOT / "tests" / "events" / "s3_put.json").read_text())
-ROUNDS = 3
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -160,22 +161,31 @@ def resident(process_id: int) -> int:
 # --- the function and the bare detector ------------------------------------------------------
 
 
-def bare_detector(photos: int) -> float:
+def pictures(width: int) -> list[bytes]:
+    """Read the samples that are pictures; with a width, at that size, as a camera would."""
+    paths = [path for path in SAMPLES if "corrupt" not in path.name]
+    if not width:
+        return [path.read_bytes() for path in paths]
+    files = []
+    for path in paths:
+        with PIL.Image.open(path) as image:
+            file = io.BytesIO()
+            image.resize((width, width * image.height // image.width)).save(file, "JPEG")
+            files.append(file.getvalue())
+    return files
+
+
+def bare_detector(photos: int, width: int) -> float:
     """CPU seconds a photo from JPEG bytes to detections, nothing around it."""
     detector = Detector.load(Config().model_path)
     detector.warm_up()
-    files = [path.read_bytes() for path in photos_of(SAMPLES)]
+    files = pictures(width)
     for data in files:  # memory is taken on the first
         detector.detect(read_image(data, detector.model.input_size), Thresholds())
     started = time.process_time()
     for data in itertools.islice(itertools.cycle(files), photos):
         detector.detect(read_image(data, detector.model.input_size), Thresholds())
     return (time.process_time() - started) / photos
-
-
-def photos_of(paths: list[Path]) -> list[Path]:
-    """Leave out the sample that is no picture."""
-    return [path for path in paths if "corrupt" not in path.name]
 
 
 def in_another_process(target: object, *arguments: object) -> float:
@@ -198,9 +208,9 @@ def cpu_seconds(group: int) -> float:
     return total / TICK
 
 
-def through_the_path(photos: int) -> float:
+def through_the_path(photos: int, width: int) -> float:
     """CPU seconds a photo in the function's processes, from event to published result."""
-    files = [path.read_bytes() for path in photos_of(SAMPLES)]
+    files = pictures(width)
     logs = Path(tempfile.mkdtemp(prefix="bench-"))
     with running_emulator(free_port(), logs) as (endpoint_url, _):
         session = boto3.Session("test", "test", region_name="us-east-1")
@@ -253,6 +263,8 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m bench.events", description=__doc__)
     parser.add_argument("--photos", type=int, default=100, help="a round (%(default)s)")
+    parser.add_argument("--width", type=int, default=0, help="of a photo; 0: as the samples are")
+    parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
     parser.add_argument("--events", type=int, default=10_000, help="(%(default)s)")
     arguments = parser.parse_args()
     # Written as in a deployment, and thrown away.
@@ -260,9 +272,9 @@ def main() -> None:
     nowhere = Path(os.devnull).open("w")  # noqa: SIM115  # for the life of the process
     logging.getLogger().handlers[0].setStream(nowhere)  # type: ignore[attr-defined]
     ratios = []
-    for number in range(ROUNDS):
-        bare = in_another_process(bare_detector, arguments.photos)
-        path = through_the_path(arguments.photos)
+    for number in range(arguments.rounds):
+        bare = in_another_process(bare_detector, arguments.photos, arguments.width)
+        path = through_the_path(arguments.photos, arguments.width)
         ratios.append(path / bare)
         print(
             f"round {number + 1}: bare detector {bare * 1000:.1f} ms CPU a photo, "
