@@ -40,6 +40,11 @@ class Breaker:
             return "closed"
         return "half-open" if self._probing else "open"
 
+    @property
+    def pause(self) -> float:
+        """Seconds from the last probe to the next; 0 while closed."""
+        return self._pause
+
     def needs_probe(self) -> bool:
         """Tell whether the pause is over and no message waits in hand to probe with."""
         with self._changed:

@@ -43,9 +43,9 @@ BACKOFF_BASE = 5.0
 BACKOFF_FACTOR = 3.0
 BACKOFF_CAP = 900.0
 BACKOFF_LEAST = 1.0  # so that another message goes first, even where jitter says now
-# For one that broke off while the breaker is open: several pauses long, so that each probe takes
-# another message, and an outage does not use up the receives of one.
-AWAY_SECONDS = 300.0
+# One that broke off while the breaker is open stays away for several of its pauses, so that each
+# probe takes another message, and a long outage does not use up the receives of one.
+PAUSES_AWAY = 5
 # Back-off of one that waits in hand, doubled each time.
 HOLD_BASE = 0.5
 HOLD_CAP = 30.0
@@ -160,8 +160,8 @@ class Delivery:
             self._give_up(message, Reason.EXHAUSTED, answer.detail)
             return
         delay = max(round(answer.retry_after), _backoff(count))
-        if answer.away and self.breaker.state != "closed":
-            delay = max(delay, round(AWAY_SECONDS * random.uniform(0.5, 1.0)))
+        if answer.away:
+            delay = max(delay, round(PAUSES_AWAY * self.breaker.pause))
         self.leases.release(message["ReceiptHandle"], delay)
 
     def _give_up(self, message: MessageTypeDef, reason: Reason, detail: str) -> None:

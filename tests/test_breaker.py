@@ -28,7 +28,7 @@ def opened(clock: Clock) -> Breaker:
     breaker = Breaker(clock)
     for number in range(OPENS_AT):
         breaker.away(f"message-{number}")
-    assert breaker.state == "open"
+    assert (breaker.state, breaker.pause) == ("open", FIRST_PAUSE)
     return breaker
 
 
@@ -64,7 +64,7 @@ def test_several_messages_open_it_until_one_is_answered(clock: Clock) -> None:
     assert breaker.state == "half-open"
     assert not breaker.needs_probe()  # one at a time
     breaker.answered()
-    assert breaker.state == "closed"
+    assert (breaker.state, breaker.pause) == ("closed", 0)
 
 
 def test_pauses_double_up_to_the_longest(clock: Clock) -> None:

@@ -246,7 +246,7 @@ def test_a_sink_that_hangs_up_on_everyone_stops_the_line(
 ) -> None:
     """Without a breaker, each of these would be received seven times within as many seconds."""
     monkeypatch.setattr(events.delivery, "BACKOFF_LEAST", 1.0)
-    monkeypatch.setattr(events.delivery, "AWAY_SECONDS", 6.0)
+    monkeypatch.setattr(events.delivery, "PAUSES_AWAY", 2)
     sink.reply = lambda _: None
     send(aws, *(put(f"{number}.jpg") for number in range(6)))
     metrics = SourceMetrics()

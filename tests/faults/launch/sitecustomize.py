@@ -31,7 +31,6 @@ def patch(name, module):
 def back_off_in_seconds(delivery):
     """Minutes of back-off become seconds; its form stays."""
     delivery.BACKOFF_BASE, delivery.BACKOFF_CAP, delivery.HOLD_CAP = 0.5, 4.0, 2.0
-    delivery.AWAY_SECONDS = 25.0
 
 
 @patch("hasty", "events.breaker")
