@@ -46,6 +46,7 @@ TILT_PRIOR, CONVERGENCE_PRIOR = 0.2, 0.3
 PRIOR_WEIGHT = 0.01
 SLOPE_NOISE = 0.06
 SAME_HEIGHT = 0.3
+FIT_STEPS = 5  # more change the slopes by less than the noise
 MAX_CONVERGENCE = 0.9
 # A tilted box is wider than what is in it, at most by as much again.
 MIN_SHARE = 0.5
@@ -160,7 +161,7 @@ def _fit_slopes(first: Doubles, second: Doubles) -> tuple[float, float]:
     facts = np.stack((np.ones_like(across), across), axis=1)
     prior = PRIOR_WEIGHT * np.diag((TILT_PRIOR**-2, CONVERGENCE_PRIOR**-2))
     found = np.array((np.median(slope) if len(slope) else 0.0, 0.0))
-    for _ in range(8):
+    for _ in range(FIT_STEPS):
         weight = run / height / (1 + ((slope - facts @ found) / SLOPE_NOISE) ** 2)
         found = np.linalg.solve((facts.T * weight) @ facts + prior, facts.T @ (weight * slope))
     return float(found[0]), float(np.clip(found[1], -MAX_CONVERGENCE, MAX_CONVERGENCE))
@@ -181,9 +182,9 @@ class Segments:
             _components(len(boxes), i, j), return_inverse=True, return_counts=True
         )
         start = np.concatenate(([0], np.cumsum(count)[:-1]))
-        box = np.empty((len(count), 4))
-        box[:, 0] = np.minimum.reduceat(boxes[np.argsort(of, kind="stable"), 0], start)
-        box[:, 2] = np.maximum.reduceat(boxes[np.argsort(of, kind="stable"), 2], start)
+        box, together = np.empty((len(count), 4)), boxes[np.argsort(of, kind="stable")]
+        box[:, 0] = np.minimum.reduceat(together[:, 0], start)
+        box[:, 2] = np.maximum.reduceat(together[:, 2], start)
         for edge in (1, 3):
             ordered = boxes[np.lexsort((boxes[:, edge], of)), edge]
             box[:, edge] = (ordered[start + count // 2] + ordered[start + (count - 1) // 2]) / 2
