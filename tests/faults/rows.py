@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import os
 import subprocess
@@ -367,7 +366,6 @@ def sweep(stage: Stage) -> None:
 
 
 SWEEP_ARGUMENTS = ("--send", "--older-than", "0s")
-HAS_SWEEP = importlib.util.find_spec("events.sweep") is not None
 
 
 @dataclass(frozen=True)
