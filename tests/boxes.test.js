@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import {
-  boxAt, clamp, dragView, filterByConfidence, fitView, panView, placeBox, scaleView, showBox, turnImage, zoomView,
+  boxAt, clamp, dragView, filterByConfidence, fitView, groupByRow, panView, placeBox, scaleView, showBox, turnImage,
+  zoomView,
 } from "../function/static/boxes.js";
 import { table } from "./table.js";
 
@@ -91,6 +92,15 @@ table("detections at or above the threshold stay, in their order", filterByConfi
   [[[], 0.25], []],
   [[[detection(0.9), detection(0.25), detection(0.2)], 0.25], [detection(0.9), detection(0.25)]],
   [[[detection(0.3)], 0.95], []],
+]);
+
+const standing = (row, left) => ({ row, xyxy: [left, 0, left + 1, 1] });
+
+table("detections stand in the rows that the service gave them, from left to right, and a row may be empty", groupByRow, [
+  [[[], 0], []],
+  [[[], 2], [[], []]],
+  [[[standing(2, 5), standing(0, 9), standing(2, 3), standing(0, 1)], 3],
+    [[standing(0, 1), standing(0, 9)], [], [standing(2, 3), standing(2, 5)]]],
 ]);
 
 table("a value stays between its limits", clamp, [[[5, 0, 3], 3], [[-1, 0, 3], 0], [[2, 0, 3], 2]]);

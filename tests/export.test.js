@@ -5,14 +5,15 @@ import { csvCell, fileName, resultAt, toCsv } from "../function/static/export.js
 import { table } from "./table.js";
 
 const HEADER = "picture,row,product,label,confidence,left,top,right,bottom\r\n";
-const product = (confidence, ...xyxy) => ({ label: "product", class_id: 0, confidence, xyxy });
+const product = (row, confidence, ...xyxy) => ({ label: "product", class_id: 0, confidence, xyxy, row });
+const picture = (name, rows, ...detections) => ({ name, result: { detections, rows: Array(rows) } });
 
 table("a product is a line, numbered by row and from the left", toCsv, [
   [[[]], HEADER],
-  [[[{ name: "empty.jpg", members: [] }]], HEADER],
-  [[[{ name: "a.jpg", members: [[product(0.9, 1, 2, 3.5, 4), product(0.8, 5, 2, 7, 4)], [product(0.7, 1, 9, 3, 12)]] },
-    { name: "b.jpg", members: [[product(0.6, 0, 0, 1, 1)]] }]],
-    `${HEADER}a.jpg,1,1,product,0.9,1,2,3.5,4\r\na.jpg,1,2,product,0.8,5,2,7,4\r\na.jpg,2,1,product,0.7,1,9,3,12\r\n`
+  [[[picture("empty.jpg", 0)]], HEADER],
+  [[[picture("a.jpg", 3, product(0, 0.8, 5, 2, 7, 4), product(2, 0.7, 1, 9, 3, 12), product(0, 0.9, 1, 2, 3.5, 4)),
+    picture("b.jpg", 1, product(0, 0.6, 0, 0, 1, 1))]],
+    `${HEADER}a.jpg,1,1,product,0.9,1,2,3.5,4\r\na.jpg,1,2,product,0.8,5,2,7,4\r\na.jpg,3,1,product,0.7,1,9,3,12\r\n`
     + "b.jpg,1,1,product,0.6,0,0,1,1\r\n"],
 ]);
 
@@ -38,11 +39,32 @@ table("a download is named after its picture", fileName, [
   [["image", "boxes.png"], "image.boxes.png"],
 ]);
 
-test("the downloaded result is the service's at the confidence that is shown", () => {
-  const answer = { image: { width: 1 }, count: 9, detections: Array(9), thresholds: { confidence: 0.05, iou: 0.6 } };
-  const shown = { confidence: 0.4, detections: [1], count: 1, truncated: false, fill_rate: 1, rows: [2], gaps: [], members: [[1]] };
-  assert.deepEqual(resultAt(answer, shown), {
-    image: { width: 1 }, count: 1, detections: [1], truncated: false, fill_rate: 1, rows: [2], gaps: [],
-    thresholds: { confidence: 0.4, iou: 0.6 },
-  });
+const faint = product(0, 0.2501, 0, 0, 1, 1);
+const sure = product(0, 0.9, 1, 0, 2, 1);
+const below = product(1, 0.5, 0, 2, 1, 3);
+const row = (index, count) => ({ index, count, xyxy: [0, 0, 9, 1], fill_rate: 0.5 });
+const answerOf = (detections, counts, confidence, truncated = false) => ({
+  image: { width: 9 }, detections, count: detections.length, truncated, fill_rate: 0.5, rows: counts.map((n, i) => row(i, n)),
+  gaps: [{ row: 1 }], thresholds: { confidence, iou: 0.6 }, timings_ms: {}, later: "kept",
 });
+const ANSWER = answerOf([sure, below, faint], [2, 1], 0.25);
+
+table("above the service's confidence products and counts follow, and all else stays the service's", resultAt, [
+  [[answerOf([], [], 0.25), 0.4], answerOf([], [], 0.4)],
+  [[ANSWER, 0.25], ANSWER],
+  [[ANSWER, 0.1], ANSWER],
+  [[ANSWER, 0.4], answerOf([sure, below], [1, 1], 0.4)],
+  [[ANSWER, 0.6], answerOf([sure], [1, 0], 0.6)], // a row that has no product left
+  [[ANSWER, 0.95], answerOf([], [0, 0], 0.95)],
+]);
+
+test("at the service's own confidence nothing is left out, however the answer is rounded", () => {
+  const rounded = answerOf([product(0, 0.3333, 0, 0, 1, 1)], [1], 0.33334);
+  assert.equal(resultAt(rounded, 0.33334), rounded);
+});
+
+table("a cut answer stays cut as long as all of it is shown", (...args) => resultAt(...args).truncated, [
+  [[answerOf([sure], [1], 0.25, true), 0.25], true],
+  [[answerOf([sure], [1], 0.25, true), 0.5], true],
+  [[answerOf([sure, below], [1, 1], 0.25, true), 0.6], false],
+]);

@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import {
-  describeAudit, describeItem, describeQueue, describeRefusal, formatConfidence, formatMilliseconds, formatNumber,
-  formatPercent, labelRow, plural,
+  describeAudit, describeConfidence, describeItem, describeQueue, describeRefusal, formatConfidence, formatMilliseconds,
+  formatNumber, formatPercent, labelRow, plural,
 } from "../function/static/words.js";
 import { table } from "./table.js";
 
@@ -18,6 +18,12 @@ table("a rate reads as a percentage", formatPercent, [
 
 table("a confidence has two digits", formatConfidence, [[[0.3, "en"], "0.30"], [[0.25, "de"], "0,25"]]);
 
+table("above the service's confidence the slider tells what does not follow it", describeConfidence, [
+  [[0.25, 0.25, "en"], "Further right, only surer products count; rows and gaps stay as they are."],
+  [[0.26, 0.25, "en"], "Rows, gaps and fill rates are those found at 0.25."],
+  [[0.5, 0.3, "de"], "Rows, gaps and fill rates are those found at 0,30."],
+]);
+
 table("the steps' times add up", formatMilliseconds, [
   [[{}, "en"], "0 ms"],
   [[{ decode: 4.1, preprocess: 1.2, inference: 61, postprocess: 0.9 }, "en"], "67 ms"],
@@ -30,6 +36,7 @@ const audit = (count, rows, gaps, fill_rate) => ({ count, rows: Array(rows), gap
 
 table("an audit is one sentence", describeAudit, [
   [[audit(0, 0, 0, null), "en"], "No products found."],
+  [[audit(0, 2, 1, 0.9), "en"], "0 products in 2 rows, 1 gap, 90% filled."],
   [[audit(1, 1, 1, 0.5), "en"], "1 product in 1 row, 1 gap, 50% filled."],
   [[audit(1234, 6, 0, 1), "en"], "1,234 products in 6 rows, no gaps, 100% filled."],
 ]);

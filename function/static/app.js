@@ -1,17 +1,15 @@
 // The page: pictures in, POST /predict, answers drawn over the pictures. This file holds what is on the page and its
-// listeners. What it calls: boxes, shelf, words, export and queue (pure, run in node), service and picture (to and from
+// listeners. What it calls: boxes, words, export and queue (pure, run in node), service and picture (to and from
 // the browser), view and paint (the canvas), strip and report (the rest of the page).
 //
-// The service is asked once a picture, at the slider's lowest confidence. What the page shows above it follows the
-// slider without another request: products by their confidence, rows and gaps by the service's own rules (shelf.js).
+// The service is asked once a picture, at its own confidence, where the slider starts. Further right the page leaves
+// out products without another request; rows, gaps and fill rates stay the service's: nothing else audits.
 
-import { filterByConfidence } from "./boxes.js";
 import { fileName, resultAt, toCsv } from "./export.js";
 import { annotate, decodeForView, needsTurn } from "./picture.js";
 import { createQueue } from "./queue.js";
 import { createReport } from "./report.js";
 import { askHealth, predict, setToken } from "./service.js";
-import { auditShelf } from "./shelf.js";
 import { createStrip } from "./strip.js";
 import { createView } from "./view.js";
 import {
@@ -38,7 +36,7 @@ const state = {
 };
 
 const queue = createQueue({
-  predict: (file, signal) => predict(file, Number(slider.min), signal),
+  predict,
   changed: onItemChanged,
   sleep,
   isPaused: () => state.service !== "ready" || state.locked !== null,
@@ -51,7 +49,7 @@ const view = createView(element("frame"), element("picture"), element("overlay")
 const strip = createStrip(element("strip"), { onSelect: select, onRemove: remove });
 const report = createReport({
   onLight: (index) => lightRow(index, true),
-  onZoom: (index) => view.zoomTo(state.selected.audit.rows[index].xyxy),
+  onZoom: (index) => view.zoomTo(state.selected.answer.rows[index].xyxy),
 });
 
 // ---- pictures come and go
@@ -124,7 +122,7 @@ function onFailed(item) {
 
 /** Now the size in the boxes' pixels is known, and how the picture has to be turned. */
 async function onCounted(item) {
-  announce(`${item.name}: ${describeAudit(auditOf(item))}`);
+  announce(`${item.name}: ${describeAudit(resultOf(item))}`);
   if (item === state.pictured) showPicture();
   if (!(await needsTurn(item.file, item.answer.image.orientation))) return;
   addThumbnail(item);
@@ -164,14 +162,16 @@ function setService(found) {
 
 // ---- what the page shows
 
-/** The selected picture's audit at the slider's confidence; kept until the slider moves. */
-function auditOf(item) {
-  const confidence = Number(slider.value);
-  if (item.audit?.confidence === confidence) return item.audit;
-  const detections = filterByConfidence(item.answer.detections, confidence);
-  const truncated = item.answer.truncated && detections.length === item.answer.detections.length;
-  item.audit = { confidence, detections, count: detections.length, truncated, ...auditShelf(detections) };
-  return item.audit;
+/** An item's result at the slider's confidence, never below its own; kept until the slider moves. */
+function resultOf(item) {
+  const confidence = Math.max(Number(slider.value), item.answer.thresholds.confidence);
+  if (item.result?.thresholds.confidence !== confidence) item.result = resultAt(item.answer, confidence);
+  return item.result;
+}
+
+/** The slider cannot go below what the service found the picture at; a value that does moves there. */
+function setSliderStart(answer) {
+  slider.min = answer.thresholds.confidence;
 }
 
 function layers() {
@@ -180,30 +180,31 @@ function layers() {
 
 function render() {
   const item = state.selected;
-  const audit = item?.answer ? auditOf(item) : null;
+  if (item?.answer) setSliderStart(item.answer);
+  const result = item?.answer ? resultOf(item) : null;
   element("main").dataset.state = item ? "picture" : "empty";
   element("choose-label").textContent = item ? "Add pictures" : "Choose pictures";
-  element("report").hidden = !audit;
-  element("status").textContent = item ? statusOf(item, audit) : "";
-  element("picture").setAttribute("aria-label", `Shelf picture. ${audit ? describeAudit(audit) : ""}`);
-  if (audit) report.render(item.answer, audit);
+  element("report").hidden = !result;
+  element("status").textContent = item ? statusOf(item, result) : "";
+  element("picture").setAttribute("aria-label", `Shelf picture. ${result ? describeAudit(result) : ""}`);
+  if (result) report.render(result, item.answer.thresholds.confidence);
   renderProblem(item?.refusal ?? (item?.state === "waiting" ? state.locked : null));
   renderStrip();
-  view.setShelf(item === state.pictured ? audit : null, layers(), state.lit, state.alone);
+  view.setShelf(item === state.pictured ? result : null, layers(), state.lit, state.alone);
 }
 
-function statusOf(item, audit) {
-  if (audit) return describeAudit(audit);
+function statusOf(item, result) {
+  if (result) return describeAudit(result);
   return { waiting: "Waiting…", counting: "Looking at the shelf…", pausing: `The service is busy: ${describeItem(item)}.`,
     failed: "" }[item.state];
 }
 
 /** Marks a row on the picture and in the table. */
 function lightRow(index, alone) {
-  if ((state.lit === index && state.alone === alone) || !state.pictured?.audit) return;
+  if ((state.lit === index && state.alone === alone) || !state.pictured?.result) return;
   Object.assign(state, { lit: index, alone });
   report.light(index);
-  view.setShelf(state.pictured.audit, layers(), index, alone);
+  view.setShelf(state.pictured.result, layers(), index, alone);
 }
 
 function showZoom(share) {
@@ -228,17 +229,17 @@ function renderProblem(refusal) {
 }
 
 function renderStrip() {
-  strip.update(queue.items, state.selected, (item) => (item.answer ? auditOf(item).count : 0));
+  strip.update(queue.items, state.selected, (item) => (item.answer ? resultOf(item).count : 0));
   element("queue").textContent = queue.items.length > 1 ? `${describeQueue(queue.items)}${sumOfAll()}` : "";
   element("download-all").hidden = queue.items.filter((item) => item.answer).length < 2;
 }
 
 function sumOfAll() {
-  const audits = queue.items.filter((item) => item.answer).map(auditOf);
+  const results = queue.items.filter((item) => item.answer).map(resultOf);
   const sum = (values) => values.reduce((total, value) => total + value, 0);
-  if (audits.length < 2) return "";
-  const gaps = sum(audits.map((audit) => audit.gaps.length));
-  return ` · ${plural(sum(audits.map((audit) => audit.count)), "product")} and ${plural(gaps, "gap")} in all`;
+  if (results.length < 2) return "";
+  const gaps = sum(results.map(({ gaps }) => gaps.length));
+  return ` · ${plural(sum(results.map(({ count }) => count)), "product")} and ${plural(gaps, "gap")} in all`;
 }
 
 // ---- downloads
@@ -252,19 +253,18 @@ function save(content, type, name) {
 }
 
 function saveCsv(items, name) {
-  const pictures = items.map((item) => ({ name: item.name, members: auditOf(item).members }));
+  const pictures = items.map((item) => ({ name: item.name, result: resultOf(item) }));
   save(`\ufeff${toCsv(pictures)}`, "text/csv", name); // spreadsheets take UTF-8 for it only with the mark
 }
 
 function saveJson(item) {
-  const result = resultAt(item.answer, auditOf(item));
-  save(JSON.stringify(result, null, 2), "application/json", fileName(item.name, "json"));
+  save(JSON.stringify(resultOf(item), null, 2), "application/json", fileName(item.name, "json"));
 }
 
 async function savePng(item) {
   const button = element("download-png");
   button.disabled = true;
-  const png = await annotate(item.file, item.answer.image, auditOf(item), layers());
+  const png = await annotate(item.file, item.answer.image, resultOf(item), layers());
   button.disabled = false;
   if (png) save(png, "image/png", fileName(item.name, "boxes.png"));
   else element("status").textContent = "This browser cannot draw a picture of this size.";

@@ -105,7 +105,14 @@ export function turnImage({ width, height }, orientation) {
   return orientation > 4 ? { width: height, height: width, matrix } : { width, height, matrix };
 }
 
-/** Exact above the confidence the service was asked for: a weak box never suppresses a stronger one. */
+/** Exact above the service's own confidence: a weak box never suppresses a stronger one. */
 export function filterByConfidence(detections, threshold) {
   return detections.filter((detection) => detection.confidence >= threshold);
+}
+
+/** The detections of each of `count` rows, as the service put them there, from left to right. */
+export function groupByRow(detections, count) {
+  const rows = Array.from({ length: count }, () => []);
+  for (const detection of detections) rows[detection.row].push(detection);
+  return rows.map((row) => row.sort((a, b) => a.xyxy[0] - b.xyxy[0]));
 }

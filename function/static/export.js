@@ -1,25 +1,29 @@
-// What can be downloaded: pure functions. tests/export.test.js runs them in node.
+// The result at a confidence, and what can be downloaded of it: pure functions. tests/export.test.js runs them in node.
 
-/** The service's answer as it would be at the confidence that is shown. */
-export function resultAt(answer, shown) {
+import { filterByConfidence, groupByRow } from "./boxes.js";
+
+/** The service's answer with fewer products: they and what counts them follow, all else is as the service found it. */
+export function resultAt(answer, confidence) {
+  if (confidence <= answer.thresholds.confidence) return answer;
+  const detections = filterByConfidence(answer.detections, confidence);
+  const members = groupByRow(detections, answer.rows.length);
   return {
     ...answer,
-    detections: shown.detections,
-    count: shown.count,
-    truncated: shown.truncated,
-    fill_rate: shown.fill_rate,
-    rows: shown.rows,
-    gaps: shown.gaps,
-    thresholds: { ...answer.thresholds, confidence: shown.confidence },
+    detections,
+    count: detections.length,
+    truncated: answer.truncated && detections.length === answer.detections.length,
+    rows: answer.rows.map((row, index) => ({ ...row, count: members[index].length })),
+    thresholds: { ...answer.thresholds, confidence },
   };
 }
 
 const HEADER = ["picture", "row", "product", "label", "confidence", "left", "top", "right", "bottom"];
 
-/** Pictures `{ name, members }` -> RFC 4180: a line a product, rows from the top, products from the left, from 1. */
+/** Pictures `{ name, result }` -> RFC 4180: a line a product, rows from the top, products from the left, from 1. */
 export function toCsv(pictures) {
-  const lines = pictures.flatMap(({ name, members }) => members.flatMap((row, r) => row.map((detection, i) =>
-    [name, r + 1, i + 1, detection.label, detection.confidence, ...detection.xyxy])));
+  const lines = pictures.flatMap(({ name, result: { detections, rows } }) =>
+    groupByRow(detections, rows.length).flatMap((row) => row.map((detection, i) =>
+      [name, detection.row + 1, i + 1, detection.label, detection.confidence, ...detection.xyxy])));
   return [HEADER, ...lines].map((line) => `${line.map(csvCell).join(",")}\r\n`).join("");
 }
 

@@ -1,6 +1,8 @@
 // The numbers beside the picture: figures, confidence, and a line of the table for each row.
 
-import { formatConfidence, formatMilliseconds, formatNumber, formatPercent, plural } from "./words.js";
+import {
+  describeConfidence, formatConfidence, formatMilliseconds, formatNumber, formatPercent, plural,
+} from "./words.js";
 
 const element = (id) => document.getElementById(id);
 
@@ -8,23 +10,25 @@ const element = (id) => document.getElementById(id);
 export function createReport({ onLight, onZoom }) {
   const lines = element("rows");
 
-  function render(answer, audit) {
-    element("count").textContent = formatNumber(audit.count);
-    element("fill-rate").textContent = formatPercent(audit.fill_rate);
-    element("gap-count").textContent = formatNumber(audit.gaps.length);
-    renderConfidence(audit);
-    element("truncated").hidden = !audit.truncated;
+  /** `found` is the confidence that the service found the picture at. */
+  function render(result, found) {
+    element("count").textContent = formatNumber(result.count);
+    element("fill-rate").textContent = formatPercent(result.fill_rate);
+    element("gap-count").textContent = formatNumber(result.gaps.length);
+    renderConfidence(result, found);
+    element("truncated").hidden = !result.truncated;
     element("truncated").textContent =
-      `Only the ${formatNumber(answer.thresholds.max_detections)} surest products are counted; this picture has more.`;
-    renderRows(audit);
-    element("time").textContent = `Counted in ${formatMilliseconds(answer.timings_ms)}`;
-    element("model").textContent = `${answer.model.name}, ${answer.model.precision}`;
+      `Only the ${formatNumber(result.thresholds.max_detections)} surest products are counted; this picture has more.`;
+    renderRows(result);
+    element("time").textContent = `Counted in ${formatMilliseconds(result.timings_ms)}`;
+    element("model").textContent = `${result.model.name}, ${result.model.precision}`;
   }
 
-  function renderConfidence({ confidence, count }) {
-    const value = formatConfidence(confidence);
+  function renderConfidence({ thresholds, count }, found) {
+    const value = formatConfidence(thresholds.confidence);
     element("confidence-value").textContent = value;
     element("confidence").setAttribute("aria-valuetext", `${value}, ${plural(count, "product")}`);
+    element("slider-hint").textContent = describeConfidence(thresholds.confidence, found);
   }
 
   /** Lines are reused, so that a focused one stays focused. */

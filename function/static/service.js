@@ -8,12 +8,11 @@ export function setToken(text) {
 }
 
 /** The audit of one picture; throws `{ status, problem, retryAfter, bytes }`, status 0 where there was no answer. */
-export async function predict(file, confidence, signal) {
+export async function predict(file, signal) {
   const body = new FormData();
   body.append("file", file);
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
-  const response = await fetch(`predict?confidence=${confidence}`, { method: "POST", body, headers, signal })
-    .catch(() => null);
+  const response = await fetch("predict", { method: "POST", body, headers, signal }).catch(() => null);
   const answer = await response?.json().catch(() => null);
   if (response?.ok && answer) return answer;
   const retryAfter = response?.headers.get("Retry-After") ?? null;

@@ -13,6 +13,12 @@ export function formatConfidence(value, locale) {
   return new Intl.NumberFormat(locale, { minimumFractionDigits: 2, maximumFractionDigits: 2 }).format(value);
 }
 
+/** What the slider does, and what does not follow it above the confidence that the service found a picture at. */
+export function describeConfidence(shown, found, locale) {
+  if (shown <= found) return "Further right, only surer products count; rows and gaps stay as they are.";
+  return `Rows, gaps and fill rates are those found at ${formatConfidence(found, locale)}.`;
+}
+
 /** The service's own steps; the way there and back is not its time. */
 export function formatMilliseconds(timings, locale) {
   const total = Object.values(timings).reduce((sum, value) => sum + value, 0);
@@ -27,7 +33,7 @@ export function plural(count, noun, locale) {
 
 /** An audit in one sentence, for the status line and for screen readers. */
 export function describeAudit({ count, rows, gaps, fill_rate }, locale) {
-  if (count === 0) return "No products found.";
+  if (rows.length === 0) return "No products found.";
   const found = `${plural(count, "product", locale)} in ${plural(rows.length, "row", locale)}`;
   const missing = gaps.length === 0 ? "no gaps" : plural(gaps.length, "gap", locale);
   return `${found}, ${missing}, ${formatPercent(fill_rate, locale)} filled.`;
