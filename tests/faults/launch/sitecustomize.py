@@ -41,14 +41,14 @@ def probe_in_seconds(breaker):
 @patch("killer", "function.audit")
 def photo_that_kills(audit):
     """A photo that ends in KILL takes the worker with it, as a fault in a decoder would."""
-    read = audit.read_image
+    read = audit.read_header
 
-    def read_image(data, *rest):
+    def read_header(data, *rest):
         if data.endswith(b"KILL"):
             os.kill(os.getpid(), signal.SIGKILL)
         return read(data, *rest)
 
-    audit.read_image = read_image
+    audit.read_header = read_header
 
 
 @patch("slow", "function.detector")
