@@ -314,7 +314,7 @@ def test_the_slider_leaves_out_products_without_asking_the_service(page: Page, u
             assert hint.inner_text() == "Rows, gaps and fill rates are those found at 0.30."
             assert found_of(expected) == found_of(ask(url, picture, confidence))
             counts.add(expected["count"])
-        assert len(counts) == 4
+        assert len(counts) >= 3  # a sure model may lose none at the first step
         assert "0" in {line[1] for line in table_of(page)}  # rows with no product left stay
     assert requests == [f"{url}/predict"] * 2
     assert page.inner_text("#announce") == announced  # once, not at each step

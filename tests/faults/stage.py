@@ -201,10 +201,17 @@ class Stage:
         self.ground.sqs.send_message(QueueUrl=self.resources.queue_url, MessageBody=body)
 
     def hang_up_on_everyone(self, seconds: float) -> int:
-        """Stand in for the function: take each connection and close it; count them."""
+        """Stand in for the function: take each connection and close it; count them.
+
+        The time begins with the first, as a process may take seconds to start.
+        """
         with HangUp((HOST, self.port), Silence) as server:
             thread = threading.Thread(target=server.serve_forever, args=(0.05,))
             thread.start()
+            for _ in range(300):
+                if server.connections:
+                    break
+                time.sleep(0.1)
             time.sleep(seconds)
             server.shutdown()
             thread.join()
