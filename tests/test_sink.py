@@ -80,6 +80,10 @@ def test_a_status_decides(status: int, slug: str, verdict: Verdict, away: bool, 
     assert answer == Answer(verdict, f"HTTP {status}", away, busy, 0.0)
 
 
+AN_HOUR_AGO = datetime.now(UTC) - timedelta(hours=1)
+IN_NINE_DAYS = datetime.now(UTC) + timedelta(days=9)
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [
@@ -89,8 +93,11 @@ def test_a_status_decides(status: int, slug: str, verdict: Verdict, away: bool, 
         ("86400", MAX_RETRY_AFTER),
         ("soon", 0),
         ("-5", 0),
-        (format_datetime(datetime.now(UTC) - timedelta(hours=1), usegmt=True), 0),
-        (format_datetime(datetime.now(UTC) + timedelta(days=9), usegmt=True), MAX_RETRY_AFTER),
+        # Named, as the workers of a run must collect the same tests.
+        pytest.param(format_datetime(AN_HOUR_AGO, usegmt=True), 0, id="date-gone-by"),
+        pytest.param(
+            format_datetime(IN_NINE_DAYS, usegmt=True), MAX_RETRY_AFTER, id="date-to-come"
+        ),
     ],
 )
 def test_retry_after_is_seconds_or_a_date_and_bounded(text: str, seconds: float) -> None:
