@@ -18,7 +18,7 @@ serve: .venv ## the function alone: page and POST /predict on $PORT (8080)
 	EVENTS_AUTH=$${EVENTS_AUTH-none} $(BIN)/gunicorn -c function/gunicorn.conf.py
 
 test: .venv
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 	@if $(NODE) 2>/dev/null; then node --test tests/*.test.js; else echo "skipped tests/*.test.js: no node 20.19, 22.7 or newer"; fi
 
 faults: .venv ## kills, stops and starves the path for a quarter of an hour; prints what became of each upload
