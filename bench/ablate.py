@@ -19,13 +19,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from onnx import TensorProto, helper
 
 from function.detector import Detector, to_float_nchw
 from function.errors import ModelError
 from model.evaluate import CAPS, PROTOCOL, evaluate
-from model.gate import FLOAT_CONVOLUTIONS, GateError, load_float, metadata_of
+from model.gate import FLOAT_CONVOLUTIONS, GateError, load_float, metadata_of, optimised
 from model.labelled import read_dataset
 from model.photos import DatasetError, find_photos, progress, read_tensor
 from model.quantize import (
@@ -56,13 +55,7 @@ VARIANTS = {
 
 def fuse_activations(model: onnx.ModelProto) -> onnx.ModelProto:
     """Let ONNX Runtime make one QuickGelu of each sigmoid and product, before quantisation."""
-    with tempfile.TemporaryDirectory() as folder:
-        options = ort.SessionOptions()
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-        options.optimized_model_filepath = str(Path(folder, "fused.onnx"))
-        options.log_severity_level = 3
-        ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        fused = onnx.load(options.optimized_model_filepath)
+    fused = optimised(model.SerializeToString())
     for node in fused.graph.node:
         if node.op_type == "QuickGelu":
             node.name = f"QuickGelu {node.output[0]}"
@@ -89,13 +82,7 @@ def build(parent: onnx.ModelProto, photos: list[Path], name: str, ranges: Path, 
 
 def float_convolutions(detector_file: Path) -> int:
     """Count the convolutions that run in float."""
-    with tempfile.TemporaryDirectory() as folder:
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-        options.optimized_model_filepath = str(Path(folder, "optimised.onnx"))
-        ort.InferenceSession(detector_file, options, providers=["CPUExecutionProvider"])
-        nodes = onnx.load(options.optimized_model_filepath).graph.node
+    nodes = optimised(detector_file).graph.node
     return sum(node.op_type in FLOAT_CONVOLUTIONS for node in nodes)
 
 

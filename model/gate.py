@@ -107,20 +107,25 @@ def last_convolutions(model: onnx.ModelProto) -> re.Pattern[str]:
     return re.compile(re.escape(head_of(model)) + r"(cv[23]\.\d+/cv[23]\.\d+\.2|dfl)/")
 
 
-def int8_nodes(path: Path) -> dict[str, int]:
-    """Count the operators that ONNX Runtime really runs.
-
-    Raises `GateError` when a convolution outside `last_convolutions` runs in float, or none in
-    INT8.
-    """
+def optimised(model: Path | bytes) -> onnx.ModelProto:
+    """Return the graph that ONNX Runtime makes of a file, or of its bytes."""
     with tempfile.TemporaryDirectory() as folder:
         options = ort.SessionOptions()
         options.log_severity_level = 3
         # One level below ALL, whose layouts belong to this CPU.
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         options.optimized_model_filepath = str(Path(folder, "optimised.onnx"))
-        ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        nodes = onnx.load(options.optimized_model_filepath).graph.node
+        ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return onnx.load(options.optimized_model_filepath)
+
+
+def int8_nodes(path: Path) -> dict[str, int]:
+    """Count the operators that ONNX Runtime really runs.
+
+    Raises `GateError` when a convolution outside `last_convolutions` runs in float, or none in
+    INT8.
+    """
+    nodes = optimised(path).graph.node
     last = last_convolutions(load_model(path))
     in_float = [
         node.name
