@@ -36,6 +36,43 @@ def architecture(yolo: Any) -> str:
     return Path(str(yolo.model.yaml.get("yaml_file", "yolo"))).stem
 
 
+def train_in_bfloat16(trainer: Any) -> None:
+    """Run the network in bfloat16 while it trains on a CPU that computes so; the rest stays float.
+
+    A callback for `on_train_start`. The network then takes half the time. The losses get float
+    predictions: in bfloat16 a box in the middle of a picture would snap to half a cell.
+    """
+    import torch
+
+    model = trainer.model.to(memory_format=torch.channels_last)
+
+    def loss(batch: dict[str, Any], predictions: Any = None) -> Any:
+        if predictions is None and model.training:
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                pictures = batch["img"].contiguous(memory_format=torch.channels_last)
+                predictions = _in_float(model.forward(pictures))
+        return type(model).loss(model, batch, predictions)
+
+    model.loss = loss
+
+
+def computes_bfloat16() -> bool:
+    """Say whether this CPU has instructions for bfloat16; without, it would be slower."""
+    import torch
+
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def _in_float(value: Any) -> Any:
+    """Turn the tensors in dicts, lists and tuples to float32."""
+    if isinstance(value, dict):
+        return {key: _in_float(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_in_float(inner) for inner in value)
+    return value.float()
+
+
 def smart_value(text: str) -> Any:
     """Turn the text of a setting into what Ultralytics takes, as its own command line does."""
     _import_ultralytics()
