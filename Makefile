@@ -60,12 +60,13 @@ CHECKPOINT := $(if $(filter 0,$(EPOCHS)),$(WEIGHTS),build/train/$(NAME)/weights/
 TRAIN_OPTIONS = --arch $(ARCH) --epochs $(EPOCHS) --size $(SIZE) --drawn $(DRAWN) --name $(NAME) \
 	$(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(RESUME),--resume) $(if $(SET),--set $(SET))
 
-model: $(MODEL_VENV)/bin/yolo ## train, export, quantise, evaluate; a file that fails a check replaces nothing
+model: $(MODEL_VENV)/bin/yolo ## train, export, calibrate, quantise, evaluate; a file that fails a check replaces nothing
 	$(if $(DATA),,$(error DATA is empty: make model DATA=folder with images/{train,val} and labels/))
 	$(if $(CHECKPOINT),,$(error WEIGHTS is empty: EPOCHS=0 takes a checkpoint as it is))
 	$(if $(filter 0,$(EPOCHS)),,$(MODEL_VENV)/bin/python -m model.train --data $(DATA) $(TRAIN_OPTIONS))
 	$(MODEL_VENV)/bin/python -m model.export $(CHECKPOINT) --output $(ROAD)/float.onnx --size $(SIZE) \
 		--label "$(LABEL)" --name $(NAME) --training-data "$(TRAINING_DATA)" --license "$(WEIGHTS_LICENSE)"
+	$(MODEL_VENV)/bin/python -m model.calibrate $(ROAD)/float.onnx --data $(DATA)/images/train --output $(ROAD)/float.onnx
 	$(MODEL_VENV)/bin/python -m model.quantize $(ROAD)/float.onnx --calibration $(DATA)/images/train --output $(ROAD)/int8.onnx
 	$(MODEL_VENV)/bin/python -m model.evaluate --data $(DATA)/images/val --model $(ROAD)/float.onnx $(ROAD)/int8.onnx \
 		--max-loss $(MAX_LOSS) --plots $(ROAD)

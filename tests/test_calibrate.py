@@ -1,0 +1,103 @@
+"""The scores of a detector, shifted until it counts right at the service's threshold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import PIL.Image
+import pytest
+from test_quantize import SIDE, TinyYolo
+
+from function.detector import Detector
+from model import calibrate, quantize
+from model.evaluate import COUNT_CONFIDENCE
+from model.gate import GateError, metadata_of
+from model.labelled import read_dataset
+
+
+@pytest.mark.parametrize(
+    ("photos", "threshold"),
+    [
+        ([([0.9, 0.8, 0.5, 0.1], 3)], (0.1, 0.5)),
+        ([([0.9, 0.8, 0.5, 0.1], 1)], (0.8, 0.9)),
+        # One photo that finds far too much moves nothing: the middle one decides.
+        ([([0.5] * 90, 9), ([0.6, 0.3], 1), ([0.6, 0.2], 1), ([0.1], 5)], (0.3, 0.6)),
+        ([([0.6, 0.3], 1), ([0.5, 0.4], 0)], (0.3, 0.6)),  # a photo of nothing does not vote
+    ],
+)
+def test_half_of_the_photos_count_too_many_and_half_too_few(
+    photos: list[tuple[list[float], int]], threshold: tuple[float, float]
+) -> None:
+    found = [(np.array(scores), count) for scores, count in photos]
+    low, high = threshold
+    assert low <= calibrate.right_threshold(found) <= high
+
+
+@pytest.mark.parametrize("photos", [[], [([], 3)], [([0.95, 0.95], 1)], [([0.5], 0)]])
+def test_a_model_that_counts_right_nowhere_is_refused(
+    photos: list[tuple[list[float], int]],
+) -> None:
+    with pytest.raises(GateError, match=r"no score between 0\.02 and 0\.9 counts \d photos right"):
+        calibrate.right_threshold([(np.array(scores), count) for scores, count in photos])
+
+
+def run(model: onnx.ModelProto, pixels: np.ndarray) -> np.ndarray:
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(None, {"images": pixels})[0])
+
+
+def test_every_logit_moves_by_the_shift_and_nothing_else_does() -> None:
+    model = TinyYolo().model()
+    pixels = np.random.default_rng(0).random((1, 3, SIDE, SIDE), np.float32)
+    before = run(model, pixels)
+    twice = calibrate.shift_scores(calibrate.shift_scores(model, -0.5), 0.2)
+    after = run(twice, pixels)
+    np.testing.assert_array_equal(after[:, :4], before[:, :4])
+    logits = np.log(before[:, 4:] / (1 - before[:, 4:]))
+    np.testing.assert_allclose(after[:, 4:], 1 / (1 + np.exp(0.3 - logits)), atol=1e-5)
+    assert metadata_of(twice)["score_shift"] == "-0.3000"
+    assert metadata_of(twice)["names"] == metadata_of(model)["names"]
+    # What is added stays in float with the rest of the decode.
+    assert "/model.1/score_shift" in quantize.float_nodes(twice)
+
+
+def test_a_head_without_scores_is_refused() -> None:
+    model = TinyYolo().model()
+    for node in model.graph.node:
+        if node.name == "/model.1/Sigmoid":
+            node.op_type = "Tanh"
+    with pytest.raises(GateError, match=r"0 sigmoids over scores below /model\.1/, not one"):
+        calibrate.shift_scores(model, 0.1)
+
+
+def test_a_calibrated_model_counts_what_is_labelled(tmp_path: Path) -> None:
+    onnx.save(TinyYolo().model(), tmp_path / "float.onnx")
+    random = np.random.default_rng(1)
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    for index in range(5):
+        noise = random.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+        PIL.Image.fromarray(noise).save(tmp_path / f"images/{index}.png")
+        (tmp_path / f"labels/{index}.txt").write_text("0 0.5 0.5 0.1 0.1\n" * 40)
+    output = tmp_path / "calibrated.onnx"
+    files = ["--data", str(tmp_path / "images"), "--output", str(output)]
+
+    calibrate.main([str(tmp_path / "float.onnx"), *files])
+
+    counts = []
+    for path in (tmp_path / "float.onnx", output):
+        detector = Detector.load(path)
+        detector.warm_up()
+        found = calibrate.scores_of(detector, read_dataset(tmp_path / "images"))
+        counts.append(np.median([(scores >= COUNT_CONFIDENCE).sum() for scores, _ in found]))
+    assert abs(counts[0] - 40) > 4
+    assert abs(counts[1] - 40) <= 2
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    missing = str(tmp_path / "none.onnx")
+    with pytest.raises(SystemExit, match="is missing or not an ONNX model"):
+        calibrate.main([missing, "--data", str(tmp_path), "--output", missing])
