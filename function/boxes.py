@@ -10,6 +10,10 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
+# Candidates that NMS judges at a time: one by one, NumPy's calls cost more than the sums in them,
+# and many at once compare candidates that a better one hides anyway.
+NMS_BLOCK = 64
+
 
 @dataclass(frozen=True)
 class Letterbox:
@@ -88,12 +92,14 @@ def _from_end_to_end(output: Floats, confidence_threshold: float) -> tuple[Float
     return above[:, :4], above[:, 4], above[:, 5].astype(np.int64)
 
 
-def box_iou(box: Floats, others: Floats) -> Floats:
-    """Compute the IoU (n,) of one xyxy box (4,) with others (n, 4); no area gives 0."""
-    width = np.minimum(box[2], others[:, 2]) - np.maximum(box[0], others[:, 0])
-    height = np.minimum(box[3], others[:, 3]) - np.maximum(box[1], others[:, 1])
+def box_iou(xyxy: Floats, others: Floats) -> Floats:
+    """Compute the IoU of xyxy boxes (..., 4) with others (..., 4), broadcast; no area gives 0."""
+    left, top, right, bottom = np.moveaxis(xyxy, -1, 0)
+    other_left, other_top, other_right, other_bottom = np.moveaxis(others, -1, 0)
+    width = np.minimum(right, other_right) - np.maximum(left, other_left)
+    height = np.minimum(bottom, other_bottom) - np.maximum(top, other_top)
     overlap = np.maximum(width, 0) * np.maximum(height, 0)
-    union = box_area(box[None])[0] + box_area(others) - overlap
+    union = box_area(xyxy) + box_area(others) - overlap
     iou: Floats = np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
     return iou
 
@@ -121,8 +127,8 @@ def best_pairs(score: Floats, least: float) -> list[tuple[int, int]]:
 
 
 def box_area(xyxy: Floats) -> Floats:
-    """Compute the area (n,) of boxes (n, 4)."""
-    return (xyxy[:, 2] - xyxy[:, 0]) * (xyxy[:, 3] - xyxy[:, 1])
+    """Compute the area (...) of boxes (..., 4)."""
+    return (xyxy[..., 2] - xyxy[..., 0]) * (xyxy[..., 3] - xyxy[..., 1])
 
 
 def non_max_suppression(
@@ -138,7 +144,18 @@ def non_max_suppression(
     apart = xyxy + (class_id[:, None] * extent).astype(np.float32)
     kept: list[int] = []
     while order.size and len(kept) < limit:
-        best, rest = order[0], order[1:]
-        kept.append(int(best))
-        order = rest[box_iou(apart[best], apart[rest]) <= iou_threshold]
-    return np.array(kept, dtype=np.int64)
+        block, order = order[:NMS_BLOCK], order[NMS_BLOCK:]
+        best = block[_best_of(box_iou(apart[block][:, None], apart[block]) > iou_threshold)]
+        kept += best.tolist()
+        hidden = (box_iou(apart[best][:, None], apart[order]) > iou_threshold).any(axis=0)
+        order = order[~hidden]
+    return np.array(kept[:limit], dtype=np.int64)
+
+
+def _best_of(overlaps: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Choose greedily, first to last, what overlaps none chosen before it: (n, n) to (n,)."""
+    free = np.ones(len(overlaps), dtype=np.bool_)
+    for index, hidden in enumerate(overlaps):
+        if free[index]:
+            free[index + 1 :] &= ~hidden[index + 1 :]
+    return free

@@ -105,6 +105,32 @@ def test_non_max_suppression(
     assert chosen.tolist() == kept
 
 
+def one_by_one(xyxy: np.ndarray, confidence: np.ndarray, iou_threshold: float) -> list[int]:
+    """Greedy NMS as it is defined: the best box goes on, what overlaps it does not."""
+    left = np.argsort(-confidence, kind="stable").tolist()
+    kept = []
+    while left:
+        best = left.pop(0)
+        kept.append(best)
+        left = [other for other in left if box_iou(xyxy[best], xyxy[other]) <= iou_threshold]
+    return kept
+
+
+@pytest.mark.parametrize("iou_threshold", [0.0, 0.3, 0.6, 1.0])
+@pytest.mark.parametrize("count", [63, 64, 65, 400])
+def test_many_candidates_are_judged_as_one_by_one(count: int, iou_threshold: float) -> None:
+    rng = np.random.default_rng(count)
+    corner, size = rng.uniform(0, 100, (count, 2)), rng.uniform(5, 40, (count, 2))
+    xyxy = np.hstack((corner, corner + size)).astype(np.float32)
+    confidence = rng.uniform(size=count).round(2).astype(np.float32)  # some are equal
+    class_id = np.zeros(count, np.int64)
+    expected = one_by_one(xyxy, confidence, iou_threshold)
+    assert expected != sorted(expected)
+    for limit in (1, len(expected) // 2, len(expected), count):
+        kept = non_max_suppression(xyxy, confidence, class_id, iou_threshold, limit)
+        assert kept.tolist() == expected[:limit]
+
+
 def test_a_thousand_boxes_are_all_kept() -> None:
     column, row = np.meshgrid(np.arange(40) * 30, np.arange(25) * 40)
     corner = np.stack([column.ravel(), row.ravel()], axis=1)
