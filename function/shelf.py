@@ -128,8 +128,8 @@ def shelf_edges(boxes: Doubles, row: Ints, level: Level, width: int) -> Doubles:
     telling = count >= MIN_ROW
     if not telling.any():
         return edges
-    floor = np.array([np.median(places[:, 3]) for places in members])
-    facing = np.array([np.median(places[:, 2] - places[:, 0]) for places in members])
+    floor = np.array([_median(places[:, 3]) for places in members])
+    facing = np.array([_median(places[:, 2] - places[:, 0]) for places in members])
     for side, pixel in enumerate((0, width)):
         # Mirrored on the right, so that "further out" is "less" on both sides.
         sign = 1 - 2 * side
@@ -169,7 +169,7 @@ def find_spaces(places: Doubles, edge: Doubles) -> Iterator[Space]:
 
 
 def _median(values: Doubles) -> float:
-    return float(median(values.tolist()))  # of a few numbers, NumPy's takes twenty times as long
+    return float(median(values.tolist()))  # of a row's numbers, NumPy's takes ten times as long
 
 
 def _gap_box(places: Doubles, space: Space) -> Doubles:
