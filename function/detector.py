@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import ast
-import hashlib
 import logging
-import math
-import os
-import platform
 import threading
 import time
 from collections.abc import Iterator
@@ -25,6 +21,7 @@ from function.detections import Detections, ModelJson, Thresholds
 from function.errors import ModelError, NotReady, Overloaded
 from function.image import Image
 from function.pixel_budget import PixelBudget
+from function.session import OpenedSession, cpu_isa, open_session
 from function.spans import stage_span
 
 log = logging.getLogger(__name__)
@@ -140,10 +137,9 @@ class Detector:
 
         Raises `ModelError` with one sentence for a file that cannot serve.
         """
-        threads = threads or available_cpus()
-        session = _session(path, threads)
-        model = _describe(path, session)
-        detector = cls(session, model, revision, cpu_isa())
+        opened = open_session(path, threads)
+        model = _describe(path, opened)
+        detector = cls(opened.session, model, revision, cpu_isa())
         log.info(
             "model.loaded",
             extra={
@@ -151,7 +147,9 @@ class Detector:
                 "digest": model.digest,
                 "precision": model.precision,
                 "license": model.license,
-                "threads": threads,
+                "threads": opened.threads,
+                "threads_from": opened.threads_from,
+                "graph": opened.graph,
                 "cpu_isa": detector.cpu_isa,
             },
         )
@@ -235,21 +233,8 @@ class Detector:
         }
 
 
-def _session(path: Path, threads: int) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # Spinning workers take the processor from decoding and from the other pods of the node.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
-    try:
-        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as err:  # ONNX Runtime's own exceptions share no base but this
-        msg = f"{path} is missing or not an ONNX model"
-        raise ModelError(msg) from err
-
-
-def _describe(path: Path, session: ort.InferenceSession) -> Model:
+def _describe(path: Path, opened: OpenedSession) -> Model:
+    session = opened.session
     metadata = session.get_modelmeta().custom_metadata_map
     names = _names(path, metadata)
     first = session.get_inputs()[0]
@@ -270,7 +255,7 @@ def _describe(path: Path, session: ort.InferenceSession) -> Model:
     _check_output(path, session.get_outputs()[0].shape, len(names))
     return Model(
         name=metadata.get("name", path.stem),
-        digest="sha256:" + hashlib.sha256(path.read_bytes()).hexdigest(),
+        digest=opened.digest,
         precision=metadata.get("precision", "fp32"),
         license=metadata.get("license", "unknown"),
         names=names,
@@ -301,40 +286,3 @@ def _check_output(path: Path, shape: list[int | str], classes: int) -> None:
     if len(shape) != 3 or (len(known) == 2 and 4 + classes not in known and known[1] != 6):
         msg = f"{path} answers {shape}, not detections of its {classes} classes"
         raise ModelError(msg)
-
-
-def available_cpus() -> int:
-    """Count the processors this process may use: cgroup quota v2, then v1, then affinity."""
-    quota = _quota_v2() or _quota_v1() or math.inf
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, math.ceil(min(quota, affinity or 1)))
-
-
-def _quota_v2() -> float | None:
-    """Read "max 100000" or "150000 100000" (microseconds a period); None where there is none."""
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return None if quota == "max" else int(quota) / int(period)
-    except (OSError, ValueError):
-        return None
-
-
-def _quota_v1() -> float | None:
-    try:
-        folder = Path("/sys/fs/cgroup/cpu")
-        quota = int((folder / "cpu.cfs_quota_us").read_text())
-        return quota / int((folder / "cpu.cfs_period_us").read_text()) if quota > 0 else None
-    except (OSError, ValueError):
-        return None
-
-
-def cpu_isa() -> str:
-    """Name the widest instruction set that decides INT8 numerics, e.g. avx512_vnni or avx2."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text().split()
-    except OSError:
-        flags = []
-    for isa in ("amx_int8", "avx512_vnni", "avx_vnni", "avx512f", "avx2"):
-        if isa in flags:
-            return isa
-    return platform.machine()

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from function.detector import available_cpus
+from function.session import available_cpus
 from model.photos import DatasetError, find_photos, label_path
 from model.render import write_dataset
 from model.yolo import (

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from function.detector import available_cpus
+from function.session import available_cpus
 
 CACHE = Path("build/ultralytics").absolute()  # its settings and fonts; not the user's home
 

@@ -14,7 +14,7 @@ import function.detector
 from function.boxes import box_iou, letterbox
 from function.config import Config
 from function.detections import Thresholds
-from function.detector import Detector, available_cpus, postprocess, preprocess, to_float_nchw
+from function.detector import Detector, postprocess, preprocess, to_float_nchw
 from function.errors import ModelError, NotReady, Overloaded
 from function.image import Image, read_image
 from model.render import render_shelf
@@ -219,10 +219,6 @@ def test_preprocess_pads_with_grey_and_keeps_pixels() -> None:
     planes = to_float_nchw(tensor)
     assert planes.shape == (1, 3, 64, 64)
     np.testing.assert_array_equal(np.round(planes[0, :, 20, 20] * 255), [7, 7, 7])
-
-
-def test_at_least_one_processor_is_available() -> None:
-    assert available_cpus() >= 1
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
