@@ -82,7 +82,8 @@ def audit_image(
         with timings.stage("decode"):
             header = read_header(data, detector.model.input_size)
         # Held until the image is let go, not just while it is decoded: it may wait for its turn.
-        with detector.pixels.hold(header.pixels_to_decode()):
+        # A place only once there is memory: large images must not keep ordinary ones out.
+        with detector.pixels.hold(header.pixels_to_decode()), detector.place():
             with timings.stage("decode"):
                 image = header.decode()
             detections = detector.detect(image, thresholds, timings)

@@ -32,8 +32,8 @@ LETTERBOX_GREY = 114  # what Ultralytics pads with in training
 # Too faint to count as a product, yet a "gap" that holds such a box is mostly none (six in ten on
 # labelled photos): it is a product in shadow or behind a sign.
 FAINT_CONFIDENCE = 0.15
-# One inference fills the processor; a second would only slow the first. Two may wait for it, so
-# that the processor never idles between requests; more would wait longer than a caller does.
+# One inference fills the processor; a second would only slow the first. Two may wait for it or be
+# decoded meanwhile, so that it never idles; more would wait longer than a caller does.
 MAX_WAITING = 2
 WAIT_SECONDS = 10.0
 InputType = np.dtype[np.uint8] | np.dtype[np.float32]
@@ -118,7 +118,7 @@ class Model:
 
 @dataclass
 class Detector:
-    """A session and the queue before it; `detect` may be called from many threads."""
+    """A session and the queue before it; all may be called from many threads."""
 
     session: ort.InferenceSession
     model: Model
@@ -176,12 +176,26 @@ class Detector:
         self._ready.set()
         log.info("model.ready", extra={"seconds": round(time.monotonic() - started, 3)})
 
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold a place in the queue: taken before decoding, so that a refusal costs no work.
+
+        Raises `Overloaded` when too many wait already.
+        """
+        if not self._places.acquire(blocking=False):
+            msg = f"{MAX_WAITING} images wait already"
+            raise Overloaded(msg)
+        try:
+            yield
+        finally:
+            self._places.release()
+
     def detect(
         self, image: Image, thresholds: Thresholds, timings: Timings | None = None
     ) -> Detections:
         """Find the products in one image.
 
-        Raises `NotReady` before the warm-up and `Overloaded` when too many wait already.
+        Raises `NotReady` before the warm-up and `Overloaded` when the wait gets too long.
         """
         if not self.ready:
             msg = "The model is not warm yet"
@@ -189,29 +203,22 @@ class Detector:
         timings = Timings() if timings is None else timings
         with timings.stage("preprocess"):
             tensor, box = preprocess(image, self.model.input_size)
-        with self._admitted(timings), timings.stage("inference"):
+        with self._processor_held(timings), timings.stage("inference"):
             output = self._run(tensor)
         with timings.stage("postprocess"):
             return postprocess(output, len(self.model.names), box, thresholds)
 
     @contextmanager
-    def _admitted(self, timings: Timings) -> Iterator[None]:
-        """Hold the processor, after a bounded wait in a bounded queue."""
-        if not self._places.acquire(blocking=False):
-            msg = f"{MAX_WAITING} images wait already"
+    def _processor_held(self, timings: Timings) -> Iterator[None]:
+        with timings.stage("queue"):
+            admitted = self._processor.acquire(timeout=WAIT_SECONDS)
+        if not admitted:
+            msg = f"The image waited {WAIT_SECONDS:.0f} s for the processor"
             raise Overloaded(msg)
         try:
-            with timings.stage("queue"):
-                admitted = self._processor.acquire(timeout=WAIT_SECONDS)
-            if not admitted:
-                msg = f"The image waited {WAIT_SECONDS:.0f} s for the processor"
-                raise Overloaded(msg)
-            try:
-                yield
-            finally:
-                self._processor.release()
+            yield
         finally:
-            self._places.release()
+            self._processor.release()
 
     def _run(self, tensor: Pixels) -> Floats:
         fed = tensor if self.model.input_dtype == np.uint8 else to_float_nchw(tensor)

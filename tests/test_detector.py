@@ -11,12 +11,14 @@ import pytest
 from onnx import TensorProto, helper
 
 import function.detector
+from function.audit import audit_image
 from function.boxes import box_iou, letterbox
 from function.config import Config
 from function.detections import Thresholds
-from function.detector import Detector, postprocess, preprocess, to_float_nchw
-from function.errors import ModelError, NotReady, Overloaded
+from function.detector import MAX_WAITING, Detector, postprocess, preprocess, to_float_nchw
+from function.errors import ImageCorrupt, ModelError, NotReady, Overloaded
 from function.image import Image, read_image
+from function.metrics import Metrics
 from model.render import render_shelf
 
 GREY = Image(np.full((48, 64, 3), 128, np.uint8), 64, 48, 0, 1)
@@ -174,16 +176,20 @@ class SlowSession:
         return self.session.run(*arguments)  # type: ignore[attr-defined]
 
 
-def test_two_may_wait_and_the_next_is_shed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_may_wait_and_the_next_is_shed_before_it_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_image: Callable[..., bytes]
+) -> None:
     detector = Detector.load(save_model(tmp_path / "m.onnx", ONE_BOX), threads=1)
     detector.warm_up()
     slow = SlowSession(detector.session)
     monkeypatch.setattr(detector, "session", slow)
+    photo, cut = make_image(), make_image()[:-2]
     counts: list[int] = []
-    threads = [
-        threading.Thread(target=lambda: counts.append(len(detector.detect(GREY, Thresholds()))))
-        for _ in range(3)
-    ]
+
+    def audit(data: bytes) -> None:
+        counts.append(audit_image(data, detector, Thresholds(), Metrics())["count"])
+
+    threads = [threading.Thread(target=audit, args=(photo,)) for _ in range(3)]
     for thread in threads:
         thread.start()
     assert slow.entered.acquire(timeout=10)
@@ -192,12 +198,15 @@ def test_two_may_wait_and_the_next_is_shed(tmp_path: Path, monkeypatch: pytest.M
             break
         threading.Event().wait(0.005)
     with pytest.raises(Overloaded, match="2 images wait"):
-        detector.detect(GREY, Thresholds())
+        audit(cut)  # that it is damaged would show in decoding
     slow.go_on.set()
     for thread in threads:
         thread.join(10)
     assert counts == [1, 1, 1]
-    assert len(detector.detect(GREY, Thresholds())) == 1
+    with pytest.raises(ImageCorrupt):  # and what fails gives its place back
+        audit(cut)
+    audit(photo)
+    assert detector._places._value == 1 + MAX_WAITING
 
 
 def test_a_wait_that_is_too_long_is_shed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
