@@ -16,6 +16,8 @@ import logging
 import random
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,6 +33,7 @@ from events.leases import Leases
 from events.metrics import SourceMetrics
 from events.s3_notification import events_from_body
 from events.sink import Answer, Sink, Verdict
+from events.trace import about_event, trace_of, traced
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import MessageTypeDef
@@ -68,14 +71,16 @@ class Delivery:
 
     def deliver(self, message: MessageTypeDef, stop: threading.Event) -> None:
         """Bring a leased message to its end, then free its place."""
-        try:
-            self._settle(message, stop)
-        except Exception:
-            # A fault of ours. The message stays leased till its time is out, then SQS tries again.
-            log.exception("message.failed", extra=_names(message))
-            self.leases.let_go(message["ReceiptHandle"])
-        finally:
-            self.in_flight.give_back()
+        with about_event(""):
+            try:
+                self._settle(message, stop)
+            except Exception:
+                # A fault of ours. The message stays leased till its time is out, then SQS tries
+                # again.
+                log.exception("message.failed", extra=_names(message))
+                self.leases.let_go(message["ReceiptHandle"])
+            finally:
+                self.in_flight.give_back()
 
     def _settle(self, message: MessageTypeDef, stop: threading.Event) -> None:
         started = time.monotonic()
@@ -89,10 +94,12 @@ class Delivery:
         if Verdict.WAIT in verdicts:  # still, when told to stop
             self.leases.release(message["ReceiptHandle"], 0)
         elif Verdict.RETRY in verdicts:
-            self._give_back(message, answers[-1])
+            with _logged(events[len(answers) - 1]):
+                self._give_back(message, answers[-1])
         elif Verdict.REFUSED in verdicts:
-            refusal = answers[verdicts.index(Verdict.REFUSED)]
-            self._give_up(message, Reason.REFUSED, refusal.detail)
+            refused = verdicts.index(Verdict.REFUSED)
+            with _logged(events[refused]):
+                self._give_up(message, Reason.REFUSED, answers[refused].detail)
         else:
             self.deletions.add(message["ReceiptHandle"])
             self.metrics.delivery.observe(time.monotonic() - started)
@@ -103,7 +110,8 @@ class Delivery:
         """Send each event; what another delivery will repeat ends it, a refusal does not."""
         answers: list[Answer] = []
         for event in events:
-            answers.append(self._send(event, message, stop))
+            with _logged(event):
+                answers.append(self._send(event, message, stop))
             if answers[-1].verdict in (Verdict.WAIT, Verdict.RETRY):
                 break
         return answers
@@ -139,7 +147,6 @@ class Delivery:
             self.in_flight.shrink(sent_at)
         fields = {
             **_names(message),
-            "event_id": event.get_id(),
             "subject": event.get_subject(),
             "detail": answer.detail,
             "seconds": round(time.monotonic() - sent_at, 3),
@@ -196,6 +203,13 @@ def _backoff(count: int) -> int:
 def _jittered(base: float, factor: float, cap: float, attempt: int) -> float:
     """Exponential back-off with full jitter, in seconds."""
     return random.uniform(0, min(cap, base * factor ** min(attempt, 30)))
+
+
+@contextmanager
+def _logged(event: CloudEvent) -> Iterator[None]:
+    """Have the block's log lines name the event and its trace, as the function's lines do."""
+    with about_event(event.get_id()), traced(trace_of(event)):
+        yield
 
 
 def _names(message: MessageTypeDef) -> dict[str, object]:

@@ -8,7 +8,7 @@ import logging.config
 from datetime import UTC, datetime
 from typing import Final
 
-from events.trace import current_trace
+from events.trace import current_event_id, current_trace
 
 # What every record has anyway; the rest came in as `extra`.
 STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -23,12 +23,18 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "event": record.getMessage(),
+            **_event_fields(),
             **_trace_fields(),
             **{key: value for key, value in vars(record).items() if key not in STANDARD},
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)
+
+
+def _event_fields() -> dict[str, str]:
+    event_id = current_event_id()
+    return {"event_id": event_id} if event_id else {}
 
 
 def _trace_fields() -> dict[str, str]:

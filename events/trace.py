@@ -13,6 +13,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from cloudevents.core.v1.event import CloudEvent
+
+from events.s3_notification import audit_id
+
 TRACEPARENT = re.compile(
     r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII
 )
@@ -38,6 +42,7 @@ class TraceContext:
 
 
 _current: ContextVar[TraceContext | None] = ContextVar("trace", default=None)
+_event_id: ContextVar[str] = ContextVar("event_id", default="")
 
 
 def parse_trace(traceparent: object, tracestate: object = None) -> TraceContext | None:
@@ -71,3 +76,32 @@ def traced(context: TraceContext) -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
+
+
+def trace_of(event: CloudEvent) -> TraceContext:
+    """Read the trace an event belongs to: its own, that of the request, or one of the audit's id.
+
+    An audit's id has a trace id's form, so all deliveries of one photo are one trace in the logs,
+    the source's and the function's. It is not handed on with the published event: no caller has
+    such a trace.
+    """
+    own = parse_trace(event.get_extension("traceparent"), event.get_extension("tracestate"))
+    request = current_trace()
+    return own or (request if request and request.span_id else begin_trace(audit_id(event)))
+
+
+def current_event_id() -> str:
+    """Return the id of the audit at work in this thread; empty where there is none."""
+    return _event_id.get()
+
+
+@contextmanager
+def about_event(event_id: str) -> Iterator[None]:
+    """Have the block's log lines name this audit.
+
+    An exception leaves the name in place, for who logs it further out; the outermost block, with
+    an empty one, ends it.
+    """
+    token = _event_id.set(event_id)
+    yield
+    _event_id.reset(token)

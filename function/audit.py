@@ -23,7 +23,7 @@ from events.s3_notification import (
     time_of_record,
 )
 from events.sns_publisher import publish
-from events.trace import TraceContext, begin_trace, current_trace, parse_trace
+from events.trace import TraceContext, about_event, current_trace, trace_of
 from events.types import DATA_SCHEMAS, IMAGE_REJECTED, SHELF_AUDITED
 from function.detections import (
     ComplianceJson,
@@ -143,16 +143,16 @@ class Auditor:
         never be read ends as a rejected event. Raises `InvalidEvent`, `BucketForbidden`, or
         `TryAgain` for all that another delivery may mend.
         """
-        found = object_from_event(event)
-        if self._is_ours(found):
-            log.info("image.ignored", extra={"uri": found.uri})
-            return None
-        if found.bucket not in self.buckets:
-            msg = f"Bucket {found.bucket!r} is not in EVENTS_BUCKETS"
-            raise BucketForbidden(msg)
-        with work_span("event", trace_of(event)):
+        found, name = object_from_event(event), audit_id(event)
+        with about_event(name), work_span("event", trace_of(event)):
+            if self._is_ours(found):
+                log.info("image.ignored", extra={"uri": found.uri})
+                return None
+            if found.bucket not in self.buckets:
+                msg = f"Bucket {found.bucket!r} is not in EVENTS_BUCKETS"
+                raise BucketForbidden(msg)
             try:
-                return self._audit_once(event, found)
+                return self._audit_once(event, found, name)
             except (ClientError, BotoCoreError) as err:
                 log.warning("dependency.failed", extra={"uri": found.uri, "error": str(err)})
                 msg = "S3 or SNS did not do its part"
@@ -167,8 +167,7 @@ class Auditor:
             or (references and found.key.startswith(REFERENCES))
         )
 
-    def _audit_once(self, event: CloudEvent, found: S3Object) -> CloudEvent:
-        name = audit_id(event)
+    def _audit_once(self, event: CloudEvent, found: S3Object, name: str) -> CloudEvent:
         # Not the event's own time: the SDK makes one up where there is none.
         time = time_of_record(data_of(event))
         data = self.outbox.get(name) if self.outbox else None
@@ -180,7 +179,7 @@ class Auditor:
         audited = outgoing_event(found, name, time, data, current_trace())
         log.info(
             "image.done",
-            extra={"id": name, "uri": found.uri, "type": audited.get_type(), "known": known},
+            extra={"uri": found.uri, "type": audited.get_type(), "known": known},
         )
         if not (known and self.outbox and self.outbox.is_published(name)):
             self._publish(audited, name)
@@ -231,7 +230,7 @@ class Auditor:
         data_uri = self.outbox.uri(name) if self.outbox else ""
         message_id = publish(event, self.sns, self.topic_arn, data_uri)
         self.metrics.published.labels(event.get_type()).inc()
-        log.info("event.published", extra={"id": name, "message_id": message_id})
+        log.info("event.published", extra={"message_id": message_id})
         if self.outbox:
             self._mark_published(name)
 
@@ -240,18 +239,7 @@ class Auditor:
             cast("Outbox", self.outbox).mark_published(name)
         except (ClientError, BotoCoreError) as err:
             # It only saves a second publish; the event is out.
-            log.warning("event.not_marked", extra={"id": name, "error": str(err)})
-
-
-def trace_of(event: CloudEvent) -> TraceContext:
-    """Read the trace an event belongs to: its own, that of the request, or one of the audit's id.
-
-    An audit's id has a trace id's form, so all deliveries of one photo are one trace in the logs.
-    It is not handed on with the published event: no caller has such a trace.
-    """
-    own = parse_trace(event.get_extension("traceparent"), event.get_extension("tracestate"))
-    request = current_trace()
-    return own or (request if request and request.span_id else begin_trace(audit_id(event)))
+            log.warning("event.not_marked", extra={"error": str(err)})
 
 
 def fetch(s3: S3Client, found: S3Object) -> bytes:

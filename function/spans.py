@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from events.trace import TraceContext, begin_trace, parse_trace, traced
+from events.trace import TraceContext, about_event, begin_trace, parse_trace, traced
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -46,7 +46,7 @@ def trace_requests(wsgi_app: WSGIApplication) -> WSGIApplication:
 
     def call(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         caller = parse_trace(environ.get("HTTP_TRACEPARENT"), environ.get("HTTP_TRACESTATE"))
-        with work_span("request", caller or begin_trace()):
+        with about_event(""), work_span("request", caller or begin_trace()):
             return wsgi_app(environ, start_response)
 
     return call

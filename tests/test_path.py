@@ -50,6 +50,17 @@ def wait_until_empty(aws: Aws) -> None:
         time.sleep(0.1)
 
 
+# Lines of a process rather than of an event: its start and its end.
+OF_THE_PROCESS = ("model.", "source.", "check.", "function.")
+
+
+def event_lines(log: Path) -> list[dict[str, object]]:
+    """Read a process's log lines but those that are about no event."""
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    ours = [line for line in lines if line["logger"].startswith(("events", "function"))]
+    return [line for line in ours if not line["event"].startswith(OF_THE_PROCESS)]
+
+
 def test_every_uploaded_photo_ends_as_an_event(aws: Aws, tmp_path: Path) -> None:
     keys = ["store-17/cam-2/café + bar.jpg", "plain.jpg", "store-2/cam-1/broken.jpg"]
     with (
@@ -73,6 +84,11 @@ def test_every_uploaded_photo_ends_as_an_event(aws: Aws, tmp_path: Path) -> None
         aws.s3.put_object(Bucket=aws.resources.bucket, Key=keys[0], Body=GOOD_SAMPLE.read_bytes())
         (again,) = receive(aws, 1)
         assert again["id"] != events[keys[0]]["id"]
+    ids = {again["id"], *(event["id"] for event in events.values())}
+    for process in ("function", "source"):
+        lines = event_lines(tmp_path / f"{process}.log")
+        assert {line.get("event_id") for line in lines} == ids, process
+        assert all(line.get("trace_id") == line["event_id"] for line in lines), process
     assert queue_depth(aws, aws.resources.queue_url) == 0
     assert queue_depth(aws, aws.resources.dlq_url) == 0
 

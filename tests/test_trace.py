@@ -14,8 +14,17 @@ from test_audit import auditor, published, uploaded  # noqa: F401  # a fixture
 
 from events.codec import data_of, new_event, to_json
 from events.log import JsonFormatter
-from events.trace import TraceContext, begin_trace, current_trace, parse_trace, traced
-from function.audit import Auditor, trace_of
+from events.trace import (
+    TraceContext,
+    about_event,
+    begin_trace,
+    current_event_id,
+    current_trace,
+    parse_trace,
+    trace_of,
+    traced,
+)
+from function.audit import Auditor
 from local.aws import aws_env
 from local.processes import StackError
 from local.stack import running_function
@@ -73,6 +82,18 @@ def test_log_lines_name_the_trace_at_work_and_no_other() -> None:
     assert current_trace() is None
 
 
+def test_log_lines_name_the_event_also_when_its_failure_is_logged_further_out() -> None:
+    with about_event(""):
+        assert "event_id" not in logged()
+        with about_event("e1"):
+            assert logged()["event_id"] == "e1"
+        assert "event_id" not in logged()
+        with pytest.raises(RuntimeError), about_event("e2"):
+            raise RuntimeError
+        assert logged()["event_id"] == "e2"
+    assert current_event_id() == ""
+
+
 class Lines(logging.Handler):
     """Keeps every line as it would be written."""
 
@@ -121,7 +142,7 @@ def test_without_a_trace_all_deliveries_of_a_photo_share_one_in_the_logs(
     auditor.audit_event(event)
     (got,) = published(aws)
     assert "traceparent" not in got
-    assert {line["trace_id"] for line in lines} == {got["id"]}
+    assert {(line["event_id"], line["trace_id"]) for line in lines} == {(got["id"], got["id"])}
 
 
 def test_the_events_own_trace_goes_before_that_of_the_request(aws: Aws) -> None:
