@@ -6,7 +6,7 @@ UV := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hash
 # Node that takes an ES module without a package.json to say so.
 NODE := node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 22 || (a == 22 && b >= 7) || (a == 20 && b >= 19) ? 0 : 1)'
 
-.PHONY: .venv run once serve test faults fuzz lint types format lock samples model clean
+.PHONY: .venv run once serve test faults fuzz alerts rules lint types format lock samples model clean
 
 run: .venv ## the whole path on an embedded AWS; stays until Ctrl-C
 	$(BIN)/python -m local
@@ -26,6 +26,14 @@ faults: .venv ## kills, stops and starves the path for a quarter of an hour; pri
 
 fuzz: .venv ## 1 000 random requests to each route, by the OpenAPI document
 	FUZZ_EXAMPLES=1000 $(BIN)/pytest -s --timeout 3600 tests/test_openapi.py -k undocumented
+
+alerts: .venv ## a real Prometheus and Alertmanager over the real path: alerts arrive, the dashboard shows
+	$(BIN)/pytest -n0 -s tests/observability/chain.py
+
+rules: ## the rules of observability/rules as the object that the cluster's operator reads
+	@{ echo '# Written by `make rules` from rules/*.yaml.'; \
+	  printf '%s\n' 'apiVersion: monitoring.coreos.com/v1' 'kind: PrometheusRule' 'metadata:' '  name: shelfwatch' 'spec:' '  groups:'; \
+	  sed -s '1,/^groups:/d; s/^./  &/' observability/rules/*.yaml; } >observability/prometheusrule.yaml
 
 lint: .venv
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

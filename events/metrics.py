@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Enum,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+)
+
+from events.dead_letters import Reason
 
 # From a stored result to the sink's time-out and a long wait for a sink that is away.
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -13,6 +22,7 @@ class SourceMetrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         self.received = Counter(
             "shelfwatch_source_messages_received_total",
             "Messages received from the queue.",
@@ -33,6 +43,14 @@ class SourceMetrics:
             "shelfwatch_source_dead_letters_total",
             "Messages copied to the dead-letter queue.",
             ["reason"],
+            registry=self.registry,
+        )
+        for reason in Reason:  # from 0 on, as the step from nothing to 1 is no increase to PromQL
+            self.dead_letters.labels(reason.value)
+        self.queue_messages = Gauge(
+            "shelfwatch_source_queue_messages",
+            "Messages that wait, on the queue and on its dead-letter queue.",
+            ["queue"],
             registry=self.registry,
         )
         self.in_flight = Gauge(

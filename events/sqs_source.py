@@ -32,6 +32,7 @@ from events.leases import Leases
 from events.log import configure_logging
 from events.metrics import SourceMetrics
 from events.queue_checks import NoDeadLetters, Queue, check_queue, check_results_bucket
+from events.queue_depths import QueueDepths
 from events.sink import Sink
 
 if TYPE_CHECKING:
@@ -185,6 +186,9 @@ def main() -> None:
                 config.host, config.metrics_port, metrics.registry, source.live, source.ready
             )
             serving.enter_context(health)
+            urls = {"images": config.queue_url, "dead_letters": queue.dlq_url}
+            known = {label: url for label, url in urls.items() if url}
+            serving.enter_context(QueueDepths(sqs, known, metrics.queue_messages))
         source.run(stop)
 
 

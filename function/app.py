@@ -69,6 +69,7 @@ def create_app(config: Config, detector: Detector | None = None) -> Flask:
         detector.warm_up()
     model = detector.model
     metrics.model.labels(model.name, model.digest, model.precision, detector.cpu_isa).set(1)
+    metrics.ready.set_function(lambda: detector.ready)
     auditor = make_auditor(config, detector, metrics)
     s3_pictures = make_s3_pictures(config)
 

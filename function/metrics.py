@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 # From a cache hit to the slowest answer that a Knative Service with 60 s lets through.
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -17,6 +17,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         self.requests = Histogram(
             "shelfwatch_request_seconds",
             "Time to answer a request.",
@@ -58,6 +59,11 @@ class Metrics:
             "shelfwatch_events_published_total",
             "Events published to the topic.",
             ["type"],
+            registry=self.registry,
+        )
+        self.ready = Gauge(
+            "shelfwatch_ready",
+            "1 once a real inference has run; 0 while the model warms.",
             registry=self.registry,
         )
         self.model = Gauge(
