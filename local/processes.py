@@ -78,13 +78,22 @@ class Child:
 
 @contextmanager
 def running(name: str, arguments: list[str], env: Mapping[str, str], log: Path) -> Iterator[Child]:
-    """Run `python -m …` as a child for the length of the block, then end it.
+    """Run `python -m …` as a child for the length of the block, as `running_program` does."""
+    with running_program(name, [sys.executable, "-m", *arguments], env, log) as child:
+        yield child
+
+
+@contextmanager
+def running_program(
+    name: str, command: list[str], env: Mapping[str, str], log: Path
+) -> Iterator[Child]:
+    """Run a program as a child for the length of the block, then end it.
 
     The kernel ends it too when this process is killed (Linux only). Both its outputs go to `log`.
     """
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", *arguments],
+            command,
             cwd=ROOT,
             env=dict(env),
             stdin=subprocess.DEVNULL,

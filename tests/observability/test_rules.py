@@ -1,0 +1,205 @@
+"""Rules, dashboard and configuration agree with each other and with the code."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from events.metrics import SourceMetrics
+from function.metrics import Metrics
+
+OBSERVABILITY = ROOT / "observability"
+COMPOSE = OBSERVABILITY / "compose"
+RULE_FILES = sorted((OBSERVABILITY / "rules").glob("*.yaml"))
+GROUPS = [group for path in RULE_FILES for group in yaml.safe_load(path.read_text())["groups"]]
+RULES = [rule for group in GROUPS for rule in group["rules"]]
+ALERTS = {rule["alert"]: rule for rule in RULES if "alert" in rule}
+RECORDED = {rule["record"] for rule in RULES if "record" in rule}
+DASHBOARD = json.loads((OBSERVABILITY / "dashboards" / "shelfwatch.json").read_text())
+QUERIES = [target["expr"] for panel in DASHBOARD["panels"] for target in panel.get("targets", [])]
+RULE_TESTS = Path(__file__).parent / "rules.yaml"
+# Others' metrics that the rules use: Prometheus' own, and those of kube-state-metrics.
+FOREIGN = {"up", "kube_job_failed", "kube_node_info"}
+
+
+def run(*command: str) -> str:
+    """Run a tool and return what it printed; a machine without it skips the test, CI does not."""
+    if not shutil.which(command[0]):
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{command[0]} is not installed")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_promtool_takes_the_rules() -> None:
+    assert "SUCCESS" in run("promtool", "check", "rules", *map(str, RULE_FILES))
+
+
+def test_each_alert_fires_when_it_should_and_only_then() -> None:
+    assert "SUCCESS" in run("promtool", "test", "rules", str(RULE_TESTS))
+
+
+def test_each_alert_is_tested_both_ways() -> None:
+    cases = [
+        case
+        for test in yaml.safe_load(RULE_TESTS.read_text())["tests"]
+        for case in test.get("alert_rule_test", [])
+    ]
+    for fires in (True, False):
+        assert {case["alertname"] for case in cases if bool(case["exp_alerts"]) is fires} == set(
+            ALERTS
+        ), fires
+
+
+def test_the_clusters_rules_are_the_same() -> None:
+    """`make rules` writes them anew."""
+    cluster = yaml.safe_load((OBSERVABILITY / "prometheusrule.yaml").read_text())
+    assert (cluster["kind"], cluster["spec"]) == ("PrometheusRule", {"groups": GROUPS})
+
+
+def test_each_alert_has_a_severity_a_summary_and_a_runbook() -> None:
+    runbooks = re.findall(r"^### (\w+)$", (ROOT / "docs" / "operate.md").read_text(), re.MULTILINE)
+    assert sorted(runbooks) == sorted(ALERTS)
+    for name, alert in ALERTS.items():
+        assert alert["labels"]["severity"] in ("page", "ticket"), name
+        assert alert["annotations"]["runbook_url"] == f"docs/operate.md#{name.lower()}"
+        assert alert["annotations"]["summary"], name
+
+
+def test_each_runbook_says_the_alerts_severity() -> None:
+    text = (ROOT / "docs" / "operate.md").read_text()
+    for name, alert in ALERTS.items():
+        assert f"### {name}\n\n*{alert['labels']['severity']} · " in text, name
+
+
+def exported() -> set[str]:
+    """Name every series of the two processes."""
+    names = set()
+    for metrics in (Metrics(), SourceMetrics()):
+        for family in metrics.registry.collect():
+            kinds = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
+            names |= {family.name + end for end in kinds.get(family.type, ("",))}
+    return names
+
+
+def test_each_query_asks_for_what_there_is() -> None:
+    there_is = exported() | RECORDED | FOREIGN
+    for expr in [*QUERIES, *(rule["expr"] for rule in RULES)]:
+        bare = re.sub(r'"[^"]*"|\{[^}]*\}|\b(?:by|on) \([^)]*\)', " ", expr)
+        asked = set(re.findall(r"\b(?:shelfwatch|process|kube)[a-z_:0-9]+|\bup\b", bare))
+        assert asked, expr
+        assert asked <= there_is, expr
+
+
+def test_each_metric_of_ours_is_on_the_dashboard() -> None:
+    recorded = {rule["record"]: rule["expr"] for rule in RULES if "record" in rule}
+    shown = " ".join(QUERIES)
+    shown += " ".join(expr for name, expr in recorded.items() if name in shown)
+    shown += " ".join(expr for name, expr in recorded.items() if name in shown)
+    stems = {re.sub("_(total|bucket|sum|count)$", "", name) for name in exported()}
+    ours = {stem for stem in stems if stem.startswith("shelfwatch_")}
+    assert {stem for stem in ours if stem not in shown} == {"shelfwatch_references"}
+
+
+def test_panels_have_names_of_their_own_and_do_not_overlap() -> None:
+    panels = DASHBOARD["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    assert len({panel["title"] for panel in panels}) == len(panels)
+    taken: set[tuple[int, int]] = set()
+    for panel in panels:
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24
+        cells = {
+            (place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])
+        }
+        assert not cells & taken, panel["title"]
+        taken |= cells
+
+
+def test_prometheus_and_alertmanager_take_their_configuration(tmp_path: Path) -> None:
+    rules = OBSERVABILITY / "rules"
+    text = (COMPOSE / "prometheus.yml").read_text().replace("/etc/prometheus/rules", str(rules))
+    config = tmp_path / "prometheus.yml"
+    config.write_text(text)
+    assert f"{len(RULE_FILES)} rule files found" in run("promtool", "check", "config", str(config))
+    assert "SUCCESS" in run("amtool", "check-config", str(COMPOSE / "alertmanager.yml"))
+
+
+def test_an_alert_that_silences_others_exists_as_they_do() -> None:
+    config = yaml.safe_load((COMPOSE / "alertmanager.yml").read_text())
+    named = set(re.findall(r"ShelfWatch\w+", json.dumps(config)))
+    assert named
+    assert named <= set(ALERTS)
+
+
+def test_jobs_have_one_name_in_compose_and_cluster() -> None:
+    compose = yaml.safe_load((COMPOSE / "prometheus.yml").read_text())["scrape_configs"]
+    monitors = list(yaml.safe_load_all((OBSERVABILITY / "podmonitors.yaml").read_text()))
+    labels = [
+        {each["targetLabel"]: each.get("replacement") for each in endpoint["relabelings"]}
+        for monitor in monitors
+        for endpoint in monitor["spec"]["podMetricsEndpoints"]
+    ]
+    assert [each["job"] for each in labels] == [job["job_name"] for job in compose]
+    assert "revision" in labels[0]
+    assert compose[0]["static_configs"][0]["labels"] == {"revision": "local"}
+
+
+def test_kustomize_renders_what_the_cluster_reads() -> None:
+    objects = list(yaml.safe_load_all(run("kubectl", "kustomize", str(OBSERVABILITY))))
+    kinds = sorted(each["kind"] for each in objects)
+    assert kinds == ["ConfigMap", "ConfigMap", "PodMonitor", "PodMonitor", "PrometheusRule"]
+    maps = {each["metadata"]["name"]: each for each in objects if each["kind"] == "ConfigMap"}
+    assert json.loads(maps["shelfwatch-dashboard"]["data"]["shelfwatch.json"]) == DASHBOARD
+    chart = yaml.safe_load((OBSERVABILITY / "alloy" / "values.yaml").read_text())["alloy"]
+    assert chart["configMap"]["key"] in maps[chart["configMap"]["name"]]["data"]
+
+
+ALLOY = [COMPOSE / "config.alloy", OBSERVABILITY / "alloy" / "cluster.alloy"]
+
+
+@pytest.mark.parametrize("path", ALLOY, ids=lambda path: path.name)
+def test_alloys_components_are_all_there_and_all_used(path: Path) -> None:
+    """No Alloy is at hand to say so; this much can be read from the text."""
+    text = re.sub(r'//.*|"[^"\n]*"', lambda m: m[0] if m[0][0] == '"' else "", path.read_text())
+    defined = {".".join(each) for each in re.findall(r'^([a-z.]+) "(\w+)" \{$', text, re.MULTILINE)}
+    used = set(
+        re.findall(r"\b((?:discovery|loki)(?:\.\w+){1,2}\.\w+)\.(?:targets|output|receiver)", text)
+    )
+    sources = {name for name in defined if name.startswith("loki.source.")}
+    assert used == defined - sources
+    assert len(sources) == 1
+    assert text.count("{") == text.count("}")
+
+
+def test_lines_are_read_alike_on_a_laptop_and_in_the_cluster() -> None:
+    blocks = [re.search(r"^loki\.process .*?^\}$", p.read_text(), re.M | re.S) for p in ALLOY]
+    assert blocks[0]
+    assert blocks[1]
+    assert blocks[0][0] == blocks[1][0]
+
+
+def test_grafana_finds_the_dashboard_and_asks_the_prometheus_of_compose() -> None:
+    folder = COMPOSE / "grafana"
+    sources = yaml.safe_load((folder / "datasources" / "shelfwatch.yaml").read_text())[
+        "datasources"
+    ]
+    assert [(each["type"], each["url"]) for each in sources] == [
+        ("prometheus", "http://prometheus:9090"),
+        ("loki", "http://loki:3100"),
+    ]
+    (provider,) = yaml.safe_load((folder / "dashboards" / "shelfwatch.yaml").read_text())[
+        "providers"
+    ]
+    assert provider["options"]["path"] in (COMPOSE / "README.md").read_text()
+    loki = yaml.safe_load((COMPOSE / "loki.yaml").read_text())
+    assert loki["server"]["http_listen_port"] == 3100
+    assert loki["schema_config"]["configs"][0]["schema"] == "v13"
