@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 from prometheus_client import Gauge
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 READ_SECONDS = 30.0
-NAME = "ApproximateNumberOfMessages"  # visible ones; those at work are in flight, not waiting
+NAME: Final = "ApproximateNumberOfMessages"  # visible ones; those at work are in flight, not waiting
 
 
 class QueueDepths:
