@@ -156,11 +156,20 @@ def test_jobs_have_one_name_in_compose_and_cluster() -> None:
 def test_kustomize_renders_what_the_cluster_reads() -> None:
     objects = list(yaml.safe_load_all(run("kubectl", "kustomize", str(OBSERVABILITY))))
     kinds = sorted(each["kind"] for each in objects)
-    assert kinds == ["ConfigMap", "ConfigMap", "PodMonitor", "PodMonitor", "PrometheusRule"]
-    maps = {each["metadata"]["name"]: each for each in objects if each["kind"] == "ConfigMap"}
-    assert json.loads(maps["shelfwatch-dashboard"]["data"]["shelfwatch.json"]) == DASHBOARD
+    assert kinds == ["ConfigMap", "PodMonitor", "PodMonitor", "PrometheusRule"]
+    (dashboard,) = (each for each in objects if each["kind"] == "ConfigMap")
+    assert json.loads(dashboard["data"]["shelfwatch.json"]) == DASHBOARD
+    assert dashboard["metadata"]["labels"] == {"grafana_dashboard": "1"}
+
+
+def test_alloys_settings_are_those_that_its_configuration_reads() -> None:
     chart = yaml.safe_load((OBSERVABILITY / "alloy" / "values.yaml").read_text())["alloy"]
-    assert chart["configMap"]["key"] in maps[chart["configMap"]["name"]]["data"]
+    config = (OBSERVABILITY / "alloy" / "cluster.alloy").read_text()
+    given = {setting["name"] for setting in chart["extraEnv"]}
+    assert set(re.findall(r'sys\.env\("(\w+)"\)', config)) == given | {
+        "HOSTNAME"
+    }  # the chart's own
+    assert "{{" not in config  # the chart would take it for a template
 
 
 ALLOY = [COMPOSE / "config.alloy", OBSERVABILITY / "alloy" / "cluster.alloy"]
