@@ -15,7 +15,7 @@ import time
 from functools import cache, partial
 from pathlib import Path
 
-from flask import Flask, Response, g, jsonify, render_template, request
+from flask import Flask, Response, abort, g, jsonify, render_template, request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from events.codec import from_http
@@ -53,6 +53,10 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
+# Knative's queue-proxy adds it to whatever it passes on, after it has dropped what the caller's own
+# `Connection` names: who comes through Knative cannot hide it. Prometheus asks the pod itself.
+# https://pkg.go.dev/net/http/httputil#ReverseProxy
+PROXIED = "X-Forwarded-For"
 # Gunicorn's own code for an app that cannot load: the master stops instead of trying again.
 APP_LOAD_ERROR = 4
 
@@ -156,6 +160,8 @@ def create_app(config: Config, detector: Detector | None = None) -> Flask:
 
     @app.get("/metrics")
     def prometheus() -> Response:
+        if PROXIED in request.headers:
+            abort(404)  # as for a path that is not there: a domain publishes the whole host
         return Response(generate_latest(metrics.registry), content_type=CONTENT_TYPE_LATEST)
 
     @app.before_request
