@@ -6,7 +6,7 @@ UV := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hash
 # Node that takes an ES module without a package.json to say so.
 NODE := node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 22 || (a == 22 && b >= 7) || (a == 20 && b >= 19) ? 0 : 1)'
 
-.PHONY: .venv run once serve test faults fuzz alerts rules lint types format lock samples model clean
+.PHONY: .venv run once serve test manifests faults fuzz alerts rules lint types format lock samples model clean
 
 run: .venv ## the whole path on an embedded AWS; stays until Ctrl-C
 	$(BIN)/python -m local
@@ -20,6 +20,20 @@ serve: .venv ## the function alone: page and POST /predict on $PORT (8080)
 test: .venv
 	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 	@if $(NODE) 2>/dev/null; then node --test tests/*.test.js; else echo "skipped tests/*.test.js: no node 20.19, 22.7 or newer"; fi
+
+# kubernetes-validate knows core kinds alone, and checkov looks into no Knative Service: it gets the pods as Deployments.
+MANIFESTS_VENV ?= .venv-manifests
+manifests: .venv $(MANIFESTS_VENV)/installed ## renders knative/ and argocd/; holds them to schemas, Knative's rules, checkov
+	$(BIN)/pytest -q tests/test_manifests.py tests/test_argocd.py
+	$(BIN)/python -m tests.manifests.render build/manifests
+	$(MANIFESTS_VENV)/bin/kubernetes-validate --quiet --no-warn -k 1.34 --strict build/manifests/*.yaml build/manifests/pods/*.yaml
+	$(MANIFESTS_VENV)/bin/checkov --config-file tests/manifests/checkov.yaml --file \
+		build/manifests/knative-overlays-prod.yaml build/manifests/pods/knative-overlays-prod.yaml
+
+$(MANIFESTS_VENV)/installed: tests/manifests/requirements.txt
+	$(PYTHON) -m venv $(MANIFESTS_VENV)
+	$(MANIFESTS_VENV)/bin/pip install --quiet --disable-pip-version-check -r tests/manifests/requirements.txt
+	@touch $(MANIFESTS_VENV)/installed
 
 faults: .venv ## kills, stops and starves the path for a quarter of an hour; prints what became of each upload
 	$(BIN)/python -m tests.faults --report build/faults.md
@@ -93,4 +107,4 @@ $(MODEL_VENV)/bin/yolo: # a venv that has Ultralytics is taken as it is
 	@touch .venv/installed
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build
+	rm -rf .venv .venv-manifests .mypy_cache .pytest_cache .ruff_cache build

@@ -107,7 +107,9 @@ def test_what_events_md_says_of_the_events_is_so() -> None:
 
 
 def test_every_file_of_the_readme_exists() -> None:
-    paths = re.findall(r"`((?:function|events|model|local|tests|docs|\.ci)/[\w./]*)`", README)
+    paths = re.findall(
+        r"`((?:function|events|model|local|knative|argocd|tests|docs|\.ci)/[\w./]*)`", README
+    )
     paths += re.findall(r"\]\(([\w./]+)\)", README)
     assert len(paths) > 5
     assert {path for path in paths if not (ROOT / path).exists()} == set()

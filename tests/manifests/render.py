@@ -1,0 +1,128 @@
+"""What kustomize makes of our manifests, for the tests and for `make manifests`.
+
+`python -m tests.manifests.render DIRECTORY` writes each rendering to a file, and each pod once more
+as a Deployment: the checkers of other people look into no Knative Service.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+# Objects are as free as YAML is.
+Object = dict[str, Any]
+OVERLAYS = sorted(path.name for path in (ROOT / "knative" / "overlays").iterdir())
+# Everything that a cluster may be given as it is.
+WHOLE = [
+    *(f"knative/overlays/{name}" for name in OVERLAYS),
+    *("knative/system", "knative/system/eventing"),
+    *("argocd/dev", "argocd/prod", "argocd/keda"),
+]
+OTHERS = ["knative/base", "knative/settings", "argocd/platform"]
+
+
+def have_kubectl() -> bool:
+    """Tell whether kubectl is there. Raises `FileNotFoundError` in CI, where it must be."""
+    found = shutil.which("kubectl") is not None
+    if not found and os.environ.get("CI"):
+        raise FileNotFoundError("kubectl")
+    return found
+
+
+@cache
+def render(path: str) -> list[Object]:
+    """Render a directory of the repository. Raises `CalledProcessError`, whose stderr says why."""
+    command = ["kubectl", "kustomize", str(ROOT / path)]
+    done = subprocess.run(command, capture_output=True, check=True, text=True)
+    return [loaded for loaded in yaml.safe_load_all(done.stdout) if loaded]
+
+
+def objects(path: str, kind: str, group: str = "") -> list[Object]:
+    """Render a directory and pick the objects of a kind; a group tells two Services apart."""
+    return [
+        found
+        for found in deepcopy(render(path))
+        if found["kind"] == kind and found["apiVersion"].startswith(group)
+    ]
+
+
+def named(path: str, kind: str, name: str) -> Object:
+    """Render a directory and pick one object."""
+    [found] = [found for found in objects(path, kind) if found["metadata"]["name"] == name]
+    return found
+
+
+def detector(path: str) -> Object:
+    """Render a directory and pick the Knative Service."""
+    [found] = objects(path, "Service", "serving.knative.dev")
+    return found
+
+
+def pod_templates(path: str) -> Iterator[tuple[str, Object]]:
+    """Yield each pod template of a rendering with the kind and name of its owner."""
+    for found in deepcopy(render(path)):
+        spec = found.get("spec", {})
+        spec = spec.get("jobTemplate", {}).get("spec", spec)
+        if "containers" in spec.get("template", {}).get("spec", {}):
+            yield f"{found['kind']}/{found['metadata']['name']}", spec["template"]
+
+
+# What checkov wants of a Deployment's pods and these cannot have.
+OF_JOBS = {
+    "checkov.io/skip1": "CKV_K8S_8=a pod of a Job ends by itself",
+    "checkov.io/skip2": "CKV_K8S_9=nobody asks a pod of a Job anything",
+}
+SKIPPED = {
+    "Service": {
+        "checkov.io/skip1": "CKV_K8S_29=Knative takes no context of a pod; the container has it all"
+    },
+    "CronJob": OF_JOBS,
+    "Job": OF_JOBS,
+}
+
+
+def as_deployment(owner: str, template: Object) -> Object:
+    """Put a pod template into a Deployment."""
+    kind, _, name = owner.partition("/")
+    metadata = template.setdefault("metadata", {})
+    labels = metadata["labels"] = {"app": name, **metadata.get("labels", {})}
+    for of_jobs in ("restartPolicy", "activeDeadlineSeconds"):
+        template["spec"].pop(of_jobs, None)
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {
+            "name": f"{kind.lower()}-{name}",
+            "namespace": "shelfwatch",
+            "annotations": SKIPPED.get(kind, {}),
+        },
+        "spec": {"replicas": 2, "selector": {"matchLabels": labels}, "template": template},
+    }
+
+
+def main(directory: str) -> None:
+    """Write every rendering below `directory`."""
+    target = Path(directory)
+    shutil.rmtree(target, ignore_errors=True)
+    (target / "pods").mkdir(parents=True)
+    for path in WHOLE:
+        name = path.replace("/", "-")
+        (target / f"{name}.yaml").write_text(yaml.safe_dump_all(render(path)))
+        pods = [as_deployment(*pod) for pod in pod_templates(path)]
+        if pods:
+            (target / "pods" / f"{name}.yaml").write_text(yaml.safe_dump_all(pods))
+    print(f"{len(WHOLE)} renderings in {target}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,289 @@
+"""Argo CD: its health checks under Lua, and the Applications that must not undo a rollout."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from itertools import chain
+
+import pytest
+import yaml
+from lupa.lua51 import LuaRuntime  # the version that Argo CD's interpreter speaks
+
+from tests.manifests.render import ROOT, Object, have_kubectl, named, objects, render
+
+rendered = pytest.mark.skipif(not have_kubectl(), reason="there is no kubectl to render them")
+
+CLUSTERS = ["argocd/dev", "argocd/prod", "argocd/keda"]
+VALUES = yaml.safe_load((ROOT / "argocd" / "values.yaml").read_text())
+HEALTH = "resource.customizations.health."
+KSVC, REVISION = "serving.knative.dev_Service", "serving.knative.dev_Revision"
+# What Argo CD leaves of Lua: base and table.
+SANDBOX = """
+getmetatable("").__index = nil
+for _, name in ipairs({"string", "math", "io", "os", "debug", "coroutine", "package", "require"}) do
+  _G[name] = nil
+end
+"""
+
+
+def health(kind: str, found: Object) -> tuple[str, str]:
+    """Run a health check as Argo CD does; returns status and message."""
+    lua = LuaRuntime(register_eval=False, register_builtins=False)
+    lua.execute(SANDBOX)
+    lua.globals().obj = lua.table_from(found, recursive=True)
+    answer = lua.execute(VALUES["configs"]["cm"][HEALTH + kind])
+    assert answer.status in ("Healthy", "Progressing", "Degraded", "Suspended")
+    return answer.status, answer.message
+
+
+def service(observed: int, ready: str = "True", **conditions: str) -> Object:
+    kinds = {"ConfigurationsReady": ready, "RoutesReady": ready, "Ready": ready, **conditions}
+    return {
+        "metadata": {"generation": 3},
+        "status": {
+            "observedGeneration": observed,
+            "latestReadyRevisionName": "shelf-detector-00002",
+            "conditions": [
+                {"type": kind, "status": status, "message": f"{kind} is {status}"}
+                for kind, status in kinds.items()
+            ],
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("found", "status", "words"),
+    [
+        ({"metadata": {"generation": 1}}, "Progressing", "Waiting"),
+        ({"metadata": {"generation": 1}, "status": {}}, "Progressing", "Waiting"),
+        (service(2, "False"), "Progressing", "Waiting"),  # of the commit before
+        (service(2, "True"), "Progressing", "Waiting"),
+        (service(3, "Unknown"), "Progressing", "Waiting"),
+        (service(3, RoutesReady="Unknown", Ready="Unknown"), "Progressing", "Waiting"),
+        (service(3, "True"), "Healthy", "shelf-detector-00002"),
+        (service(3, "False"), "Degraded", "Ready is False"),
+        (service(3, ConfigurationsReady="False"), "Degraded", "ConfigurationsReady is False"),
+        (service(3, "Unknown", RoutesReady="False"), "Degraded", "RoutesReady is False"),
+        (service(3, Other="False"), "Healthy", ""),  # none that a ksvc has to have
+    ],
+    ids=[
+        *("new", "no-conditions", "stale-false", "stale-true", "unknown", "half-unknown"),
+        *("all-true", "all-false", "one-false", "false-and-unknown", "another-condition"),
+    ],
+)
+def test_a_service_is_judged_by_the_status_of_its_own_generation(
+    found: Object, status: str, words: str
+) -> None:
+    told, message = health(KSVC, found)
+    assert (told, words in message) == (status, True)
+
+
+def test_a_condition_without_a_message_is_told_by_its_reason() -> None:
+    found = service(3, "False")
+    for condition in found["status"]["conditions"]:
+        del condition["message"]
+        condition["reason"] = "RevisionFailed"
+    assert health(KSVC, found) == ("Degraded", "Ready: RevisionFailed")
+
+
+def test_a_rejected_revision_is_degraded_and_its_service_is_not() -> None:
+    """The commit that mends it must not be judged by the one that was rejected."""
+    annotations = {"shelfwatch.io/rejected": "accuracy: f1 0.41 is below 0.90"}
+    ready = {"conditions": [{"type": "Ready", "status": "True"}]}
+    revision = {"metadata": {"annotations": annotations}, "status": ready}
+    assert health(REVISION, revision) == ("Degraded", "Rejected: accuracy: f1 0.41 is below 0.90")
+    assert health(REVISION, {**revision, "metadata": {}}) == ("Healthy", "")
+    rejected = service(3)
+    rejected["status"]["latestCreatedRevisionName"] = "shelf-detector-00003"
+    assert health(KSVC, rejected)[0] == "Healthy"
+
+
+@pytest.mark.parametrize(
+    ("status", "told"), [("True", "Healthy"), ("False", "Degraded"), ("Unknown", "Progressing")]
+)
+def test_a_revision_is_what_its_condition_says(status: str, told: str) -> None:
+    conditions = [{"type": "Active", "status": "False"}, {"type": "Ready", "status": status}]
+    found = {"metadata": {}, "status": {"conditions": conditions}}
+    assert health(REVISION, found)[0] == told
+    assert health(REVISION, {"metadata": {}})[0] == "Progressing"
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        ({}, "Progressing"),
+        ({"status": {}}, "Progressing"),
+        ({"status": {"health": {"status": "Degraded", "message": "x"}}}, "Degraded"),
+        ({"status": {"health": {"status": "Healthy"}}}, "Healthy"),
+    ],
+)
+def test_a_wave_waits_for_the_applications_of_the_one_before(status: Object, told: str) -> None:
+    assert health("argoproj.io_Application", {"metadata": {}, **status})[0] == told
+
+
+def test_every_health_check_compiles() -> None:
+    checks = [name for name in VALUES["configs"]["cm"] if name.startswith(HEALTH)]
+    assert len(checks) == 4
+    for name in checks:
+        LuaRuntime().compile(VALUES["configs"]["cm"][name])
+
+
+@cache
+def applications(path: str) -> dict[str, Object]:
+    return {found["metadata"]["name"]: found["spec"] for found in objects(path, "Application")}
+
+
+@rendered
+@pytest.mark.parametrize("path", CLUSTERS)
+def test_argo_cd_leaves_the_traffic_to_the_conductor(path: str) -> None:
+    spec = applications(path)["shelfwatch"]
+    [ignored] = spec["ignoreDifferences"]
+    assert (ignored["group"], ignored["kind"]) == ("serving.knative.dev", "Service")
+    assert "/spec/traffic" in ignored["jsonPointers"]
+    options = spec["syncPolicy"]["syncOptions"]
+    assert {"RespectIgnoreDifferences=true", "ServerSideApply=true"} <= set(options)
+    assert not any("Replace=true" in option for option in options)
+    found = named(path, "Application", "shelfwatch")
+    assert found["metadata"]["annotations"]["argocd.argoproj.io/compare-options"] == (
+        "ServerSideDiff=true"
+    )
+
+
+@rendered
+@pytest.mark.parametrize("path", CLUSTERS)
+def test_every_application_says_how_often_it_is_tried_again(path: str) -> None:
+    for name, spec in applications(path).items():
+        assert spec["syncPolicy"]["retry"]["refresh"] is True, name
+        assert spec["syncPolicy"]["automated"] == {"prune": True, "selfHeal": True}, name
+    # Each try of this one runs the conductor.
+    assert applications(path)["shelfwatch"]["syncPolicy"]["retry"]["limit"] <= 3
+
+
+@rendered
+@pytest.mark.parametrize("path", CLUSTERS)
+def test_the_root_leads_to_itself_and_every_path_exists(path: str) -> None:
+    assert applications(path)["root"]["source"]["path"] == path
+    for name, spec in applications(path).items():
+        for source in spec.get("sources", [spec.get("source")]):
+            if "path" in source and source["path"] != "observability":
+                assert (ROOT / source["path"] / "kustomization.yaml").exists(), name
+            for file in source.get("helm", {}).get("valueFiles", []):
+                assert (ROOT / file.removeprefix("$git/")).exists(), name
+
+
+@rendered
+@pytest.mark.parametrize("path", CLUSTERS)
+def test_projects_allow_what_their_applications_bring(path: str) -> None:
+    for name, spec in applications(path).items():
+        project = named(path, "AppProject", spec["project"])["spec"]
+        for source in spec.get("sources", [spec.get("source")]):
+            assert source["repoURL"] in project["sourceRepos"], name
+        namespaces = {destination["namespace"] for destination in project["destinations"]}
+        assert namespaces & {"*", spec["destination"]["namespace"]}, name
+    allowed = named(path, "AppProject", "shelfwatch")["spec"]["clusterResourceWhitelist"]
+    whole = render(applications(path)["shelfwatch"]["source"]["path"])
+    cluster_wide = {found["kind"] for found in whole if "namespace" not in found["metadata"]}
+    assert cluster_wide == {kind["kind"] for kind in allowed} & cluster_wide
+    assert {found["metadata"].get("namespace", "shelfwatch") for found in whole} == {"shelfwatch"}
+
+
+@rendered
+@pytest.mark.parametrize("path", CLUSTERS)
+def test_charts_are_pinned(path: str) -> None:
+    for name, spec in applications(path).items():
+        for source in spec.get("sources", [spec.get("source")]):
+            if "chart" in source:
+                assert re.fullmatch(r"v?\d+\.\d+\.\d+", source["targetRevision"]), name
+
+
+@rendered
+@pytest.mark.parametrize("path", CLUSTERS)
+def test_what_others_stand_on_comes_first(path: str) -> None:
+    waves = {
+        found["metadata"]["name"]: int(
+            found["metadata"].get("annotations", {}).get("argocd.argoproj.io/sync-wave", 0)
+        )
+        for found in chain(objects(path, "AppProject"), objects(path, "Application"))
+    }
+    assert waves["platform"] < waves["argo-cd"] < waves["knative-operator"] < waves["knative"]
+    assert max(waves.values()) == waves["shelfwatch"] > waves["knative"]
+    for first in {"cert-manager", "monitoring", "keda"} & waves.keys():
+        assert waves[first] < waves["knative"]
+
+
+@rendered
+def test_the_bootstrap_is_projects_and_root() -> None:
+    labelled = {
+        (found["kind"], found["metadata"]["name"])
+        for found in render("argocd/prod")
+        if found["metadata"].get("labels", {}).get("shelfwatch.io/bootstrap")
+    }
+    assert labelled == {
+        ("AppProject", "platform"),
+        ("AppProject", "shelfwatch"),
+        ("Application", "root"),
+    }
+
+
+@rendered
+def test_a_new_release_is_written_where_the_overlay_reads_it() -> None:
+    [updater] = objects("argocd/prod", "ImageUpdater")
+    settings = updater["spec"]["commonUpdateSettings"]
+    assert (settings["updateStrategy"], settings["forceUpdate"]) == ("semver", True)
+    releases = re.compile(settings["allowTags"].removeprefix("regexp:"))
+    assert [
+        tag for tag in ("1.2.3", "1.2.3-rc1", "latest", "v1.2.3", "dev") if releases.match(tag)
+    ] == ["1.2.3"]
+    kind, _, directory = updater["spec"]["writeBackConfig"]["gitConfig"][
+        "writeBackTarget"
+    ].partition(":")
+    assert (kind, directory) == ("kustomization", "/knative/overlays/prod")
+    [reference] = updater["spec"]["applicationRefs"]
+    [image] = reference["images"]
+    assert reference["namePattern"] in applications("argocd/prod")
+    overlay = yaml.safe_load((ROOT / directory.strip("/") / "kustomization.yaml").read_text())
+    [written] = overlay["images"]
+    assert written["name"] == image["manifestTargets"]["kustomize"]["name"]
+    assert releases.match(written["newTag"])
+    images = {
+        found["spec"]["template"]["spec"]["containers"][0]["image"]
+        for found in objects(directory.strip("/"), "Service", "serving")
+    }
+    assert images == {f"{image['imageName']}:{written['newTag']}"}
+
+
+@rendered
+def test_the_registry_is_asked_with_a_fresh_password() -> None:
+    values = applications("argocd/prod")["image-updater"]["source"]["helm"]["valuesObject"]
+    [registry] = values["config"]["registries"]
+    [updater] = objects("argocd/prod", "ImageUpdater")
+    image = updater["spec"]["applicationRefs"][0]["images"][0]["imageName"]
+    assert image.startswith(registry["prefix"] + "/")
+    assert registry["api_url"] == f"https://{registry['prefix']}"
+    script = registry["credentials"].removeprefix("ext:/scripts/")
+    assert script in values["authScripts"]["scripts"]
+    assert int(registry["credsexpire"].removesuffix("h")) < 12
+
+
+def test_argo_cd_is_the_same_before_and_after_it_keeps_itself() -> None:
+    chart = (ROOT / "argocd" / "platform" / "argo-cd.yaml").read_text()
+    version = re.search(r"targetRevision: (\d+\.\d+\.\d+)", chart)
+    page = (ROOT / "docs" / "knative.md").read_text()
+    assert version
+    assert f"--version {version[1]}" in page
+
+
+def test_people_are_told_of_a_failed_sync() -> None:
+    notifications = VALUES["notifications"]
+    sent = {
+        trigger
+        for subscription in notifications["subscriptions"]
+        for trigger in subscription["triggers"]
+    }
+    assert sent == {"on-sync-failed", "on-health-degraded"}
+    for name in sent:
+        [rule] = yaml.safe_load(notifications["triggers"][f"trigger.{name}"])
+        assert {f"template.{template}" for template in rule["send"]} <= notifications[
+            "templates"
+        ].keys()

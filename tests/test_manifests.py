@@ -1,0 +1,480 @@
+"""The manifests: what Knative would refuse, and what holds between their files and the code."""
+
+from __future__ import annotations
+
+import re
+from copy import deepcopy
+from fractions import Fraction
+
+import pytest
+from test_docs import Recorder
+
+from events.config import SourceConfig
+from events.sqs_source import STOP_SECONDS
+from events.types import IMAGE_REJECTED, SHELF_AUDITED
+from function.config import Config
+from tests.manifests.admission import complaints, flags_used, seconds
+from tests.manifests.render import (
+    OTHERS,
+    OVERLAYS,
+    ROOT,
+    WHOLE,
+    Object,
+    detector,
+    have_kubectl,
+    named,
+    objects,
+    pod_templates,
+    render,
+)
+
+pytestmark = pytest.mark.skipif(not have_kubectl(), reason="there is no kubectl to render them")
+
+PATHS = [f"knative/overlays/{name}" for name in OVERLAYS]
+AWS = [path for path in PATHS if not path.endswith("/dev")]
+SPOT_NOTICE = 120  # seconds
+SCALE = "autoscaling.knative.dev/"
+# Three m7i-flex.large or c7i-flex.large, of which one may go. Allocatable: Karpenter's
+# instance-types.md. Pods of the system ask for 180m and 300 MiB on each node (aws-node, kube-proxy,
+# Pod Identity, EBS), coredns and EBS' controller for 260m and 400 MiB once.
+NODES = 3
+NODE_CPU = Fraction("1.93") - Fraction("0.18")
+NODE_MEMORY = (3114 - 300) * 2**20  # of the smaller one
+CLUSTER_CPU, CLUSTER_MEMORY = Fraction("0.26"), 400 * 2**20
+# What argocd/ adds: Argo CD, cert-manager, Prometheus and Grafana, Image Updater, the operator.
+PLATFORM_CPU, PLATFORM_MEMORY = Fraction("0.4"), 2000 * 2**20
+QUEUE_PROXY = {"cpu": "25m", "memory": "50Mi"}
+UNITS = {"m": Fraction(1, 1000), "Mi": Fraction(2**20), "Gi": Fraction(2**30), "": Fraction(1)}
+
+
+def quantity(text: str) -> Fraction:
+    number, unit = re.fullmatch(r"([\d.]+)(m|Mi|Gi|)", str(text)).groups()  # type: ignore[union-attr]
+    return Fraction(number) * UNITS[unit]
+
+
+def container(template: Object) -> Object:
+    [only] = template["spec"]["containers"]
+    return only
+
+
+def pod(path: str) -> Object:
+    return detector(path)["spec"]["template"]["spec"]
+
+
+def annotation(path: str, name: str) -> str:
+    return detector(path)["spec"]["template"]["metadata"]["annotations"][SCALE + name]
+
+
+def variables(of: Object) -> dict[str, str]:
+    return {variable["name"]: variable.get("value", "") for variable in of["env"]}
+
+
+def source(path: str) -> Object:
+    return named(path, "Deployment", "shelfwatch-source")
+
+
+def test_every_directory_renders() -> None:
+    found = {
+        str(path.parent.relative_to(ROOT))
+        for room in ("knative", "argocd")
+        for path in (ROOT / room).rglob("kustomization.yaml")
+    }
+    assert found - {"knative/rollout"} == {*WHOLE, *OTHERS}
+    assert all(render(path) for path in WHOLE)
+
+
+def test_the_overlays_are_those_we_document() -> None:
+    assert OVERLAYS == ["dev", "hpa", "keda", "prod", "scale-to-zero", "sinkbinding"]
+    page = (ROOT / "docs" / "knative.md").read_text()
+    assert {name for name in OVERLAYS if f"`{name}`" not in page} == set()
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_knative_takes_the_service(path: str) -> None:
+    assert list(complaints(detector(path))) == []
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_every_feature_that_the_service_uses_is_enabled(path: str) -> None:
+    features = named("knative/system", "KnativeServing", "knative-serving")["spec"]["config"][
+        "features"
+    ]
+    assert {flag for flag in flags_used(detector(path)) if features.get(flag) != "enabled"} == set()
+
+
+def test_no_feature_is_enabled_that_nothing_uses() -> None:
+    features = named("knative/system", "KnativeServing", "knative-serving")["spec"]["config"][
+        "features"
+    ]
+    used = {flag for path in PATHS for flag in flags_used(detector(path))}
+    assert features.keys() - {"secure-pod-defaults"} == used
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "words"),
+    [
+        ("metadata.annotations", {SCALE + "min-scale": "2"}, "not on the template"),
+        ("spec.traffic", [{"latestRevision": True, "percent": 90}], "add up to 100"),
+        ("spec.traffic", [{"percent": 100}], "neither a revision nor the latest"),
+        ("spec.template.metadata.annotations", {SCALE + "class": "k.autoscaling"}, "no class"),
+        ("spec.template.metadata.annotations", {SCALE + "metric": "cpu"}, "no metric cpu"),
+        (
+            "spec.template.metadata.annotations",
+            {SCALE + "min-scale": "3", SCALE + "max-scale": "2"},
+            "max-scale is less",
+        ),
+        ("spec.template.metadata.annotations", {SCALE + "activation-scale": "1"}, "less than 2"),
+        ("spec.template.metadata.annotations", {SCALE + "initial-scale": "0"}, "initial-scale"),
+        (
+            "spec.template.metadata.annotations",
+            {SCALE + "target-utilization-percentage": "120"},
+            "not 1 to 100",
+        ),
+        ("spec.template.metadata.annotations", {SCALE + "target-burst-capacity": "-2"}, "negative"),
+        ("spec.template.metadata.annotations", {SCALE + "window": "2h"}, "more than an hour"),
+        ("spec.template.spec.restartPolicy", "Always", "restartPolicy is not taken"),
+        ("spec.template.spec.terminationGracePeriodSeconds", 90, "is not taken"),
+        ("spec.template.spec.automountServiceAccountToken", True, "only be false"),
+        ("spec.template.spec.timeoutSeconds", 900, "timeoutSeconds"),
+        ("spec.template.spec.containerConcurrency", 5000, "containerConcurrency"),
+        ("spec.template.spec.volumes", [], "volumes and mounts differ"),
+        ("spec.template.spec.containers.0.name", "queue-proxy", "reserved name"),
+        ("spec.template.spec.containers.0.lifecycle", {}, "lifecycle is not taken"),
+        ("spec.template.spec.containers.0.ports.0.name", "grpc", "called grpc"),
+        ("spec.template.spec.containers.0.ports.0.containerPort", 9090, "9090 is reserved"),
+        ("spec.template.spec.containers.0.env.0.name", "PORT", "PORT is reserved"),
+        ("spec.template.spec.containers.0.securityContext.privileged", True, "privileged is not"),
+        ("spec.template.spec.containers.0.volumeMounts.0.mountPath", "/dev/", "reserved path"),
+        ("spec.template.spec.containers.0.startupProbe.httpGet", {"path": "/"}, "has no port"),
+        ("spec.template.spec.containers.0.livenessProbe", {}, "not one handler"),
+        ("spec.template.spec.containers.0.livenessProbe.httpGet.port", "web", "which is none"),
+        ("spec.template.spec.containers.0.readinessProbe.periodSeconds", 0, "without a period"),
+    ],
+)
+def test_what_knative_refuses_would_be_found(where: str, value: object, words: str) -> None:
+    service = detector("knative/overlays/prod")
+    parent: object = service
+    *way, last = where.split(".")
+    for step in way:
+        parent = parent[int(step) if step.isdecimal() else step]  # type: ignore[index]
+    assert isinstance(parent, dict)
+    parent[last] = {**parent.get(last, {}), **value} if last == "annotations" else value  # type: ignore[dict-item]
+    assert any(words in complaint for complaint in complaints(service))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "flag"),
+    [
+        ("nodeSelector", {"spot": "true"}, "kubernetes.podspec-nodeselector"),
+        ("securityContext", {"fsGroup": 1}, "kubernetes.podspec-securitycontext"),
+        ("volumes", [{"name": "tmp", "hostPath": {}}], "kubernetes.podspec-volumes-hostpath"),
+    ],
+)
+def test_a_field_behind_a_flag_is_known(field: str, value: object, flag: str) -> None:
+    service = deepcopy(detector("knative/overlays/prod"))
+    service["spec"]["template"]["spec"][field] = value
+    assert flag in flags_used(service)
+
+
+@pytest.mark.parametrize("path", WHOLE)
+def test_git_holds_no_traffic_and_no_secret(path: str) -> None:
+    for found in render(path):
+        assert found["kind"] != "Secret"
+        if found["apiVersion"].startswith("serving.knative.dev"):
+            assert "traffic" not in found["spec"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_nobody_posts_events_without_the_token(path: str) -> None:
+    for _, template in pod_templates(path):
+        given = {variable["name"]: variable for variable in container(template).get("env", [])}
+        assert "EVENTS_AUTH" not in given
+        if "EVENTS_TOKEN" in given:
+            reference = given["EVENTS_TOKEN"]["valueFrom"]["secretKeyRef"]
+            assert reference == {"name": "shelfwatch-tokens", "key": "EVENTS_TOKEN"}
+    assert "EVENTS_TOKEN" in variables(container(detector(path)["spec"]["template"]))
+    assert "EVENTS_TOKEN" in variables(container(source(path)["spec"]["template"]))
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_timeouts_end_from_the_inside_out(path: str) -> None:
+    given = variables(container(source(path)["spec"]["template"]))
+    grace = source(path)["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    timeout = pod(path)["timeoutSeconds"]
+    assert int(given["SINK_TIMEOUT"]) < timeout < int(given["VISIBILITY_TIMEOUT"])
+    # queue-proxy waits for a pause of 30 s before it lets go.
+    assert timeout + 30 < SPOT_NOTICE
+    assert STOP_SECONDS < grace < SPOT_NOTICE
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_revision_may_take_longer_to_start_than_its_probe(path: str) -> None:
+    annotations = detector(path)["spec"]["template"]["metadata"]["annotations"]
+    probe = pod(path)["containers"][0]["startupProbe"]
+    deadline = seconds(annotations["serving.knative.dev/progress-deadline"])
+    assert probe["periodSeconds"] * probe["failureThreshold"] < deadline
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_every_variable_is_a_setting(path: str) -> None:
+    function, events = Recorder({}), Recorder({"QUEUE_URL": "q", "K_SINK": "s"})
+    Config.from_env(function)
+    SourceConfig.from_env(events)
+    sweep = {"QUEUE_URL", "EVENTS_BUCKETS", "RESULTS_BUCKET", "AUDIT_GENERATION"}
+    code = (ROOT / "events" / "sweep.py").read_text()
+    assert all(f'"{name}"' in code for name in sweep)
+    known = {
+        "function": function.asked | {"HOST"},
+        "source": events.asked,
+        "sweep": sweep,
+    }
+    for _, template in pod_templates(path):
+        command = container(template)["args"][0]
+        if command in known:
+            given = {variable["name"] for variable in container(template)["env"]}
+            assert given - known[command] - {"AWS_DEFAULT_REGION"} == set()
+
+
+@pytest.mark.parametrize("path", AWS)
+def test_every_setting_reaches_its_place(path: str) -> None:
+    settings = dict(
+        line.split("=", 1)
+        for line in (ROOT / "knative/settings/settings.env").read_text().splitlines()
+        if line and not line.startswith("#")
+    )
+    for owner, template in pod_templates(path):
+        only = container(template)
+        assert only["image"] == f"{settings['IMAGE']}:0.1.0", owner
+        given = variables(only) if "env" in only else {}
+        for name in given.keys() & settings.keys():
+            assert given[name] == settings[name], owner
+    assert settings["REGISTRY"] == settings["IMAGE"].partition("/")[0]
+    [mapping] = objects(path, "DomainMapping")
+    assert mapping["metadata"]["name"] == settings["DOMAIN"]
+    assert (
+        named("knative/system", "KnativeServing", "knative-serving")["spec"]["config"][
+            "deployment"
+        ]["registries-skipping-tag-resolving"].split(",")[-1]
+        == settings["REGISTRY"]
+    )
+    left = r"\b(DOMAIN|IMAGE|REGISTRY|CERTIFICATE_EMAIL|QUEUE_URL|GIT_REPOSITORY)$"
+    for found in render(path):
+        assert not re.search(left, str(found["metadata"]["name"]))
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_every_pod_is_confined(path: str) -> None:
+    owners = set()
+    for owner, template in pod_templates(path):
+        owners.add(owner)
+        only, of_pod = container(template), template["spec"].get("securityContext", {})
+        security = {**of_pod, **only["securityContext"]}
+        assert security["runAsNonRoot"] is True, owner
+        assert security["runAsUser"] >= 10000, owner
+        assert security["seccompProfile"] == {"type": "RuntimeDefault"}, owner
+        assert security["readOnlyRootFilesystem"] is True, owner
+        assert security["allowPrivilegeEscalation"] is False, owner
+        assert security["capabilities"] == {"drop": ["ALL"]}, owner
+        assert template["spec"]["enableServiceLinks"] is False, owner
+        assert {"cpu", "memory"} <= only["resources"]["requests"].keys(), owner
+        assert only["resources"]["limits"].keys() == {"memory"}, owner
+    assert {"Service/shelf-detector", "Deployment/shelfwatch-source"} < owners
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_only_the_conductor_talks_to_kubernetes(path: str) -> None:
+    accounts = {found["metadata"]["name"]: found for found in objects(path, "ServiceAccount")}
+    for owner, template in pod_templates(path):
+        spec = template["spec"]
+        assert accounts[spec["serviceAccountName"]]["automountServiceAccountToken"] is False
+        conducts = container(template)["args"][0] == "rollout"
+        assert spec["automountServiceAccountToken"] is conducts, owner
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_the_images_commands_are_asked_for(path: str) -> None:
+    commands = {owner: container(template)["args"][0] for owner, template in pod_templates(path)}
+    assert commands["Service/shelf-detector"] == "function"
+    assert set(commands.values()) <= {"function", "source", "sweep", "replay", "rollout"}
+    images = {container(template)["image"] for _, template in pod_templates(path)}
+    assert len(images) == 1
+    assert not images.pop().endswith(":latest")
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_node_can_always_be_drained(path: str) -> None:
+    budgets = objects(path, "PodDisruptionBudget")
+    assert len(budgets) == 2
+    for budget in budgets:
+        assert budget["spec"]["maxUnavailable"] == 1
+        assert "minAvailable" not in budget["spec"]
+    serving = named("knative/system", "KnativeServing", "knative-serving")["spec"]
+    assert {budget["maxUnavailable"] for budget in serving["podDisruptionBudgets"]} == {1}
+    assert serving["high-availability"]["replicas"] == 2
+    assert serving["config"]["deployment"]["pod-is-always-schedulable"] == "true"
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_every_selector_finds_a_pod(path: str) -> None:
+    knatives = {"serving.knative.dev/service": "shelf-detector"}
+    pods = [
+        {**template.get("metadata", {}).get("labels", {}), **knatives}
+        if owner.startswith("Service/")
+        else template["metadata"]["labels"]
+        for owner, template in pod_templates(path)
+    ]
+    selectors = [found["spec"]["selector"] for found in objects(path, "PodDisruptionBudget")]
+    selectors += [found["spec"]["podSelector"] for found in objects(path, "NetworkPolicy")]
+    for selector in selectors:
+        wanted = selector.get("matchLabels", {}).items()
+        assert any(wanted <= labels.items() for labels in pods), selector
+
+
+def test_only_queue_proxy_and_prometheus_reach_the_function() -> None:
+    policy = named("knative/base", "NetworkPolicy", "shelf-detector")["spec"]
+    port = pod("knative/base")["containers"][0]["ports"][0]["containerPort"]
+    for rule in policy["ingress"]:
+        peers = {
+            peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]
+            for peer in rule["from"]
+        }
+        if port in {allowed["port"] for allowed in rule["ports"]}:
+            assert peers == {"monitoring"}
+    assert named("knative/base", "NetworkPolicy", "nobody-in")["spec"] == {
+        "podSelector": {},
+        "policyTypes": ["Ingress"],
+    }
+
+
+def requests(path: str) -> tuple[Fraction, Fraction]:
+    """Add up what the pods ask for at their fewest, while two revisions stand side by side."""
+    cpu, memory = Fraction(0), Fraction(0)
+    for owner, template in pod_templates(path):
+        asked = [container(template)["resources"]["requests"]]
+        count = 1
+        if owner == "Service/shelf-detector":
+            count = 2 * int(annotation(path, "min-scale"))
+            asked.append(QUEUE_PROXY)
+        elif owner == "Deployment/shelfwatch-source":
+            count = source(path)["spec"].get("replicas", 1)
+        cpu += count * sum(quantity(each["cpu"]) for each in asked)
+        memory += count * sum(quantity(each["memory"]) for each in asked)
+    return cpu, memory
+
+
+def system_requests(path: str, kind: str) -> tuple[Fraction, Fraction]:
+    cpu, memory = Fraction(0), Fraction(0)
+    for found in objects(path, kind):
+        for workload in found["spec"]["workloads"]:
+            count = workload.get("replicas", found["spec"]["high-availability"]["replicas"])
+            for each in workload.get("resources", []):
+                cpu += count * quantity(each["requests"]["cpu"])
+                memory += count * quantity(each["requests"]["memory"])
+    return cpu, memory
+
+
+@pytest.mark.parametrize("path", AWS)
+def test_everything_fits_when_a_node_is_gone_during_a_rollout(path: str) -> None:
+    cpu, memory = requests(path)
+    parts = [(cpu, memory), system_requests("knative/system", "KnativeServing")]
+    parts += [(CLUSTER_CPU, CLUSTER_MEMORY), (PLATFORM_CPU, PLATFORM_MEMORY)]
+    if path.endswith("sinkbinding"):
+        parts.append(system_requests("knative/system/eventing", "KnativeEventing"))
+    if path.endswith("keda"):
+        parts.append((Fraction("0.07"), Fraction(250 * 2**20)))
+    assert sum(part[0] for part in parts) <= (NODES - 1) * NODE_CPU
+    assert sum(part[1] for part in parts) <= (NODES - 1) * NODE_MEMORY
+
+
+def test_the_memory_limit_holds_the_largest_photos() -> None:
+    limit = quantity(
+        container(detector("knative/base")["spec"]["template"])["resources"]["limits"]["memory"]
+    )
+    at_rest, webp_of_50_megapixels = 113 * 2**20, 770 * 10**6
+    waiting = webp_of_50_megapixels * 14 // 50  # what is left of 64 megapixels
+    bodies = pod("knative/base")["containerConcurrency"] * 20 * 2**20
+    assert at_rest + webp_of_50_megapixels + waiting + bodies <= limit
+
+
+def test_two_pods_serve_and_the_function_scales_before_it_sheds() -> None:
+    path = "knative/overlays/prod"
+    assert annotation(path, "min-scale") == annotation(path, "initial-scale") == "2"
+    assert int(annotation(path, "target")) < 3 <= pod(path)["containerConcurrency"]
+    assert variables(container(source(path)["spec"]["template"]))["IN_FLIGHT"] == str(
+        pod(path)["containerConcurrency"]
+    )
+
+
+def test_hpa_scales_on_cpu_at_70_percent_from_two_to_three() -> None:
+    path = "knative/overlays/hpa"
+    told = {name: annotation(path, name) for name in ("class", "metric", "target")}
+    assert told == {"class": "hpa.autoscaling.knative.dev", "metric": "cpu", "target": "70"}
+    assert (annotation(path, "min-scale"), annotation(path, "max-scale")) == ("2", "3")
+    asked = quantity(pod(path)["containers"][0]["resources"]["requests"]["cpu"])
+    whole = asked + quantity(QUEUE_PROXY["cpu"])
+    text = (ROOT / path / "kustomization.yaml").read_text()
+    for share in (Fraction(70, 100), Fraction(77, 100), Fraction(7, 15)):  # target, +10 %, 2/3
+        assert f"{round(float(whole * share * 1000))}m" in text
+
+
+def test_keda_owns_the_number_of_sources() -> None:
+    path = "knative/overlays/keda"
+    assert "replicas" not in source(path)["spec"]
+    [scaled] = objects(path, "ScaledObject")
+    assert scaled["spec"]["scaleTargetRef"]["name"] == "shelfwatch-source"
+    [trigger] = scaled["spec"]["triggers"]
+    given = variables(container(source(path)["spec"]["template"]))
+    assert trigger["metadata"]["queueURL"] == given["QUEUE_URL"]
+    assert trigger["metadata"]["awsRegion"] == given["AWS_DEFAULT_REGION"]
+    in_flight = scaled["spec"]["maxReplicaCount"] * int(given["IN_FLIGHT"])
+    assert in_flight == int(annotation(path, "max-scale")) * pod(path)["containerConcurrency"]
+
+
+def test_the_binding_brings_the_sink() -> None:
+    path = "knative/overlays/sinkbinding"
+    assert "K_SINK" not in variables(container(source(path)["spec"]["template"]))
+    [binding] = objects(path, "SinkBinding")
+    assert binding["spec"]["subject"]["name"] == source(path)["metadata"]["name"]
+    assert binding["spec"]["sink"]["ref"]["name"] == detector(path)["metadata"]["name"]
+    types = {
+        attribute["value"]
+        for found in objects(path, "EventType")
+        for attribute in found["spec"]["attributes"]
+        if attribute["name"] == "type"
+    }
+    assert types == {"com.amazonaws.s3.ObjectCreated:Put", SHELF_AUDITED, IMAGE_REJECTED}
+
+
+@pytest.mark.parametrize("path", [path for path in PATHS if "sinkbinding" not in path])
+def test_the_sink_is_the_service(path: str) -> None:
+    name, namespace = (detector(path)["metadata"][key] for key in ("name", "namespace"))
+    sink = variables(container(source(path)["spec"]["template"]))["K_SINK"]
+    assert sink == f"http://{name}.{namespace}.svc.cluster.local"
+
+
+def test_scale_to_zero_keeps_somebody_at_the_queue() -> None:
+    path = "knative/overlays/scale-to-zero"
+    assert annotation(path, "min-scale") == "0"
+    assert source(path)["spec"]["replicas"] == 1
+
+
+def test_dev_needs_no_aws() -> None:
+    path = "knative/overlays/dev"
+    assert source(path)["spec"]["replicas"] == 0
+    assert named(path, "CronJob", "shelfwatch-sweep")["spec"]["suspend"] is True
+    assert not objects(path, "DomainMapping")
+
+
+def test_people_come_over_tls_alone() -> None:
+    path = "knative/overlays/prod"
+    assert detector(path)["metadata"]["labels"]["networking.knative.dev/visibility"] == (
+        "cluster-local"
+    )
+    [mapping], [certificate] = objects(path, "DomainMapping"), objects(path, "Certificate")
+    assert mapping["spec"]["tls"]["secretName"] == certificate["spec"]["secretName"]
+    assert certificate["spec"]["dnsNames"] == [mapping["metadata"]["name"]]
+    assert mapping["metadata"]["annotations"]["networking.knative.dev/http-protocol"] == (
+        "Redirected"
+    )
+    [claim] = objects(path, "ClusterDomainClaim")
+    assert claim["metadata"]["name"] == mapping["metadata"]["name"]
