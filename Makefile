@@ -6,7 +6,10 @@ UV := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hash
 # Node that takes an ES module without a package.json to say so.
 NODE := node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 22 || (a == 22 && b >= 7) || (a == 20 && b >= 19) ? 0 : 1)'
 
-.PHONY: .venv run once serve test manifests faults fuzz alerts rules lint types format lock samples model clean
+# ONNX Runtime reports home otherwise.
+export ORT_DISABLE_TELEMETRY := 1
+
+.PHONY: .venv run once serve test manifests faults fuzz alerts rules bench terraform rollouts lint types image scan sbom audit workflows format lock samples model clean
 
 run: .venv ## the whole path on an embedded AWS; stays until Ctrl-C
 	$(BIN)/python -m local
@@ -55,12 +58,16 @@ lint: .venv
 types: .venv
 	$(BIN)/mypy
 
+image: ## builds the container image and runs it as a pod would, wants Docker: make image [BASE=python:3.12-slim]
+	tests/image/check.sh
+
 format: .venv
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 lock: .venv ## after a change of pyproject.toml; the image takes the versions that the tests ran with
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pyproject.toml --group dev --extra otel -o requirements-dev.txt
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pyproject.toml -c requirements-dev.txt -o requirements.txt
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pyproject.toml --group local -c requirements-dev.txt -o requirements-local.txt
 
 samples: .venv
 	$(BIN)/python -m model.render --samples local/samples

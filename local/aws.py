@@ -1,12 +1,19 @@
-"""The AWS side of the path: buckets, queues, topic, and the rules between them."""
+"""The AWS side of the path: buckets, queues, topic, and the rules between them.
+
+`python -m local.aws` creates it in the emulator that AWS_ENDPOINT_URL names.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
+
+import boto3
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -114,3 +121,22 @@ def _let_in(sqs: SQSClient, queue_url: str, service: str, source_arn: str) -> No
     }
     policy = {"Version": "2012-10-17", "Statement": [statement]}
     sqs.set_queue_attributes(QueueUrl=queue_url, Attributes={"Policy": json.dumps(policy)})
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Create the resources in an emulator, as often as one likes, and print their names."""
+    parser = argparse.ArgumentParser(prog="python -m local.aws", description=main.__doc__)
+    parser.add_argument("--prefix", default="shelves", help="of every name (%(default)s)")
+    options = parser.parse_args(arguments)
+    endpoint_url = os.environ.get("AWS_ENDPOINT_URL", "")
+    if not endpoint_url:
+        parser.error("AWS_ENDPOINT_URL is not set; an account is Terraform's work")
+    os.environ.update(aws_env(endpoint_url))
+    s3, sqs, sns = boto3.client("s3"), boto3.client("sqs"), boto3.client("sns")
+    resources = create_resources(s3, sqs, sns, options.prefix)
+    print(json.dumps(asdict(resources)), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
