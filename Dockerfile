@@ -18,6 +18,7 @@ RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target
     && python -m compileall -q -j 0 --invalidation-mode unchecked-hash /venv
 
 FROM ${BASE} AS build-local
+WORKDIR /app
 COPY requirements-local.txt .
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target=/etc/pip.conf \
     python -m venv --without-pip /venv \
@@ -56,7 +57,7 @@ COPY --from=build /venv /venv
 COPY model/shelf.onnx model/LICENSE model/MODEL_CARD.md model/
 COPY LICENSE entrypoint.sh ./
 COPY --from=code /app .
-ARG VERSION=0.1.0
+ARG VERSION=unreleased
 ARG REVISION=unknown
 ARG BASE
 ARG BASE_DIGEST=

@@ -1,6 +1,9 @@
 # Every job of the repository, one line each; CI calls these and nothing else.
 PYTHON ?= python3
 BIN := .venv/bin
+TOOLS := .venv-tools/bin
+IMAGE ?= shelfwatch:latest
+export IMAGE
 UV := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 
 # Node that takes an ES module without a package.json to say so.
@@ -9,7 +12,7 @@ NODE := node -e 'const [a, b] = process.versions.node.split(".").map(Number); pr
 # ONNX Runtime reports home otherwise.
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: .venv run once serve test manifests faults fuzz alerts rules bench terraform rollouts lint types image scan sbom audit workflows format lock samples model clean
+.PHONY: .venv run once serve test manifests faults fuzz alerts rules bench terraform rollouts lint types docs image scan sbom package notes publish e2e audit workflows format lock samples model clean
 
 run: .venv ## the whole path on an embedded AWS; stays until Ctrl-C
 	$(BIN)/python -m local
@@ -58,8 +61,42 @@ lint: .venv
 types: .venv
 	$(BIN)/mypy
 
-image: ## builds the container image and runs it as a pod would, wants Docker: make image [BASE=python:3.12-slim]
+docs: .venv ## that the documents and the code say the same
+	$(BIN)/pytest -n0 tests/test_docs.py
+
+image: ## builds the container image and runs it as a pod would; wants Docker
 	tests/image/check.sh
+
+scan: ## refuses an image with known vulnerabilities of some weight; wants Trivy
+	trivy image --exit-code 1 --severity HIGH,CRITICAL --ignore-unfixed --scanners vuln,secret $(IMAGE)
+
+sbom: ## writes what the image holds to build/sbom.cdx.json; wants Trivy
+	mkdir -p build && trivy image --format cyclonedx --output build/sbom.cdx.json $(IMAGE)
+
+package: ## writes the image to build/image.tar.gz
+	mkdir -p build && docker save $(IMAGE) | gzip >build/image.tar.gz
+
+notes: ## writes the CHANGELOG's section of $VERSION to build/notes.md
+	.github/notes.sh
+
+publish: notes ## pushes, signs and tells of build/image.tar.gz; wants VERSION, REPOSITORY, cosign and gh
+	.github/publish.sh
+
+e2e: ## the whole path and a canary on Knative in kind; wants Docker, kind and kubectl
+	tests/e2e/run.sh
+
+audit: .venv-tools/installed ## refuses a runtime lock with known vulnerabilities
+	$(TOOLS)/pip-audit --strict --disable-pip --require-hashes --requirement requirements.txt
+
+workflows: .venv-tools/installed ## workflows, Dockerfile, scripts and YAML; secrets in the tree and its history
+	PATH="$(CURDIR)/$(TOOLS):$$PATH" $(TOOLS)/actionlint
+	$(TOOLS)/zizmor $(if $(GH_TOKEN),,--offline) --no-progress --quiet .github
+	$(TOOLS)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(TOOLS)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
+	$(TOOLS)/yamllint --strict .
+	$(TOOLS)/hadolint Dockerfile
+	git ls-files -z '*.sh' .ci/run | xargs -0 $(TOOLS)/shellcheck
+	$(TOOLS)/gitleaks git --no-banner --redact .
 
 format: .venv
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
@@ -68,6 +105,7 @@ lock: .venv ## after a change of pyproject.toml; the image takes the versions th
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pyproject.toml --group dev --extra otel -o requirements-dev.txt
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pyproject.toml -c requirements-dev.txt -o requirements.txt
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pyproject.toml --group local -c requirements-dev.txt -o requirements-local.txt
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) --group tools -o requirements-tools.txt
 
 samples: .venv
 	$(BIN)/python -m model.render --samples local/samples
@@ -113,5 +151,10 @@ $(MODEL_VENV)/bin/yolo: # a venv that has Ultralytics is taken as it is
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@touch .venv/installed
 
+.venv-tools/installed: requirements-tools.txt
+	$(PYTHON) -m venv .venv-tools
+	$(TOOLS)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-tools.txt
+	@touch .venv-tools/installed
+
 clean:
-	rm -rf .venv .venv-manifests .mypy_cache .pytest_cache .ruff_cache build
+	rm -rf .venv .venv-manifests .venv-tools .mypy_cache .pytest_cache .ruff_cache build

@@ -2,6 +2,8 @@
 # Builds the image and holds it to its rules, as `make image` on a laptop and in CI.
 #   BASE           the base image, by tag or digest (python:3.12-slim)
 #   IMAGE          the name it gets (shelfwatch:latest)
+#   PIN_BASE       if set, the base's digest is looked up, built from and told in a label
+#   VERSION        the release it is for, a label
 #   CACHE          a folder where BuildKit keeps layers between builds; wants a docker-container builder
 #   BUILD_OPTIONS  more options of `docker build`, such as --secret id=pip,src=pip.conf
 set -euo pipefail
@@ -24,7 +26,8 @@ clean_up() { for name in "${names[@]}"; do "$docker" rm --force "$name" >/dev/nu
 trap clean_up EXIT
 
 build() { # build NAME TARGET
-  local options=(--target "$2" --tag "$1" --build-arg "BASE=$base")
+  local options=(--target "$2" --tag "$1" --build-arg "BASE=$base" --build-arg "BASE_DIGEST=$base_digest")
+  options+=(--build-arg "VERSION=${VERSION:-unreleased}" --build-arg "REVISION=$(git rev-parse HEAD)")
   read -ra more <<<"${BUILD_OPTIONS:-}"
   if [[ -n ${CACHE:-} ]]; then
     "$docker" buildx build --load --cache-from "type=local,src=$CACHE/$2" \
@@ -63,6 +66,11 @@ exits() { # exits CODE ARG…: a command that ends by itself
 
 inside() { "$docker" run --rm --network none "${hardened[@]}" --entrypoint sh "$image" -c "$1"; }
 
+base_digest=
+if [[ -n ${PIN_BASE:-} ]]; then
+  base_digest=$("$docker" buildx imagetools inspect --format '{{.Manifest.Digest}}' "$base")
+  base=$base@$base_digest
+fi
 build "$image" shelfwatch
 build "${image%%:*}-local:${image##*:}" local
 
@@ -72,6 +80,7 @@ for label in title version revision licenses base.name; do
   [[ -n $("$docker" inspect --format "{{index .Config.Labels \"org.opencontainers.image.$label\"}}" "$image") ]] ||
     fail "the label $label is missing"
 done
+# shellcheck disable=SC2016 # for the shell inside
 inside 'for tool in gcc cc g++ make pip git curl; do ! command -v $tool || exit 1; done' ||
   fail "it holds a tool that a service does not need"
 inside 'python -c "
