@@ -12,7 +12,7 @@ NODE := node -e 'const [a, b] = process.versions.node.split(".").map(Number); pr
 # ONNX Runtime reports home otherwise.
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: .venv run once serve test manifests faults fuzz alerts rules bench terraform rollouts lint types docs image scan sbom package notes publish e2e audit workflows format lock samples model clean
+.PHONY: .venv run once serve test manifests faults fuzz alerts rules bench terraform rollouts lint types docs image scan sbom package notes publish e2e audit workflows format lock samples judge model clean
 
 run: .venv ## the whole path on an embedded AWS; stays until Ctrl-C
 	$(BIN)/python -m local
@@ -102,13 +102,16 @@ format: .venv
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 lock: .venv ## after a change of pyproject.toml; the image takes the versions that the tests ran with
-	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pyproject.toml --group dev --extra otel -o requirements-dev.txt
-	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pyproject.toml -c requirements-dev.txt -o requirements.txt
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pyproject.toml --group dev --extra otel --extra rollout -o requirements-dev.txt
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pyproject.toml --extra rollout -c requirements-dev.txt -o requirements.txt
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pyproject.toml --group local -c requirements-dev.txt -o requirements-local.txt
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) --group tools -o requirements-tools.txt
 
 samples: .venv
 	$(BIN)/python -m model.render --samples local/samples
+
+judge: .venv ## the pictures and true boxes that judge a rollout
+	$(BIN)/python -m model.render --judge knative/rollout/judge
 
 # From photos to a detector: make model DATA=photos [ARCH=yolo11l] [WEIGHTS=my.pt] [EPOCHS=30]
 # EPOCHS=0 takes WEIGHTS as they are. model/MODEL_CARD.md has examples.

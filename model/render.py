@@ -8,6 +8,7 @@ import argparse
 import colorsys
 import io
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -394,6 +395,23 @@ def write_samples(folder: Path) -> None:
         path.write_bytes(data[: len(data) // 2] if key.endswith("corrupt.jpg") else data)
 
 
+def render_judge() -> dict[str, RenderedShelf]:
+    """Draw the shelves that judge a rollout, small, so that a ConfigMap holds them."""
+    small = partial(render_shelf, width=480, height=640, rows=5, noise=1.5)
+    return {
+        "dense.jpg": small(1000, tilt=-2),
+        "gaps.jpg": small(1001, gap_rate=0.2),
+        "turned.jpg": small(1002, tilt=3),
+    }
+
+
+def write_judge(folder: Path) -> None:
+    """Write those shelves and their YOLO labels into a folder, one picture sideways."""
+    for name, shelf in render_judge().items():
+        (folder / name).write_bytes(encode(shelf, turned=name == "turned.jpg"))
+        (folder / name).with_suffix(".txt").write_text(yolo_labels(shelf))
+
+
 def yolo_labels(shelf: RenderedShelf) -> str:
     """Write boxes as YOLO lines: class 0, then middle and size as shares of the picture."""
     height, width = shelf.image.shape[:2]
@@ -428,11 +446,14 @@ def main(arguments: list[str] | None = None) -> None:
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--output", type=Path, help="folder for a YOLO data set")
     where.add_argument("--samples", type=Path, help="folder for the sample bucket")
+    where.add_argument("--judge", type=Path, help="folder of the pictures that judge a rollout")
     parser.add_argument("--count", type=int, default=100, help="shelves in the data set")
     parser.add_argument("--seed", type=int, default=0, help="the same seed draws the same shelves")
     options = parser.parse_args(arguments)
     if options.samples:
         write_samples(options.samples)
+    elif options.judge:
+        write_judge(options.judge)
     else:
         write_dataset(options.output, options.count, options.seed)
 

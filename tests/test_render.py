@@ -12,6 +12,7 @@ from model.render import RenderedShelf, main, render_shelf
 
 Boxes = npt.NDArray[np.float32]  # (n, 4) xyxy
 SAMPLES = Path(__file__).parents[1] / "local" / "samples"
+JUDGE = Path(__file__).parents[1] / "knative" / "rollout" / "judge"
 VIEWS = [  # tilt in degrees, perspective 0..1
     pytest.param(0.0, 0.0, id="straight"),
     pytest.param(6.0, 0.0, id="tilted"),
@@ -149,12 +150,17 @@ def test_dataset_labels_are_the_boxes_as_shares_of_the_picture(
     assert "1/1 shelves" in capsys.readouterr().out
 
 
-def test_samples_on_disk_are_what_the_renderer_draws(tmp_path: Path) -> None:
-    main(["--samples", str(tmp_path)])
+@pytest.mark.parametrize(("option", "folder"), [("--samples", SAMPLES), ("--judge", JUDGE)])
+def test_pictures_on_disk_are_what_the_renderer_draws(
+    tmp_path: Path, option: str, folder: Path
+) -> None:
+    main([option, str(tmp_path)])
     drawn = {path.relative_to(tmp_path) for path in tmp_path.rglob("*.jpg")}
-    assert drawn == {path.relative_to(SAMPLES) for path in SAMPLES.rglob("*.jpg")}
+    assert drawn == {path.relative_to(folder) for path in folder.rglob("*.jpg")}
+    for label in tmp_path.rglob("*.txt"):
+        assert label.read_text() == (folder / label.relative_to(tmp_path)).read_text()
     for key in drawn:
-        with Image.open(tmp_path / key) as fresh, Image.open(SAMPLES / key) as stored:
+        with Image.open(tmp_path / key) as fresh, Image.open(folder / key) as stored:
             assert fresh.size == stored.size
             assert fresh.getexif() == stored.getexif()
             if key.stem == "corrupt":
