@@ -1,0 +1,1 @@
+"""ShelfWatch on Knative: manifests, and the conductor of its rollouts."""

@@ -1,0 +1,1 @@
+"""Walks a new revision to all of the traffic while it proves itself, or removes it."""

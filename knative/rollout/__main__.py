@@ -1,0 +1,77 @@
+"""`python -m knative.rollout`: one rollout of the latest revision, from within the cluster."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from kubernetes import config as kubernetes_config
+from kubernetes.client import ApiClient, Configuration
+
+from knative.rollout.clock import SystemClock
+from knative.rollout.cluster import Cluster
+from knative.rollout.conductor import Conductor
+from knative.rollout.config import Config, ConfigError
+from knative.rollout.exam import ExamError, Examiner, read_exam
+from knative.rollout.notice import sns_sender
+from knative.rollout.trial import Trial
+from knative.rollout.verdict import Code
+
+log = logging.getLogger("knative.rollout")
+
+STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, event and its facts."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write a record."""
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line = {"time": time, "level": record.levelname.lower(), "event": record.getMessage()}
+        facts = {key: value for key, value in vars(record).items() if key not in STANDARD}
+        if record.exc_info:
+            facts["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line | facts, default=str)
+
+
+def api_client(env: Mapping[str, str] = os.environ) -> ApiClient:
+    """Reach the API as a pod does, or else as kubectl does."""
+    configuration = Configuration()
+    if "KUBERNETES_SERVICE_HOST" in env:
+        kubernetes_config.load_incluster_config(client_configuration=configuration)
+    else:
+        kubernetes_config.load_kube_config(client_configuration=configuration)
+    configuration.retries = False  # the conductor looks again by itself
+    return ApiClient(configuration)
+
+
+def main(arguments: list[str] | None = None, env: Mapping[str, str] = os.environ) -> int:
+    """Run the command; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m knative.rollout", description=__doc__)
+    parser.add_argument("--abort", action="store_true", help="only remove a candidate, if any")
+    options = parser.parse_args(arguments)
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    clock = SystemClock()
+    try:
+        config = Config.from_env(env)
+        exam = read_exam(config.judge)
+        api = api_client(env)
+    except (ConfigError, ExamError, kubernetes_config.ConfigException) as err:
+        log.critical("rollout.failed_to_start", extra={"error": str(err)})
+        return Code.MISUSED
+    cluster = Cluster(api, config.namespace, config.ksvc)
+    examiner = Examiner(exam, config.rounds, config.predict_token, clock)
+    send = sns_sender(config.notice_topic_arn)
+    return Conductor(cluster, Trial(examiner, config), send, clock, config).run(abort=options.abort)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
