@@ -54,6 +54,17 @@ rules: ## the rules of observability/rules as the object that the cluster's oper
 	@{ echo '# Written by `make rules` from rules/*.yaml.'; \
 	  printf '%s\n' 'apiVersion: monitoring.coreos.com/v1' 'kind: PrometheusRule' 'metadata:' '  name: shelfwatch' 'spec:' '  groups:'; \
 	  sed -s '1,/^groups:/d; s/^./  &/' observability/rules/*.yaml; } >observability/prometheusrule.yaml
+# The short form, a few minutes. The full one, 25 minutes on a quiet machine, with the float parents that the peers run:
+# make bench FULL=--full FP32=shelf-float.onnx LARGE_INT8=yolo11l-int8.onnx LARGE_FP32=yolo11l-float.onnx [ONLY=start]
+BENCH_VENV ?= .venv-bench
+bench: $(BENCH_VENV)/bin/uvicorn ## against peers, side by side: latency, start, memory, load; results in build/bench
+	$(BENCH_VENV)/bin/python -m bench $(FULL) $(if $(FP32),--fp32 $(FP32)) $(if $(ONLY),--only $(ONLY)) \
+		$(if $(LARGE_INT8),--large-int8 $(LARGE_INT8)) $(if $(LARGE_FP32),--large-fp32 $(LARGE_FP32))
+
+$(BENCH_VENV)/bin/uvicorn:
+	$(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/pip install --disable-pip-version-check --require-hashes -r requirements.txt
+	$(BENCH_VENV)/bin/pip install --disable-pip-version-check -r bench/requirements.txt
 
 lint: .venv
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -1,0 +1,59 @@
+"""Put the last run's tables and plots into docs/performance.md: `python -m bench.report`
+
+What stands between `<!-- PART -->` and `<!-- end -->` is replaced by the part's table, and when and
+where it ran; parts that were not run stay as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+from pathlib import Path
+
+from local.processes import ROOT
+
+PAGE = ROOT / "docs" / "performance.md"
+BLOCK = re.compile(r"<!-- (?P<part>[a-z-]+) -->\n.*?<!-- end -->", re.DOTALL)
+
+
+def fill(page: str, results: Path) -> str:
+    """Replace the blocks of the parts that have results."""
+
+    def block(found: re.Match[str]) -> str:
+        part = found["part"]
+        raw, table = results / f"{part}.json", results / f"{part}.md"
+        if not (raw.exists() and table.exists()):
+            return found[0]
+        told = describe(json.loads(raw.read_text()))
+        return f"<!-- {part} -->\n{told}\n\n{table.read_text().strip()}\n<!-- end -->"
+
+    return BLOCK.sub(block, page)
+
+
+def describe(raw: dict[str, object]) -> str:
+    """Say when, where and in which form a part ran."""
+    machine = raw["machine"]
+    assert isinstance(machine, dict)
+    form = "full" if raw["full"] else "short"
+    return (
+        f"*{form} form, {machine['time']}, {machine['threads']} threads of {machine['cpu']} "
+        f"({machine['isa']}), load {machine['load']} at its start*"
+    )
+
+
+def main() -> None:
+    """Fill the page and copy the plots beside it."""
+    parser = argparse.ArgumentParser(prog="python -m bench.report", description=__doc__)
+    parser.add_argument("--results", type=Path, default=Path("build/bench"), help="(%(default)s)")
+    results = parser.parse_args().results
+    PAGE.write_text(fill(PAGE.read_text(), results))
+    plots = PAGE.parent / "performance"
+    plots.mkdir(exist_ok=True)
+    for plot in results.glob("*.png"):
+        shutil.copy(plot, plots)
+
+
+if __name__ == "__main__":
+    main()

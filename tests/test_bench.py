@@ -1,0 +1,69 @@
+"""What the bench computes from its measurements; the measuring itself is run by `make bench`."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from bench.contenders import form
+from bench.load import Step, knee
+from bench.report import fill
+from bench.results import quantile, ratio, table
+
+
+@pytest.mark.parametrize(
+    ("values", "share", "expected"),
+    [
+        ([7.0], 0.99, 7.0),
+        (list(range(100)), 0.5, 50),
+        (list(range(100)), 0.99, 99),
+        ([3.0, 1.0, 2.0], 0.0, 1.0),
+    ],
+)
+def test_a_quantile_is_one_of_the_values(
+    values: list[float], share: float, expected: float
+) -> None:
+    assert quantile(values, share) == expected
+
+
+def test_no_values_have_no_quantile() -> None:
+    assert math.isnan(quantile([], 0.5))
+
+
+def test_a_ratio_comes_with_the_spread_over_the_run() -> None:
+    theirs = [10.0] * 10
+    assert ratio([5.0] * 10, theirs) == (0.5, 0.5, 0.5)
+    ours = [4.0] * 2 + [5.0] * 6 + [8.0] * 2
+    assert ratio(ours, theirs) == (0.5, 0.4, 0.8)
+
+
+def test_the_knee_is_the_highest_rate_that_is_served() -> None:
+    served = Step(0.5, 10.0, 1.0, answers=["200"] * 10)
+    full = Step(1.0, 20.0, 1.0, answers=["200"] * 990 + ["503"] * 9)
+    shed = Step(4.0, 80.0, 1.0, answers=["200"] * 20 + ["503"] * 60)
+    assert knee([]) == 0
+    assert knee([served, full, shed]) == 20
+    assert shed.refused == 0.75
+    assert shed.json()["answers"] == {"200": 20, "503": 60}
+
+
+def test_a_table_aligns_numbers() -> None:
+    assert table(["who", "ms"], [["we", 3]]) == "| who | ms |\n| --- | --: |\n| we | 3 |"
+
+
+def test_a_form_holds_the_picture_as_it_is() -> None:
+    assert form(b"\xff\xd8\r\n--").split(b"\r\n\r\n", 1)[1].startswith(b"\xff\xd8\r\n--\r\n--")
+
+
+def test_the_page_takes_the_parts_that_were_run_and_keeps_the_others(tmp_path: Path) -> None:
+    machine = {"time": "now", "threads": 2, "cpu": "a CPU", "isa": "avx2", "load": 0.1}
+    (tmp_path / "load.json").write_text(json.dumps({"full": True, "machine": machine}))
+    (tmp_path / "load.md").write_text("| new |\n")
+    page = "a\n<!-- load -->\nold\n<!-- end -->\nb\n<!-- start -->\nkept\n<!-- end -->\n"
+    filled = fill(page, tmp_path)
+    assert "| new |" in filled
+    assert "full form, now, 2 threads of a CPU (avx2), load 0.1" in filled
+    assert "old" not in filled
+    assert filled.endswith("b\n<!-- start -->\nkept\n<!-- end -->\n")
+    assert fill(filled, tmp_path) == filled
