@@ -2,7 +2,11 @@
 
 import http.client
 import json
+import os
+import platform
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -138,3 +142,32 @@ def test_what_gunicorn_raises_has_a_status(error: Exception, status: int) -> Non
     assert head.startswith(b"HTTP/1.1 %d " % status)
     assert f"Content-Length: {len(body)}".encode() in head
     assert json.loads(body)["status"] == status
+
+
+MEMORY = """
+import resource
+from pathlib import Path
+from function.worker import tune_malloc
+
+tune_malloc()
+pages = lambda: int(Path("/proc/self/statm").read_text().split()[1])
+for size in (3_000_000, 30_000_000):
+    b"x" * size
+    before, faults = pages(), resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        held = [b"x" * size for _ in range(4)]
+        del held
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults, pages() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told what to keep")
+def test_an_ordinary_photos_memory_is_kept_and_a_large_ones_given_back() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY], cwd=ROOT, capture_output=True, check=True, timeout=60
+    )
+    (faults, kept), (_, kept_of_large) = [map(int, x.split()) for x in done.stdout.splitlines()]
+    page = os.sysconf("SC_PAGE_SIZE")
+    assert faults < 2 * 4 * 3_000_000 / page  # of 40 blocks, the first four and some change
+    assert kept < 5 * 3_000_000 / page
+    assert kept_of_large < 3_000_000 / page
