@@ -195,8 +195,10 @@ def test_not_ready_until_warm(detector: Detector) -> None:
         assert response.headers["Retry-After"] == "1"
         assert problem(response)["type"] == "urn:shelfwatch:problem:not-ready"
     assert post_image(client, GOOD_SAMPLE.read_bytes()).status_code == 503
+    assert b"\nshelfwatch_ready 0.0\n" in client.get("/metrics").data
     cold.warm_up()
     assert client.get("/health").status_code == 200
+    assert b"\nshelfwatch_ready 1.0\n" in client.get("/metrics").data
     assert client.get("/health/ready").json["model"] == cold.json()  # type: ignore[index]
 
 
