@@ -235,6 +235,36 @@ def test_every_variable_is_a_setting(path: str) -> None:
             assert given - known[command] - {"AWS_DEFAULT_REGION"} == set()
 
 
+def test_the_conductor_is_told_what_it_can_be_told() -> None:
+    path = "knative/overlays/prod"
+    config = pytest.importorskip("knative.rollout.config").Config
+    asked = Recorder({"KSVC": "k", "NAMESPACE": "n", "JUDGE": "j"})
+    config.from_env(asked)
+    given = set(named(path, "ConfigMap", "shelf-rollout")["data"])
+    for owner, template in pod_templates(path):
+        if owner.startswith("Job/"):
+            given |= variables(container(template)).keys()
+    assert given - asked.asked - {"AWS_DEFAULT_REGION"} == set()
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_the_conductor_runs_after_a_sync_and_knows_its_service(path: str) -> None:
+    hooks = {}
+    for job in objects(path, "Job"):
+        annotations = job["metadata"]["annotations"]
+        assert annotations["argocd.argoproj.io/hook-delete-policy"] == "BeforeHookCreation"
+        only = container(job["spec"]["template"])
+        hooks[annotations["argocd.argoproj.io/hook"]] = only["args"]
+        service = detector(path)["metadata"]["name"]
+        assert variables(only)["KSVC"] == service
+        account = job["spec"]["template"]["spec"]["serviceAccountName"]
+        [binding] = objects(path, "RoleBinding")
+        assert [subject["name"] for subject in binding["subjects"]] == [account]
+        rules = named(path, "Role", binding["roleRef"]["name"])["rules"]
+        assert (rules[0]["resources"], rules[0]["resourceNames"]) == (["services"], [service])
+    assert hooks == {"PostSync": ["rollout"], "SyncFail": ["rollout", "--abort"]}
+
+
 @pytest.mark.parametrize("path", AWS)
 def test_every_setting_reaches_its_place(path: str) -> None:
     settings = dict(
