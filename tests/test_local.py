@@ -17,6 +17,7 @@ from conftest import GOOD_SAMPLE, ROOT, SAMPLES, Aws, free_port
 from test_sns_publisher import audited
 
 import local.__main__
+import local.aws
 from events.sns_publisher import publish
 from events.types import IMAGE_REJECTED, SHELF_AUDITED
 from local.__main__ import readable
@@ -183,3 +184,19 @@ def test_queues_let_in_nobody_but_the_bucket_and_the_topic(aws: Aws) -> None:
         assert statement["Principal"] == {"Service": service}
         assert statement["Action"] == "sqs:SendMessage"
         assert statement["Condition"] == {"ArnEquals": {"aws:SourceArn": source}}
+
+
+def test_the_resources_of_an_emulator_are_created_as_often_as_one_likes(
+    endpoint_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    with pytest.raises(SystemExit):
+        local.aws.main([])  # an account
+    assert "AWS_ENDPOINT_URL is not set" in capsys.readouterr().err
+    for name, value in local.aws.aws_env(endpoint_url, {}).items():
+        monkeypatch.setenv(name, value)
+    assert [local.aws.main(["--prefix", "twice"]) for _ in range(2)] == [0, 0]
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    assert first == second
+    assert first["bucket"] == "twice"

@@ -72,7 +72,7 @@ if [[ -n ${PIN_BASE:-} ]]; then
   base=$base@$base_digest
 fi
 build "$image" shelfwatch
-build "${image%%:*}-local:${image##*:}" local
+build "${image%:*}-local:${image##*:}" local
 
 [[ $("$docker" inspect --format '{{.Config.User}}' "$image") == 65532:65532 ]] || fail "it does not run as 65532"
 [[ $(inside 'id -u') == 65532 ]] || fail "it does not run as 65532"

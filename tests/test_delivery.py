@@ -1,0 +1,111 @@
+"""What ships and how: rules of image, workflows and Compose that need no Docker."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yaml"))
+TARGETS = set(re.findall(r"^([a-z0-9]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+# Of rooms that come with other changes.
+TARGETS |= {"manifests", "terraform", "alerts"}
+
+
+def jobs(workflow: Path) -> dict[str, dict[str, object]]:
+    found: dict[str, dict[str, object]] = yaml.safe_load(workflow.read_text())["jobs"]
+    return found
+
+
+def steps(workflow: Path) -> list[dict[str, object]]:
+    return [step for job in jobs(workflow).values() for step in job.get("steps", [])]
+
+
+def test_there_are_workflows() -> None:
+    names = {path.stem for path in WORKFLOWS}
+    assert names == {"ci", "e2e", "image", "release", "security"}
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
+def test_every_action_is_pinned_by_a_commit_and_names_its_tag(workflow: Path) -> None:
+    for line in re.findall(r"uses: (.*)", workflow.read_text()):
+        assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+|\$/\.github/\S+", line), line
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
+def test_workflows_run_make_targets_that_exist(workflow: Path) -> None:
+    matrix = jobs(workflow).get("check", {}).get("strategy", {})
+    words = " ".join(matrix.get("matrix", {}).get("make", []))
+    for step in steps(workflow):
+        command = str(step.get("run", "make")).replace("${{ matrix.make }}", words)
+        if command.startswith("make"):
+            assert set(command.split()[1:]) <= TARGETS, command
+        else:  # packages of the runner, and the check that gathers the others
+            assert re.match(r"sudo apt-get |for result in ", command), command
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
+def test_workflows_may_do_nothing_that_a_job_does_not_ask_for(workflow: Path) -> None:
+    assert yaml.safe_load(workflow.read_text())["permissions"] == {}
+    writes = {
+        (name, scope)
+        for name, job in jobs(workflow).items()
+        for scope, access in job.get("permissions", {}).items()
+        if access == "write"
+    }
+    assert writes <= {
+        ("security", "security-events"),
+        ("codeql", "security-events"),
+        ("publish", "contents"),
+        ("publish", "id-token"),
+    }
+
+
+def test_one_check_needs_all_others() -> None:
+    ci = jobs(ROOT / ".github" / "workflows" / "ci.yaml")
+    assert set(ci["required"]["needs"]) == set(ci) - {"required"}
+
+
+def test_the_image_is_scanned_before_it_is_kept_for_the_push() -> None:
+    commands = [step["run"] for step in steps(WORKFLOWS[2]) if "run" in step]
+    assert commands == ["make image", "make scan", "make sbom", "make package"]
+
+
+@pytest.mark.parametrize("command", ["function", "source", "replay", "sweep"])
+def test_the_image_knows_every_command(command: str) -> None:
+    modules = re.findall(rf"\b{command}\b.*\) exec (.*) \"\$@\"", entrypoint())
+    assert len(modules) == 1
+    path = modules[0].replace('"', "").split()[-1].replace("$command", command)
+    assert (ROOT / path).exists() or (ROOT / f"{path.replace('.', '/')}.py").exists()
+
+
+def entrypoint() -> str:
+    return (ROOT / "entrypoint.sh").read_text()
+
+
+def test_an_unknown_command_is_named_and_refused() -> None:
+    told = subprocess.run([ROOT / "entrypoint.sh", "fly"], capture_output=True, text=True)
+    assert (told.returncode, "fly is none of function, source" in told.stderr) == (2, True)
+
+
+def test_the_image_gets_nothing_that_is_not_listed() -> None:
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    rules = [line for line in lines if not line.startswith("#")]
+    assert rules[0] == "*"
+    listed = {rule[1:].split("/")[0] for rule in rules if rule.startswith("!")}
+    copied = re.findall(r"^COPY (?!--from)(.*) \S+$", (ROOT / "Dockerfile").read_text(), re.M)
+    sources = {name.split("/")[0] for names in copied for name in names.split()}
+    assert {name.replace("knativ[e]", "knative") for name in sources} == listed
+
+
+def test_compose_publishes_on_loopback_alone_and_hardens_what_is_ours() -> None:
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    ports = [port for service in services.values() for port in service.get("ports", [])]
+    assert len(ports) > 4
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+    ours = {name: service for name, service in services.items() if "build" in service}
+    assert set(ours) == {"aws", "function", "resources", "source", "subscriber"}
+    for service in ours.values():
+        assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
