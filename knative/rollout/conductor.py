@@ -108,6 +108,7 @@ class Conductor:
             case Mark(verdict):
                 self.cluster.mark(memory.candidate, verdict)
                 log.info("candidate.marked", extra={"revision": memory.candidate})
+                return replace(memory, marked=True)
             case _:
                 self.clock.wait(self.config.poll_seconds)
         return memory

@@ -33,6 +33,7 @@ class Memory:
     passed: frozenset[int] = frozenset()  # shares at which the candidate was judged good
     verdict: Verdict | None = None
     told: bool = False
+    marked: bool = False
     share: int = 0  # the largest that the candidate was seen to have
     model: str = ""  # digest of the candidate's, once it has answered
     phase: str = ""  # what is waited for
@@ -126,7 +127,7 @@ def _choose(seen: Seen, memory: Memory, config: Config) -> Action:
     if not seen.service.observed or not memory.candidate:
         late = Verdict(Reason.NOT_READY, "Knative has not looked at the new spec")
         return Wait("spec observed", late)
-    if seen.service.latest_created != memory.candidate:
+    if _superseded(seen, memory):
         return Fail(Verdict(Reason.SUPERSEDED, f"by {seen.service.latest_created}"))
     if memory.candidate == seen.service.stable:
         return _settle(seen)
@@ -139,6 +140,10 @@ def _choose(seen: Seen, memory: Memory, config: Config) -> Action:
     if seen.service.untouched:
         return _bootstrap(seen, memory)
     return Fail(Verdict(Reason.FOREIGN_TRAFFIC, "no target has the tag 'stable'"))
+
+
+def _superseded(seen: Seen, memory: Memory) -> bool:
+    return seen.service.latest_created != memory.candidate
 
 
 def _settle(seen: Seen) -> Action:
@@ -222,7 +227,7 @@ def _remove(seen: Seen, memory: Memory, verdict: Verdict) -> Action:
         return Route(only(stable))
     if not memory.told and verdict.reason is not Reason.REJECTED_BEFORE:
         return Tell(verdict)
-    if verdict.marks and seen.candidate and not seen.candidate.rejected:
+    if verdict.marks and seen.candidate and not memory.marked:
         return Mark(verdict)
     if stable and not seen.service.in_effect:
         return Wait("route", verdict.code)  # Knative brings it about when it can

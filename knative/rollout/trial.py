@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
 
 import urllib3
 
@@ -18,9 +17,6 @@ from knative.rollout.verdict import Reason, Verdict
 
 log = logging.getLogger(__name__)
 
-# A node that was busy for a moment makes one exam slow, not two.
-SLOW_EXAMS: Final = 2
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -28,6 +24,7 @@ class Outcome:
 
     verdict: Verdict | None
     model: str = ""
+    compared: bool = False  # stable answered, too
 
 
 class Trial:
@@ -39,10 +36,11 @@ class Trial:
 
     def hold(self, service: Service, candidate: str, share: int) -> Outcome:
         """Hold an exam, once more if the candidate was slow, and look at its traffic."""
-        for _ in range(SLOW_EXAMS):
-            outcome = self._exam(service, candidate, share)
-            if not (outcome.verdict and outcome.verdict.reason is Reason.TOO_SLOW):
-                break
+        outcome = self._exam(service, candidate, share)
+        # A node that was busy for a moment makes one exam slow, not two.
+        if outcome.verdict and outcome.verdict.reason is Reason.TOO_SLOW:
+            again = self._exam(service, candidate, share)
+            outcome = again if again.verdict or again.compared else outcome
         if outcome.verdict or not (share and self.config.prometheus_url):
             return outcome
         return Outcome(self._traffic(service, candidate), outcome.model)
@@ -61,7 +59,8 @@ class Trial:
         exam = self.examiner.exam
         verdict = judge(answers, (candidate, stable), exam.truth, exam.floors)
         self._log(answers, candidate, share, verdict)
-        return Outcome(verdict, next((a.model for a in answers.candidate if a.model), ""))
+        model = next((answer.model for answer in answers.candidate if answer.model), "")
+        return Outcome(verdict, model, any(not answer.error for answer in answers.stable))
 
     def _log(self, answers: Answers, candidate: str, share: int, verdict: Verdict | None) -> None:
         facts: dict[str, object] = {"revision": candidate, "share": share}
