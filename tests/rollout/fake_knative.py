@@ -83,6 +83,8 @@ class FakeKnative:
         self.route_due: float | None = None
         self.patches: list[list[Json]] = []  # every traffic list that was taken
         self.shown: dict[str, FakeRevision] = {}  # revisions as a client last saw them
+        self.shown_latest = ""
+        self.route_lag = ROUTE_LAG
         self.problems: list[str] = []
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
@@ -159,7 +161,7 @@ class FakeKnative:
         elif wanted == self.routed:
             self.routes_ready = "True"
         elif self.route_due is None:
-            self.routes_ready, self.route_due = "Unknown", self.time + ROUTE_LAG
+            self.routes_ready, self.route_due = "Unknown", self.time + self.route_lag
         reachable = {*names, *self._targets(self.routed)}
         for revision in self.revisions.values():
             wanted_pods = revision.min_scale if revision.name in reachable else 0
@@ -251,8 +253,10 @@ class FakeKnative:
                 continue
             shown = self.shown.get(name)
             raised = name not in before or target["percent"] > before[name]
-            if len(traffic) > 1 and raised and not (shown and shown.ready is True):
+            if len(traffic) > 1 and not (shown and shown.ready is True):
                 self.problems.append(f"{name} listed though it was not ready: {traffic}")
+            if len(traffic) > 1 and raised and name != self.shown_latest:
+                self.problems.append(f"{name} raised, not {self.shown_latest}: {traffic}")
             if (before.get(name), target["percent"]) not in STEPS and target["tag"] != "stable":
                 self.problems.append(f"{name} from {before.get(name)} %: {traffic}")
             more = target["percent"] > before.get(name, 0)
@@ -260,6 +264,8 @@ class FakeKnative:
                 self.problems.append(f"{name} raised with {shown.replicas} pods: {traffic}")
 
     def _ksvc(self) -> Json:
+        if self.observed == self.generation and not self.configuration_stale:
+            self.shown_latest = self.latest_created
         configured = {"type": "ConfigurationsReady", "status": "True"}
         if self.configuration_stale:
             configured |= {"status": "Unknown", "reason": "OutOfDate"}

@@ -79,6 +79,7 @@ class Scenario:
     api_faults: float = 0.0  # share of calls that fail, half of them after they were done
     api_away: tuple[float, float] = (math.inf, 0.0)  # from, for so long
     kills: tuple[float, ...] = ()
+    route_lag: float = 2.0  # seconds
     first: bool = False  # there is no stable revision yet
     left_behind: list[Json] = field(default_factory=list)  # traffic that an earlier run left
 
@@ -197,6 +198,7 @@ def play(scenario: Scenario, seed: int = 0) -> Ending:
     if not scenario.first:
         knative.settle(STABLE)
     knative.traffic = scenario.left_behind or knative.traffic
+    knative.route_lag = scenario.route_lag
     begun = knative.time
     knative.apply(replace(scenario.candidate, annotations={}))
     _happen(knative, scenario, begun)
@@ -313,6 +315,8 @@ def faults_of(scenario: Scenario, ending: Ending) -> list[str]:
 def expected(scenario: Scenario) -> Code | None:
     """Say how a scenario must end, where that does not hang on moments."""
     last = scenario.last
+    if any(seconds > CONFIG.wait_seconds for _, _, seconds in scenario.unready):
+        return None
     if any(name == last.name for name, *_ in (*scenario.unready, *scenario.pods_lost)):
         return None
     if math.isinf(last.ready_after) or last.capacity < last.min_scale:
@@ -359,6 +363,7 @@ def random_scenario(seed: int) -> Scenario:
         api_faults=rng.choice((0.0, 0.0, 0.05, 0.2)),
         api_away=(rng.uniform(0, 200), rng.uniform(1, 200)) if rng.random() < 0.15 else (1e9, 0.0),
         kills=moments(3) if rng.random() < 0.4 else (),
+        route_lag=rng.choice((2.0, 2.0, 25.0)),
         first=rng.random() < 0.1,
     )
 
