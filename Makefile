@@ -13,6 +13,7 @@ NODE := node -e 'const [a, b] = process.versions.node.split(".").map(Number); pr
 export ORT_DISABLE_TELEMETRY := 1
 
 .PHONY: .venv run once serve test manifests faults fuzz alerts rules bench terraform rollouts lint types docs image scan sbom package notes publish e2e audit workflows format lock samples judge model clean
+.PHONY: .venv run once serve test faults rollout-runs fuzz lint types format lock samples judge model clean
 
 run: .venv ## the whole path on an embedded AWS; stays until Ctrl-C
 	$(BIN)/python -m local
@@ -43,6 +44,9 @@ $(MANIFESTS_VENV)/installed: tests/manifests/requirements.txt
 
 faults: .venv ## kills, stops and starves the path for a quarter of an hour; prints what became of each upload
 	$(BIN)/python -m tests.faults --report build/faults.md
+
+rollout-runs: .venv ## thousands of random rollouts on a clock of their own, the table of faults, mutants
+	$(BIN)/python -m tests.rollout --runs 5000
 
 fuzz: .venv ## 1 000 random requests to each route, by the OpenAPI document
 	FUZZ_EXAMPLES=1000 $(BIN)/pytest -s --timeout 3600 tests/test_openapi.py -k undocumented

@@ -12,6 +12,7 @@ ALLOWED = {
     "function": {"events"},
     "model": {"function"},
     "local": {"function", "events", "model"},
+    "knative": {"function"},
 }
 PURE = [
     "function/boxes.py",
@@ -19,6 +20,10 @@ PURE = [
     "function/shelf.py",
     "events/s3_envelopes.py",
     "events/s3_notification.py",
+    "knative/rollout/judge.py",
+    "knative/rollout/objects.py",
+    "knative/rollout/plan.py",
+    "knative/rollout/verdict.py",
 ]
 IO = {
     "io",
@@ -32,6 +37,7 @@ IO = {
     "urllib3",
     "flask",
     "PIL",
+    "kubernetes",
 }
 
 
@@ -59,15 +65,25 @@ def test_pure_modules_do_no_io(path: str) -> None:
     assert not imports(ROOT / path) & IO
 
 
-@pytest.mark.parametrize("room", ["function", "events"])
+def test_the_conductor_takes_nothing_of_the_service_but_the_geometry_of_boxes() -> None:
+    for path in (ROOT / "knative").rglob("*.py"):
+        tree = ast.walk(ast.parse(path.read_text()))
+        modules = {node.module for node in tree if isinstance(node, ast.ImportFrom)}
+        assert {m for m in modules if m and m.startswith("function")} <= {"function.boxes"}, path
+
+
+@pytest.mark.parametrize("room", ["function", "events", "knative"])
 def test_the_service_imports_no_training_tools(room: str) -> None:
     for path in (ROOT / room).rglob("*.py"):
         assert not imports(path) & {"torch", "ultralytics", "cv2", "onnx", "pycocotools"}, path
 
 
-@pytest.mark.parametrize("room", ["function", "events"])
+@pytest.mark.parametrize("room", ["function", "events", "knative"])
 def test_only_settings_and_process_files_read_the_environment(room: str) -> None:
     readers = {
         path.name for path in (ROOT / room).rglob("*.py") if "os.environ" in path.read_text()
     }
-    assert readers <= {"config.py", "gunicorn.conf.py", "sqs_source.py", "replay.py", "sweep.py"}
+    assert readers <= {
+        *("config.py", "gunicorn.conf.py", "__main__.py"),
+        *("sqs_source.py", "replay.py", "sweep.py"),
+    }

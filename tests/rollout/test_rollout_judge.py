@@ -1,0 +1,112 @@
+"""What is held against a candidate, case by case, and what the judge's folder must hold."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from knative.rollout.exam import ExamError, read_exam
+from knative.rollout.judge import Answer, Answers, Floors, Traffic, judge, judge_traffic, score
+from knative.rollout.verdict import Reason
+from tests.rollout.runs import BOXES, EXAM
+
+JUDGE = ROOT / "knative" / "rollout" / "judge"
+FLOORS = EXAM.floors
+RIGHT = Answer("a.jpg", BOXES, 200.0, "", "c", "sha256:c")
+STABLE = replace(RIGHT, revision="s")
+ERROR = Answer("a.jpg", BOXES[:0], 0.0, "HTTP 500")
+ONE_MISSED = replace(RIGHT, xyxy=BOXES[:2])
+TOO_MANY = replace(RIGHT, xyxy=np.concatenate([BOXES, BOXES + 0.3]))
+
+
+@pytest.mark.parametrize(
+    ("candidate", "stable", "everybody", "reason"),
+    [
+        ([], [], [], Reason.FAILING),
+        ([RIGHT], [], [], None),
+        ([RIGHT], [STABLE], [], None),
+        ([RIGHT], [STABLE], [RIGHT, STABLE], None),
+        ([ONE_MISSED], [STABLE], [], Reason.INACCURATE),
+        ([TOO_MANY], [STABLE], [], Reason.INACCURATE),
+        ([ONE_MISSED], [replace(ONE_MISSED, revision="s")], [], Reason.INACCURATE),  # below floors
+        ([replace(RIGHT, milliseconds=401)], [STABLE], [], Reason.TOO_SLOW),
+        ([replace(RIGHT, milliseconds=399)], [STABLE], [], None),
+        ([replace(RIGHT, milliseconds=401)], [ERROR], [], None),  # stable sets no measure
+        ([replace(RIGHT, milliseconds=5001)], [ERROR], [], Reason.TOO_SLOW),
+        ([RIGHT, ERROR], [STABLE], [], Reason.FAILING),
+        ([RIGHT, ERROR], [ERROR], [], Reason.NO_ANSWER),  # both: the fault may lie before them
+        ([RIGHT], [ERROR], [], None),  # the repair of a broken stable passes
+        ([RIGHT], [STABLE], [ERROR, STABLE], Reason.FAILING),
+        ([RIGHT], [ERROR], [ERROR, RIGHT], None),
+        ([STABLE], [STABLE], [], Reason.NO_ANSWER),  # stable answered at the candidate's URL
+        ([RIGHT], [STABLE], [replace(RIGHT, revision="x")], Reason.NO_ANSWER),
+    ],
+)
+def test_verdicts(
+    candidate: list[Answer], stable: list[Answer], everybody: list[Answer], reason: Reason | None
+) -> None:
+    answers = Answers(candidate, stable, everybody)
+    verdict = judge(answers, ("c", "s"), EXAM.truth, FLOORS)
+    assert (verdict.reason if verdict else None) == reason, verdict
+
+
+@pytest.mark.parametrize(
+    ("candidate", "stable", "against"),
+    [
+        (Traffic(None, None), Traffic(None, None), False),
+        (Traffic(0.5, None), Traffic(None, None), True),
+        (Traffic(0.5, None), Traffic(0.6, None), False),
+        (Traffic(0.02, 100.0), Traffic(0.0, 100.0), False),
+        (Traffic(0.0, 251.0), Traffic(0.0, 100.0), True),
+        (Traffic(0.0, 9999.0), Traffic(0.0, None), False),
+    ],
+)
+def test_traffic_is_compared_where_prometheus_knows_of_it(
+    candidate: Traffic, stable: Traffic, against: bool
+) -> None:
+    assert bool(judge_traffic(candidate, stable, FLOORS)) == against
+
+
+def test_scores_of_no_answers_are_the_worst() -> None:
+    assert (score([], {}, 0.5).f1, score([], {}, 0.5).error_rate) == (0.0, 1.0)
+
+
+def test_the_shipped_judge_can_be_read_and_fits_into_an_annotation() -> None:
+    exam = read_exam(JUDGE)
+    assert {name: len(boxes) for name, boxes in exam.truth.items()} == {
+        "dense.jpg": 68,
+        "gaps.jpg": 46,
+        "turned.jpg": 62,
+    }
+    for boxes in exam.truth.values():
+        assert boxes.min() >= 0
+        assert boxes.max() <= 1.0001
+        assert (boxes[:, 2:] > boxes[:, :2]).all()
+    # `kubectl apply` copies the ConfigMap, pictures in base64, into an annotation of 256 KiB.
+    size = sum(p.stat().st_size * (4 / 3 if p.suffix == ".jpg" else 1.1) for p in JUDGE.iterdir())
+    assert size < 256 * 1024 - 2000
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda d: (d / "floors.json").unlink(), "floors.json"),
+        (lambda d: (d / "floors.json").write_text('{"f1": 0.9}'), "must hold exactly"),
+        (lambda d: (d / "a.txt").unlink(), "a.txt"),
+        (lambda d: (d / "a.txt").write_text("0 0.5 0.5 0.1\n"), "a.txt holds no lines"),
+        (lambda d: (d / "a.txt").write_text("product 1 2 3 4\n"), "could not convert"),
+        (lambda d: (d / "a.jpg").unlink(), "no *.jpg"),
+    ],
+)
+def test_an_odd_judge_is_refused_by_name(tmp_path: Path, change: object, said: str) -> None:
+    floors = {field: 1.0 for field in Floors.__dataclass_fields__}
+    (tmp_path / "floors.json").write_text(json.dumps(floors))
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    (tmp_path / "a.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    assert list(read_exam(tmp_path).pictures) == ["a.jpg"]
+    change(tmp_path)  # type: ignore[operator]
+    with pytest.raises(ExamError, match=said.replace("*", "[*]")):
+        read_exam(tmp_path)
