@@ -14,6 +14,7 @@ export ORT_DISABLE_TELEMETRY := 1
 
 .PHONY: .venv run once serve test manifests faults fuzz alerts rules bench terraform rollouts lint types docs image scan sbom package notes publish e2e audit workflows format lock samples judge model clean
 .PHONY: .venv run once serve test faults rollout-runs fuzz lint types format lock samples judge model clean
+.PHONY: .venv run once serve test faults fuzz lint types format lock samples model terraform clean
 
 run: .venv ## the whole path on an embedded AWS; stays until Ctrl-C
 	$(BIN)/python -m local
@@ -121,6 +122,17 @@ lock: .venv ## after a change of pyproject.toml; the image takes the versions th
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pyproject.toml --extra rollout -c requirements-dev.txt -o requirements.txt
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pyproject.toml --group local -c requirements-dev.txt -o requirements-local.txt
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) --group tools -o requirements-tools.txt
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pyproject.toml --group dev --extra otel -o requirements-dev.txt
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pyproject.toml -c requirements-dev.txt -o requirements.txt
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) infra/requirements.in -o infra/requirements.txt
+
+terraform: .venv .venv-infra/installed ## infra/ as far as it can be checked without an account
+	infra/terraform/check.sh
+
+.venv-infra/installed: infra/requirements.txt
+	$(PYTHON) -m venv .venv-infra
+	.venv-infra/bin/pip install --quiet --disable-pip-version-check --require-hashes -r infra/requirements.txt
+	@touch .venv-infra/installed
 
 samples: .venv
 	$(BIN)/python -m model.render --samples local/samples
@@ -176,3 +188,4 @@ $(MODEL_VENV)/bin/yolo: # a venv that has Ultralytics is taken as it is
 
 clean:
 	rm -rf .venv .venv-manifests .venv-tools .mypy_cache .pytest_cache .ruff_cache build
+	rm -rf .venv .venv-infra .mypy_cache .pytest_cache .ruff_cache build

@@ -1,0 +1,51 @@
+output "settings" {
+  description = "What the pods read from their environment, and where their image and notices are; infra/bootstrap.sh writes it into knative/settings/settings.env"
+  value = {
+    AWS_DEFAULT_REGION = var.region
+    EVENTS_BUCKETS     = module.photos.name
+    RESULTS_BUCKET     = module.results.name
+    REFERENCES_BUCKET  = module.results.name
+    TOPIC_ARN          = aws_sns_topic.events.arn
+    QUEUE_URL          = module.queue.url
+    IMAGE              = aws_ecr_repository.this.repository_url
+    REGISTRY           = split("/", aws_ecr_repository.this.repository_url)[0]
+    NOTICE_TOPIC_ARN   = aws_sns_topic.alarms.arn
+  }
+}
+
+output "image" {
+  description = "Where workflows push to"
+  value       = aws_ecr_repository.this.repository_url
+}
+
+output "push_role_arn" {
+  description = "What workflows assume"
+  value       = aws_iam_role.push.arn
+}
+
+output "camera_policy_arn" {
+  description = "Attach to the role of what uploads photos"
+  value       = aws_iam_policy.camera.arn
+}
+
+output "subscriber_policy_arn" {
+  description = "Attach to the role of a subscriber that follows dataref"
+  value       = aws_iam_policy.subscriber.arn
+}
+
+output "next" {
+  description = "The commands to type now"
+  value       = <<-EOT
+    # Let the workflows push:
+    gh variable set AWS_REGION --body ${var.region}
+    gh variable set AWS_ROLE_ARN --body ${aws_iam_role.push.arn}
+    gh variable set ECR_REPOSITORY --body ${aws_ecr_repository.this.repository_url}
+
+    # Subscribe, and send a photo:
+    aws sns subscribe --region ${var.region} --topic-arn ${aws_sns_topic.events.arn} --protocol email --notification-endpoint you@example.com
+    aws s3 cp shelf.jpg s3://${module.photos.name}/store-17/cam-1/shelf.jpg
+
+    # Look at what was given up:
+    QUEUE_URL=${module.queue.url} AWS_DEFAULT_REGION=${var.region} python -m events.replay
+  EOT
+}
