@@ -54,4 +54,4 @@ echo "== checkov"
   grep -v 'Failed to download module' # the registry's are their own maintainers' matter
 
 echo "== shellcheck"
-"$tools/shellcheck" infra/terraform/check.sh .ci/run
+"$tools/shellcheck" infra/bootstrap.sh infra/terraform/check.sh .ci/run

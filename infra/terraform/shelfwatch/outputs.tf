@@ -1,6 +1,6 @@
-output "settings" {
-  description = "What the pods read from their environment, and where their image and notices are; infra/bootstrap.sh writes it into knative/settings/settings.env"
-  value = {
+locals {
+  # What the pods read from their environment, and where their image and notices are.
+  settings = {
     AWS_DEFAULT_REGION = var.region
     EVENTS_BUCKETS     = module.photos.name
     RESULTS_BUCKET     = module.results.name
@@ -11,6 +11,16 @@ output "settings" {
     REGISTRY           = split("/", aws_ecr_repository.this.repository_url)[0]
     NOTICE_TOPIC_ARN   = aws_sns_topic.alarms.arn
   }
+}
+
+output "settings" {
+  description = "What goes into knative/settings/settings.env"
+  value       = local.settings
+}
+
+output "settings_env" {
+  description = "The same, a line each, as infra/bootstrap.sh reads it"
+  value       = join("\n", [for name, value in local.settings : "${name}=${value}"])
 }
 
 output "image" {

@@ -1,0 +1,132 @@
+#!/usr/bin/env bash
+# From an empty account to Argo CD, which does the rest: infra/bootstrap.sh [--yes]
+#
+# Reads infra/settings.env. Every step looks for what is there already: run it again after a fault, or after
+# a change of the settings. Without --yes Terraform shows each plan and asks.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+approve=()
+case ${1-} in
+  "") ;;
+  --yes) approve=(-auto-approve) ;;
+  *) echo "usage: infra/bootstrap.sh [--yes]" >&2; exit 2 ;;
+esac
+
+step() { printf '\n== %s\n' "$1"; }
+fail() { echo "bootstrap: $1" >&2; exit 1; }
+
+################################################################################
+# What it needs
+################################################################################
+
+for tool in aws terraform kubectl helm openssl; do
+  command -v "$tool" >/dev/null || fail "$tool is not installed"
+done
+
+[[ -f infra/settings.env ]] || fail "infra/settings.env is missing: copy infra/settings.env.example and fill it in"
+set -a
+# shellcheck source=/dev/null
+. infra/settings.env
+set +a
+for setting in ACCOUNT_ID AWS_REGION GITHUB_REPOSITORY TF_VAR_api_cidrs; do
+  [[ ${!setting-} ]] || fail "$setting is empty in infra/settings.env"
+done
+[[ -z ${DOMAIN-} || ${HOSTED_ZONE_ID-} ]] || fail "DOMAIN is set, and HOSTED_ZONE_ID is empty in infra/settings.env"
+
+NAME=${TF_VAR_name-shelfwatch}
+export AWS_REGION AWS_DEFAULT_REGION=$AWS_REGION TF_IN_AUTOMATION=1
+export TF_VAR_account_id=$ACCOUNT_ID TF_VAR_region=$AWS_REGION TF_VAR_name=$NAME
+export TF_VAR_github_repository=${GITHUB_SUBJECT:-$GITHUB_REPOSITORY}
+if [[ ${DOMAIN-} ]]; then
+  export TF_VAR_cert_manager="{hosted_zone_id=\"$HOSTED_ZONE_ID\"}"
+  export TF_VAR_entrance=${TF_VAR_entrance-"{allowed_cidrs=[\"0.0.0.0/0\"],domain={name=\"$DOMAIN\",hosted_zone_id=\"$HOSTED_ZONE_ID\"}}"}
+fi
+
+step "account"
+account=$(aws sts get-caller-identity --query Account --output text)
+[[ $account == "$ACCOUNT_ID" ]] || fail "these credentials are of account $account, and ACCOUNT_ID is $ACCOUNT_ID"
+echo "$account, $AWS_REGION"
+
+################################################################################
+# Terraform's state, then Terraform
+################################################################################
+
+state=$NAME-terraform-$ACCOUNT_ID
+step "state in s3://$state"
+if ! told=$(aws s3api head-bucket --bucket "$state" --expected-bucket-owner "$ACCOUNT_ID" 2>&1); then
+  [[ $told == *404* ]] || fail "s3://$state cannot be used: $told"
+  where=()
+  [[ $AWS_REGION == us-east-1 ]] || where=(--create-bucket-configuration "LocationConstraint=$AWS_REGION")
+  aws s3api create-bucket --bucket "$state" --region "$AWS_REGION" ${where[@]+"${where[@]}"} >/dev/null
+fi
+# A state has secrets in it, and an older one is the way back.
+aws s3api put-bucket-versioning --bucket "$state" --versioning-configuration Status=Enabled
+aws s3api put-public-access-block --bucket "$state" --public-access-block-configuration \
+  BlockPublicAcls=true,IgnorePublicAcls=true,BlockPublicPolicy=true,RestrictPublicBuckets=true
+
+for root in cluster shelfwatch; do
+  step "terraform: $root"
+  terraform -chdir="infra/terraform/$root" init -reconfigure -input=false \
+    -backend-config="bucket=$state" -backend-config="region=$AWS_REGION"
+  terraform -chdir="infra/terraform/$root" apply ${approve[@]+"${approve[@]}"} # an empty list is an error in the bash of macOS
+done
+
+################################################################################
+# Argo CD
+################################################################################
+
+step "settings of the manifests"
+settings=knative/settings/settings.env
+mkdir -p build
+{
+  terraform -chdir=infra/terraform/shelfwatch output -raw settings_env
+  printf '\nGIT_REPOSITORY=https://github.com/%s.git\n' "$GITHUB_REPOSITORY"
+  [[ -z ${DOMAIN-} ]] || printf 'DOMAIN=%s\n' "$DOMAIN"
+  [[ -z ${CERTIFICATE_EMAIL-} ]] || printf 'CERTIFICATE_EMAIL=%s\n' "$CERTIFICATE_EMAIL"
+} >build/settings.env
+awk 'function name(line) { return substr(line, 1, index(line, "=") - 1) }
+  NR == FNR { line[name($0)] = $0; next }
+  /=/ && name($0) in line { print line[name($0)]; next }
+  { print }' build/settings.env "$settings" >build/settings.env.new
+cmp -s build/settings.env.new "$settings" || cp build/settings.env.new "$settings"
+cat "$settings"
+
+step "cluster"
+# A file of its own: kubectl cannot reach another cluster by mistake.
+export KUBECONFIG=$PWD/build/kubeconfig
+aws eks update-kubeconfig --region "$AWS_REGION" --name "$NAME" --kubeconfig "$KUBECONFIG"
+kubectl wait --for=condition=Ready nodes --all --timeout=10m
+
+step "Argo CD"
+application=argocd/platform/argo-cd.yaml # it keeps the version that the Application then keeps
+version=$(awk '/chart: argo-cd$/ { found = 1 } found && /targetRevision:/ { print $2; exit }' "$application")
+[[ $version ]] || fail "$application names no version of the chart argo-cd"
+helm upgrade --install argocd argo-cd --repo https://argoproj.github.io/argo-helm --version "$version" \
+  --namespace argocd --create-namespace --values argocd/values.yaml --wait --timeout 10m
+
+step "token between source and function"
+kubectl get namespace shelfwatch >/dev/null 2>&1 || kubectl create namespace shelfwatch
+if ! kubectl -n shelfwatch get secret shelfwatch-tokens >/dev/null 2>&1; then
+  openssl rand -hex 32 | tr -d '\n' |
+    kubectl -n shelfwatch create secret generic shelfwatch-tokens --from-file=EVENTS_TOKEN=/dev/stdin
+fi
+
+step "root application"
+kubectl apply -k argocd/prod -l shelfwatch.io/bootstrap=true
+
+################################################################################
+# What is left to a person
+################################################################################
+
+step "next"
+if ! git diff --quiet HEAD -- "$settings"; then
+  printf '# Argo CD reads Git: until this is there, its applications wait.\ngit commit -m "Set the account" %s && git push\n\n' "$settings"
+fi
+if ! kubectl -n argocd get secret git-creds >/dev/null 2>&1; then
+  printf '# Image Updater commits new versions; with a token that may write to the repository:\n'
+  printf 'KUBECONFIG=build/kubeconfig kubectl -n argocd create secret generic git-creds --from-literal username=git --from-literal password=…\n\n'
+fi
+terraform -chdir=infra/terraform/cluster output -raw next
+echo
+terraform -chdir=infra/terraform/shelfwatch output -raw next

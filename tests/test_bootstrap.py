@@ -1,0 +1,277 @@
+"""infra/bootstrap.sh against commands that keep an account, a cluster and a log in a folder."""
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+ACCOUNT = "123456789012"
+BUCKET = f"shelfwatch-terraform-{ACCOUNT}"
+
+SETTINGS = f"""
+ACCOUNT_ID={ACCOUNT}
+AWS_REGION=eu-west-1
+TF_VAR_api_cidrs='["192.0.2.0/24"]'
+GITHUB_REPOSITORY=example/shelfwatch
+GITHUB_SUBJECT=example@1/shelfwatch@2
+"""
+
+# Without these two rooms of the repository: what bootstrap.sh reads of them.
+APPLICATION = """
+  sources:
+    - repoURL: https://argoproj.github.io/argo-helm
+      chart: argo-cd
+      targetRevision: 10.1.1
+    - repoURL: GIT_REPOSITORY
+      targetRevision: main
+"""
+MANIFEST_SETTINGS = """# What the manifests take.
+QUEUE_URL=https://sqs.eu-central-1.amazonaws.com/000000000000/shelfwatch-photos
+DOMAIN=shelves.example.com
+GIT_REPOSITORY=https://github.com/someone/else.git
+"""
+
+# $WORLD is the account and the cluster: a file for each thing that was made.
+STAND_INS = {
+    "aws": r"""
+        case "$1 $2" in
+          "sts get-caller-identity") echo "${CALLER-123456789012}" ;;
+          "s3api head-bucket")
+            [[ ! -e $WORLD/strange ]] || { echo "error (403): Forbidden" >&2; exit 254; }
+            [[ -e $WORLD/bucket ]] || { echo "error (404): Not Found" >&2; exit 254; } ;;
+          "s3api create-bucket")
+            [[ ! -e $WORLD/bucket ]] || { echo "BucketAlreadyOwnedByYou" >&2; exit 254; }
+            touch "$WORLD/bucket" ;;
+          "s3api put-bucket-versioning") touch "$WORLD/versioned" ;;
+          "s3api put-public-access-block") touch "$WORLD/private" ;;
+          "eks update-kubeconfig") [[ -e $WORLD/cluster ]] ;;
+          *) exit 9 ;;
+        esac
+    """,
+    "terraform": r"""
+        root=${1##*/}
+        case $2 in
+          init) [[ -e $WORLD/bucket && -e $WORLD/versioned && -e $WORLD/private ]] ;;
+          apply)
+            [[ ! -e $WORLD/broken-$root ]] || { echo "Error: $root" >&2; exit 1; }
+            [[ $root == cluster || -e $WORLD/cluster ]]
+            env | grep '^TF_VAR_' | sort >"$WORLD/$root" ;;
+          output)
+            [[ -e $WORLD/$root ]]
+            if [[ $4 == settings_env ]]; then
+              printf 'QUEUE_URL=https://sqs.eu-west-1.amazonaws.com/123456789012/shelfwatch-photos\nIMAGE=unasked'
+            else
+              echo "next of $root"
+            fi ;;
+          *) exit 9 ;;
+        esac
+    """,
+    "helm": r"""[[ -e $WORLD/cluster ]] && touch "$WORLD/argocd" """,
+    "kubectl": r"""
+        [[ $KUBECONFIG == */build/kubeconfig ]] # and not what the person has
+        case "$*" in
+          "wait "*) [[ -e $WORLD/cluster ]] ;;
+          "get namespace shelfwatch") [[ -e $WORLD/namespace ]] ;;
+          "create namespace shelfwatch") touch "$WORLD/namespace" ;;
+          "-n shelfwatch get secret shelfwatch-tokens") [[ -e $WORLD/token ]] ;;
+          "-n shelfwatch create secret"*) [[ -e $WORLD/namespace ]] && cat >"$WORLD/token" ;;
+          "-n argocd get secret git-creds") [[ -e $WORLD/git-creds ]] ;;
+          "apply -k argocd/prod"*) [[ -e $WORLD/argocd ]] && touch "$WORLD/root" ;;
+          *) exit 9 ;;
+        esac
+    """,
+}
+
+
+@dataclass
+class Bootstrap:
+    """A copy of what the script needs, and commands that stand in for the real ones."""
+
+    repository: Path
+    world: Path
+
+    def run(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        path = f"{self.repository / 'bin'}:{os.environ['PATH']}"
+        return subprocess.run(
+            [self.repository / "infra" / "bootstrap.sh", *arguments],
+            env={"PATH": path, "HOME": str(self.world), "WORLD": str(self.world), **env},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def calls(self) -> list[str]:
+        """Take the calls that were made since the last time."""
+        log = self.world / "calls"
+        lines = log.read_text().splitlines() if log.exists() else []
+        log.unlink(missing_ok=True)
+        return lines
+
+    def made(self) -> set[str]:
+        return {path.name for path in self.world.iterdir()} - {"calls"}
+
+    def read(self, name: str) -> str:
+        return (self.world / name).read_text()
+
+
+@pytest.fixture
+def bootstrap(tmp_path: Path) -> Bootstrap:
+    repository, world = tmp_path / "repository", tmp_path / "world"
+    for folder in ("infra", "bin", "argocd/platform", "knative/settings"):
+        (repository / folder).mkdir(parents=True)
+    world.mkdir()
+    shutil.copy(ROOT / "infra" / "bootstrap.sh", repository / "infra")
+    (repository / "infra" / "settings.env").write_text(SETTINGS)
+    for name, text in (
+        ("argocd/platform/argo-cd.yaml", APPLICATION),
+        ("knative/settings/settings.env", MANIFEST_SETTINGS),
+    ):
+        real = ROOT / name
+        (repository / name).write_text(real.read_text() if real.exists() else text)
+    for name, body in STAND_INS.items():
+        command = repository / "bin" / name
+        log = f'echo "{name} $*" >>"$WORLD/calls"'
+        command.write_text(f"#!/usr/bin/env bash\nset -e\n{log}\n{body}\n")
+        command.chmod(0o755)
+    for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "all"]):
+        who = ["-c", "user.name=t", "-c", "user.email=t@example.com"]
+        subprocess.run(["git", *who, *arguments], cwd=repository, check=True)
+    return Bootstrap(repository, world)
+
+
+EVERYTHING = {
+    *("bucket", "versioned", "private", "cluster", "shelfwatch"),
+    *("argocd", "namespace", "token", "root"),
+}
+
+
+def test_an_empty_account_gets_everything_and_a_second_run_changes_nothing(
+    bootstrap: Bootstrap,
+) -> None:
+    first = bootstrap.run("--yes")
+    assert (first.returncode, first.stderr) == (0, "")
+    assert bootstrap.made() == EVERYTHING
+    assert f"create-bucket --bucket {BUCKET}" in "\n".join(bootstrap.calls())
+    token = bootstrap.read("token")
+    assert len(token) == 64
+    settings = bootstrap.repository / "knative" / "settings" / "settings.env"
+    filled = settings.read_text()
+
+    second = bootstrap.run("--yes")
+    assert (second.returncode, second.stderr) == (0, "")
+    assert bootstrap.made() == EVERYTHING
+    assert bootstrap.read("token") == token
+    assert settings.read_text() == filled
+    assert not [call for call in bootstrap.calls() if " create" in call]
+
+
+def test_the_settings_of_the_manifests_are_those_that_terraform_made(
+    bootstrap: Bootstrap,
+) -> None:
+    told = bootstrap.run("--yes")
+    settings = (bootstrap.repository / "knative" / "settings" / "settings.env").read_text()
+    lines = settings.splitlines()
+    assert "QUEUE_URL=https://sqs.eu-west-1.amazonaws.com/123456789012/shelfwatch-photos" in lines
+    assert "GIT_REPOSITORY=https://github.com/example/shelfwatch.git" in lines
+    assert lines[0].startswith("# ")
+    assert [line for line in lines if line.startswith("DOMAIN=")]  # not ours to know: left alone
+    assert "git commit" in told.stdout
+    assert "create secret generic git-creds" in told.stdout
+    assert told.stdout.endswith("next of cluster\n\nnext of shelfwatch\n")
+
+
+def test_terraform_gets_the_settings(bootstrap: Bootstrap) -> None:
+    bootstrap.run("--yes")
+    assert bootstrap.read("shelfwatch").splitlines() == [
+        f"TF_VAR_account_id={ACCOUNT}",
+        'TF_VAR_api_cidrs=["192.0.2.0/24"]',
+        "TF_VAR_github_repository=example@1/shelfwatch@2",
+        "TF_VAR_name=shelfwatch",
+        "TF_VAR_region=eu-west-1",
+    ]
+
+
+def test_a_domain_opens_the_way_in(bootstrap: Bootstrap) -> None:
+    with (bootstrap.repository / "infra" / "settings.env").open("a") as settings:
+        settings.write("DOMAIN=shelves.example.com\nHOSTED_ZONE_ID=Z1\n")
+    assert bootstrap.run("--yes").returncode == 0
+    variables = bootstrap.read("cluster")
+    assert 'domain={name="shelves.example.com",hosted_zone_id="Z1"}' in variables
+    assert 'TF_VAR_cert_manager={hosted_zone_id="Z1"}' in variables
+
+
+def test_argo_cd_has_the_version_that_its_application_keeps(bootstrap: Bootstrap) -> None:
+    bootstrap.run("--yes")
+    application = (bootstrap.repository / "argocd" / "platform" / "argo-cd.yaml").read_text()
+    (call,) = [call for call in bootstrap.calls() if call.startswith("helm ")]
+    version = call.split("--version ")[1].split()[0]
+    assert f"chart: argo-cd\n      targetRevision: {version}\n" in application
+
+
+def test_terraform_asks_unless_told_not_to(bootstrap: Bootstrap) -> None:
+    bootstrap.run("--yes")
+    assert [call for call in bootstrap.calls() if call.endswith("apply -auto-approve")]
+    bootstrap.run()
+    applied = [call for call in bootstrap.calls() if " apply" in call and "terraform" in call]
+    assert len(applied) == 2
+    assert not [call for call in applied if "approve" in call]
+
+
+def test_a_run_that_broke_off_is_finished_by_the_next(bootstrap: Bootstrap) -> None:
+    (bootstrap.world / "broken-shelfwatch").touch()
+    broken = bootstrap.run("--yes")
+    assert broken.returncode != 0
+    assert "Error: shelfwatch" in broken.stderr
+    assert bootstrap.made() == {"bucket", "versioned", "private", "cluster", "broken-shelfwatch"}
+    (bootstrap.world / "broken-shelfwatch").unlink()
+    assert bootstrap.run("--yes").returncode == 0
+    assert bootstrap.made() == EVERYTHING
+
+
+def test_another_account_is_left_alone(bootstrap: Bootstrap) -> None:
+    told = bootstrap.run("--yes", CALLER="999999999999")
+    assert told.returncode == 1
+    assert "these credentials are of account 999999999999, and ACCOUNT_ID is" in told.stderr
+    assert bootstrap.made() == set()
+
+
+def test_a_strangers_bucket_takes_no_state(bootstrap: Bootstrap) -> None:
+    (bootstrap.world / "strange").touch()
+    told = bootstrap.run("--yes")
+    assert told.returncode == 1
+    assert f"s3://{BUCKET} cannot be used: error (403)" in told.stderr
+    assert bootstrap.made() == {"strange"}
+
+
+@pytest.mark.parametrize(
+    "setting", ["ACCOUNT_ID", "AWS_REGION", "GITHUB_REPOSITORY", "TF_VAR_api_cidrs"]
+)
+def test_a_missing_setting_is_named_before_anything_is_asked(
+    bootstrap: Bootstrap, setting: str
+) -> None:
+    settings = bootstrap.repository / "infra" / "settings.env"
+    lines = settings.read_text().splitlines()
+    settings.write_text("\n".join(line for line in lines if not line.startswith(setting)))
+    told = bootstrap.run("--yes")
+    assert (told.returncode, told.stderr) == (
+        1,
+        f"bootstrap: {setting} is empty in infra/settings.env\n",
+    )
+    assert bootstrap.calls() == []
+
+
+def test_the_example_has_every_setting_that_is_asked_for() -> None:
+    example = (ROOT / "infra" / "settings.env.example").read_text()
+    for setting in [*(line.split("=")[0] for line in SETTINGS.split()), "DOMAIN", "HOSTED_ZONE_ID"]:
+        assert f"\n{setting}=" in example
+
+
+@pytest.mark.parametrize("arguments", [["--force"], ["yes"]])
+def test_an_odd_argument_does_nothing(bootstrap: Bootstrap, arguments: list[str]) -> None:
+    told = bootstrap.run(*arguments)
+    assert (told.returncode, told.stderr) == (2, "usage: infra/bootstrap.sh [--yes]\n")
+    assert bootstrap.calls() == []
