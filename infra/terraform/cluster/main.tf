@@ -51,7 +51,7 @@ module "eks" {
   endpoint_public_access_cidrs = var.api_cidrs
 
   enable_cluster_creator_admin_permissions = true # whoever bootstraps; others by access entries
-  deletion_protection                      = true
+  deletion_protection                      = var.deletion_protection
   enable_irsa                              = false # pods get their roles by Pod Identity
 
   enabled_log_types                      = ["audit", "authenticator"]
@@ -114,6 +114,7 @@ module "entrance" {
   ports                  = var.entrance.ports
   domain                 = var.entrance.domain
   node_security_group_id = module.eks.node_security_group_id
+  deletion_protection    = var.deletion_protection
 
   autoscaling_groups = {
     for name, group in module.eks.eks_managed_node_groups : name => group.node_group_autoscaling_group_names[0]

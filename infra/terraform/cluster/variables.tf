@@ -72,6 +72,12 @@ variable "api_cidrs" {
   }
 }
 
+variable "deletion_protection" {
+  description = "Whether cluster and load balancer refuse to be deleted; false before `terraform destroy`"
+  type        = bool
+  default     = true
+}
+
 ################################################################################
 # Nodes
 ################################################################################

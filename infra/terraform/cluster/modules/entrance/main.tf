@@ -9,8 +9,8 @@ resource "aws_lb" "this" {
   internal                         = var.internal
   subnets                          = var.subnet_ids
   security_groups                  = [aws_security_group.this.id]
-  enable_cross_zone_load_balancing = true # three nodes do not spread evenly
-  enable_deletion_protection       = true # its address is in the DNS of the stores
+  enable_cross_zone_load_balancing = true                    # three nodes do not spread evenly
+  enable_deletion_protection       = var.deletion_protection # its address is in the DNS of the stores
 }
 
 resource "aws_lb_listener" "tcp" {

@@ -43,3 +43,9 @@ variable "autoscaling_groups" {
   description = "The auto scaling group of each node group"
   type        = map(string)
 }
+
+variable "deletion_protection" {
+  description = "Whether it refuses to be deleted"
+  type        = bool
+  default     = true
+}
