@@ -28,7 +28,7 @@ from function.image import read_image
 from local.processes import HOST, Child, running
 
 Run = Callable[[bytes], int]  # JPEG bytes in, the number of boxes out
-READY_SECONDS = 60.0
+READY_SECONDS = 180.0
 IDLE_SECONDS = 1.0  # uvicorn closes after 5
 TICK, PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
 BOUNDARY = "shelfwatch-bench"

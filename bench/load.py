@@ -84,7 +84,11 @@ def measure_load(
             run_step(server, data, load, load * capacity, seconds)
             for load in (STEPS if part.full else SHORT_STEPS)
         ]
-        wrk = [run_wrk(server, picture, count, seconds) for count in WRK_CONNECTIONS]
+        wrk = []
+        for connections in WRK_CONNECTIONS:
+            while server.post(data)[0] != 200:  # wrk leaves requests behind
+                time.sleep(0.5)
+            wrk.append(run_wrk(server, picture, connections, seconds))
     alone = statistics.median(unloaded)
     raw: dict[str, object] = {
         "size": SIZE,

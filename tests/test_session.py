@@ -85,10 +85,10 @@ def test_the_optimised_copy_is_for_every_processor(tmp_path: Path, model: Path) 
 
 def test_a_copy_of_another_model_or_version_is_not_loaded(tmp_path: Path, model: Path) -> None:
     own = Path(shutil.copy(model, tmp_path))
-    (tmp_path / "shelf.0123456789ab.ort-1.31.1.onnx").write_bytes(b"of another model")
     digest = open_session(own, 1).digest.removeprefix("sha256:")
-    stale = optimized_path(own, digest).name.replace("ort-", "ort-0.")
-    (tmp_path / stale).write_bytes(b"of another version")
+    name = optimized_path(own, digest).name
+    for other in (name.replace(digest[:12], "0123456789ab"), name.replace("ort-", "ort-0.")):
+        (tmp_path / other).write_bytes(b"of another model or version")
     assert open_session(own, 1).graph == "shelf.onnx"
 
 
