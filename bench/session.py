@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import shutil
 import statistics
 import time
 from pathlib import Path
@@ -20,7 +19,8 @@ import function.session
 from bench.compare import Model
 from bench.contenders import resident_mib
 from bench.results import Part, table
-from function.session import open_session, write_optimized
+from bench.start import model_file
+from function.session import open_session
 
 AS_SERVED = "as served"
 COPY = "from the optimised copy"
@@ -44,7 +44,7 @@ def measure_sessions(part: Part, models: list[Model], rounds: int) -> dict[str, 
             if "INT8" not in model.files:
                 continue
             for variant in VARIANTS:
-                file = _file(part, model.files["INT8"], variant)
+                file = model_file(part, model.files["INT8"], optimized=variant == COPY)
                 with multiprocessing.get_context("spawn").Pool(1) as pool:
                     seen = pool.apply(load_and_run, (file, variant))
                 row = found.setdefault(f"{model.name}: {variant}", {})
@@ -59,17 +59,6 @@ def measure_sessions(part: Part, models: list[Model], rounds: int) -> dict[str, 
     raw: dict[str, object] = {"rounds": rounds, "found": found}
     part.write(raw, table(head, rows))
     return raw
-
-
-def _file(part: Part, model: Path, variant: str) -> Path:
-    folder = part.folder / "models" / ("copy" if variant == COPY else "plain")
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / model.name
-    if not file.exists():
-        shutil.copy(model, file)
-    if variant == COPY:
-        write_optimized(file)
-    return file
 
 
 def load_and_run(file: Path, variant: str) -> dict[str, float]:

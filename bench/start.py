@@ -61,7 +61,8 @@ def measure_starts(
         compileall.compile_dir(ROOT / room, quiet=1)
     for number in range(rounds + 1):  # the first fills the page cache
         for model, precision, name in runs:
-            start = _start(part, name, _file(part, model.files[precision], name), files)
+            file = model_file(part, model.files[precision], optimized=name == COPY)
+            start = _start(part, name, file, files)
             if number:
                 row = found.setdefault(f"{model.name}: {name}, {precision}", {})
                 for key, value in start.items():
@@ -72,14 +73,12 @@ def measure_starts(
     return raw
 
 
-def _file(part: Part, model: Path, name: str) -> Path:
-    """Put the model where there is no optimised copy of it, or where there is."""
-    folder = part.folder / "models" / ("copy" if name == COPY else "plain")
+def model_file(part: Part, model: Path, optimized: bool) -> Path:
+    """Put a model where its optimised copy is beside it, or where there is none."""
+    folder = part.folder / "models" / ("copy" if optimized else "plain")
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / model.name
-    if not file.exists():
-        shutil.copy(model, file)
-    if name == COPY:
+    file = Path(shutil.copy(model, folder))
+    if optimized:
         write_optimized(file)
     return file
 
