@@ -506,5 +506,13 @@ def test_people_come_over_tls_alone() -> None:
     assert mapping["metadata"]["annotations"]["networking.knative.dev/http-protocol"] == (
         "Redirected"
     )
+    kourier = named("knative/system", "KnativeServing", "knative-serving")["spec"]["ingress"]
+    # Those that the load balancer of infra/terraform/cluster leads to.
+    assert kourier["kourier"] == {
+        "enabled": True,
+        "service-type": "NodePort",
+        "http-port": 31080,
+        "https-port": 31443,
+    }
     [claim] = objects(path, "ClusterDomainClaim")
     assert claim["metadata"]["name"] == mapping["metadata"]["name"]
