@@ -5,15 +5,19 @@ ARG BASE=python:3.12-slim
 FROM ${BASE} AS build
 WORKDIR /app
 # A private index comes as `--secret id=pip,src=pip.conf`: its address stays out of the image.
-# Wheels only, so no compiler is ever needed. Of AWS's 400 services we call four. Compiled here, as the root will be
-# read-only, and unchecked, as nobody edits an image.
+# Wheels only, so no compiler is ever needed. Without what a service never imports: tests, tools that make models, ONNX
+# Runtime's library for C (Python's module has all of it), and all but four of AWS's 400 services. Compiled here, as the
+# root will be read-only, and unchecked, as nobody edits an image.
 COPY requirements.txt .
+# hadolint ignore=DL3003
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target=/etc/pip.conf \
     python -m venv --without-pip /venv \
     && python -m pip --python /venv/bin/python install --disable-pip-version-check --quiet --no-compile \
         --only-binary :all: --require-hashes --requirement requirements.txt \
-    && find /venv -type d -name tests -prune -exec rm -r {} + \
-    && find /venv/lib/python3*/site-packages/botocore/data -mindepth 1 -maxdepth 1 -type d \
+    && cd /venv/lib/python3*/site-packages \
+    && find . -type d -name tests -prune -exec rm -r {} + \
+    && rm -r onnxruntime/transformers onnxruntime/quantization onnxruntime/tools onnxruntime/capi/libonnxruntime.so.* \
+    && find botocore/data -mindepth 1 -maxdepth 1 -type d \
         ! -name s3 ! -name sqs ! -name sns ! -name sts -exec rm -r {} + \
     && python -m compileall -q -j 0 --invalidation-mode unchecked-hash /venv
 
@@ -28,8 +32,7 @@ RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target
 FROM build AS code
 COPY function function
 COPY events events
-# The pattern leaves it out where there is none.
-COPY knativ[e] knative
+COPY knative knative
 RUN rm requirements.txt && python -m compileall -q --invalidation-mode unchecked-hash .
 
 FROM ${BASE} AS base
