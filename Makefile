@@ -90,7 +90,7 @@ sbom: ## writes what the image holds to build/sbom.cdx.json; wants Trivy
 	mkdir -p build && trivy image --format cyclonedx --output build/sbom.cdx.json $(IMAGE)
 
 package: ## writes the image to build/image.tar.gz
-	mkdir -p build && docker save $(IMAGE) | gzip >build/image.tar.gz
+	mkdir -p build && docker save --output build/image.tar $(IMAGE) && gzip --force build/image.tar
 
 notes: ## writes the CHANGELOG's section of $VERSION to build/notes.md
 	.github/notes.sh
