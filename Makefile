@@ -122,8 +122,6 @@ lock: .venv ## after a change of pyproject.toml; the image takes the versions th
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pyproject.toml --extra rollout -c requirements-dev.txt -o requirements.txt
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pyproject.toml --group local -c requirements-dev.txt -o requirements-local.txt
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) --group tools -o requirements-tools.txt
-	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pyproject.toml --group dev --extra otel -o requirements-dev.txt
-	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pyproject.toml -c requirements-dev.txt -o requirements.txt
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) infra/requirements.in -o infra/requirements.txt
 
 terraform: .venv .venv-infra/installed ## infra/ as far as it can be checked without an account
