@@ -77,6 +77,7 @@ def pod_templates(path: str) -> Iterator[tuple[str, Object]]:
             yield f"{found['kind']}/{found['metadata']['name']}", spec["template"]
 
 
+KNATIVES_OWN = ("containerConcurrency", "timeoutSeconds")
 # What checkov wants of a Deployment's pods and these cannot have.
 OF_JOBS = {
     "checkov.io/skip1": "CKV_K8S_8=a pod of a Job ends by itself",
@@ -96,8 +97,8 @@ def as_deployment(owner: str, template: Object) -> Object:
     kind, _, name = owner.partition("/")
     metadata = template.setdefault("metadata", {})
     labels = metadata["labels"] = {"app": name, **metadata.get("labels", {})}
-    for of_jobs in ("restartPolicy", "activeDeadlineSeconds"):
-        template["spec"].pop(of_jobs, None)
+    for foreign in ("restartPolicy", *KNATIVES_OWN):  # no Deployment's pod has them
+        template["spec"].pop(foreign, None)
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
