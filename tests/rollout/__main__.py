@@ -1,19 +1,51 @@
 """`python -m tests.rollout`: thousands of random rollouts, the table of faults, and the mutants."""
 
 import argparse
+import json
 import logging
 import sys
 from collections import Counter
 
-from tests.rollout.outcomes import table
+from knative.rollout.__main__ import STANDARD
+from tests.rollout.fake_knative import FakeKnative
+from tests.rollout.outcomes import OUTCOMES, row, table
 from tests.rollout.runs import MUTANTS, broken, faults_of, first_fault, play, random_scenario
+
+
+def show(name: str) -> None:
+    """Play one row of the table and print the conductor's log, seconds of its own clock first."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[Shown()], force=True)
+    ending = play(OUTCOMES[name][0], seed=1, watch=Shown.watch)
+    print(row(name, ending), *ending.notices, sep="\n")
+
+
+class Shown(logging.Handler):
+    """Prints records short, with the seconds since the sync."""
+
+    knative: FakeKnative
+    begun: float
+
+    @classmethod
+    def watch(cls, knative: FakeKnative) -> None:
+        """Take the time from a fake."""
+        cls.knative, cls.begun = knative, knative.time
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record."""
+        facts = {k: v for k, v in vars(record).items() if k not in STANDARD}
+        seconds = self.knative.time - self.begun
+        print(f"{seconds:6.1f} s  {record.getMessage():<18} {json.dumps(facts)}")
 
 
 def main() -> int:
     """Run the command; 1 where a rollout ended as it must not, or a mutant was not caught."""
     parser = argparse.ArgumentParser(prog="python -m tests.rollout", description=__doc__)
     parser.add_argument("--runs", type=int, default=5000)
+    parser.add_argument("--show", choices=OUTCOMES, help="only this one, with its log")
     options = parser.parse_args()
+    if options.show:
+        show(options.show)
+        return 0
     logging.disable(logging.CRITICAL)
     print(table(), end="\n\n")
     bad, ends = 0, Counter[str]()

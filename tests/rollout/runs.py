@@ -191,7 +191,9 @@ class Api:
         return answer
 
 
-def play(scenario: Scenario, seed: int = 0) -> Ending:
+def play(
+    scenario: Scenario, seed: int = 0, watch: Callable[[FakeKnative], None] = lambda _: None
+) -> Ending:
     """Let a scenario happen, and run the conductor until it ends for good."""
     rng = random.Random(seed)
     knative = FakeKnative()
@@ -200,6 +202,7 @@ def play(scenario: Scenario, seed: int = 0) -> Ending:
     knative.traffic = scenario.left_behind or knative.traffic
     knative.route_lag = scenario.route_lag
     begun = knative.time
+    watch(knative)
     knative.apply(replace(scenario.candidate, annotations={}))
     _happen(knative, scenario, begun)
     clock = FakeClock(knative, tuple(begun + kill for kill in scenario.kills))
