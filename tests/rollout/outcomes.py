@@ -112,7 +112,7 @@ OUTCOMES: dict[str, tuple[Scenario, Outcome]] = {
         Scenario(left_behind=left_behind("shelf-detector-00000", 50)),
         DONE,
     ),
-    "somebody writes to the service all the time": (
+    "somebody writes to the service for five minutes": (
         Scenario(touched=tuple(i / 20 for i in range(6000))),
         DONE,
     ),
