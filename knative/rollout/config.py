@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,7 +48,7 @@ class Config:
             deadline_seconds=_seconds(env, "DEADLINE_SECONDS", cls.deadline_seconds),
             rounds=_rounds(env.get("ROUNDS") or str(cls.rounds)),
             prometheus_url=env.get("PROMETHEUS_URL", "").rstrip("/"),
-            notice_topic_arn=env.get("NOTICE_TOPIC_ARN", ""),
+            notice_topic_arn=_topic(env.get("NOTICE_TOPIC_ARN", "")),
             predict_token=env.get("PREDICT_TOKEN", ""),
         )
 
@@ -57,6 +58,13 @@ def _required(env: Mapping[str, str], name: str) -> str:
         msg = f"{name} is not set"
         raise ConfigError(msg)
     return env[name]
+
+
+def _topic(arn: str) -> str:
+    if arn and not re.fullmatch(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[\w.-]+", arn):
+        msg = f"NOTICE_TOPIC_ARN is {arn!r}, not the ARN of an SNS topic"
+        raise ConfigError(msg)
+    return arn
 
 
 def _steps(text: str) -> tuple[int, ...]:

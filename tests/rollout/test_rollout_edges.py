@@ -39,6 +39,7 @@ ENV = {"KSVC": KSVC, "NAMESPACE": "shelf", "JUDGE": "/judge"}
         ("HOLD_SECONDS", "soon", "not a number of seconds"),
         ("WAIT_SECONDS", "0", "not above 0"),
         ("ROUNDS", "1.5", "whole number"),
+        ("NOTICE_TOPIC_ARN", "notices", "not the ARN"),
     ],
 )
 def test_an_odd_setting_is_named(name: str, value: str, said: str) -> None:
