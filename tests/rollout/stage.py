@@ -20,7 +20,7 @@ from tests.rollout.fake_knative import FakeKnative, answer
 
 HOST = "127.0.0.1"
 TICK_SECONDS = 0.02
-PAUSE_SECONDS = 0.05  # between two questions of a user
+PAUSE_SECONDS = 0.2  # between two questions of a user
 PACE = 10  # seconds of the fake's time in one of ours
 KUBECONFIG = """\
 apiVersion: v1

@@ -86,14 +86,14 @@ def conduct(stage: Stage, judge: Path, folder: Path) -> tuple[int, list[dict[str
         env={**env, **settings, "NO_PROXY": "127.0.0.1"},
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=240,
         check=False,
     )
     (folder / "conductor.log").write_text(done.stderr)
     return done.returncode, [json.loads(line) for line in done.stderr.splitlines()]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_broken_model_is_stopped_and_the_next_good_one_goes_all_the_way(
     backends: dict[str, str], judge: Path, tmp_path: Path
 ) -> None:
