@@ -46,10 +46,10 @@ def main() -> None:
     large = _model("YOLO11L", args.large_int8, args.large_fp32)
     models = [model for model in (small, large) if model.files]
     measures: dict[str, Callable[[Part], object]] = {
-        "compare": lambda part: compare(part, small, pictures, part.choose(2, 12)),
-        "compare-large": lambda part: compare(part, large, pictures, part.choose(1, 5)),
-        "start": lambda part: measure_starts(part, models, pictures, part.choose(1, 5)),
-        "session": lambda part: measure_sessions(part, models, part.choose(1, 5)),
+        "compare": lambda part: compare(part, small, pictures, part.choose(2, 10)),
+        "compare-large": lambda part: compare(part, large, pictures, part.choose(1, 4)),
+        "start": lambda part: measure_starts(part, models, pictures, part.choose(1, 3)),
+        "session": lambda part: measure_sessions(part, models, part.choose(1, 3)),
         "load": lambda part: measure_load(part, args.int8, pictures, one_core=False),
         "load-one-core": lambda part: measure_load(part, args.int8, pictures, one_core=True),
         "memory": lambda part: measure_memory(part, args.int8, pictures, part.choose(500, 10_000)),

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SIZE = "2 MP"  # what a fixed camera sends
-STEPS = (0.25, 0.5, 0.75, 0.9, 1.0, 1.25, 1.5, 2.0, 4.0)
+STEPS = (0.25, 0.5, 0.75, 0.9, 1.0, 1.5, 2.0, 4.0)
 SHORT_STEPS = (0.5, 1.0, 4.0)
 SLOW_FROM, SLOW_UPLOADS = 1.5, 2
 CLIENTS = 96  # requests that may be under way at a time
@@ -73,7 +73,7 @@ def measure_load(
 ) -> dict[str, object]:
     """Load the server step by step, and write what came of it."""
     picture = pictures[SIZE][0]
-    data, seconds = picture.read_bytes(), part.choose(4, 20)
+    data, seconds = picture.read_bytes(), part.choose(4, 10)
     env = {"SHELFWATCH_THREADS": "1"} if one_core else {}
     with ExitStack() as stack:
         server = stack.enter_context(running_server(OUR_HTTP, model, part.folder / "logs", env))
