@@ -208,7 +208,7 @@ def _jittered(base: float, factor: float, cap: float, attempt: int) -> float:
 @contextmanager
 def _logged(event: CloudEvent) -> Iterator[None]:
     """Have the block's log lines name the event and its trace, as the function's lines do."""
-    with about_event(event.get_id()), traced(trace_of(event)):
+    with about_event(event.get_id()), traced(trace_of(event, event.get_id())):
         yield
 
 

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 READ_SECONDS = 30.0
-NAME: Final = "ApproximateNumberOfMessages"  # visible ones; those at work are in flight, not waiting
+NAME: Final = (
+    "ApproximateNumberOfMessages"  # visible ones; those at work are in flight, not waiting
+)
 
 
 class QueueDepths:

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from cloudevents.core.v1.event import CloudEvent
-
-from events.s3_notification import audit_id
+if TYPE_CHECKING:
+    from cloudevents.core.v1.event import CloudEvent
 
 TRACEPARENT = re.compile(
     r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII
@@ -78,7 +78,7 @@ def traced(context: TraceContext) -> Iterator[None]:
         _current.reset(token)
 
 
-def trace_of(event: CloudEvent) -> TraceContext:
+def trace_of(event: CloudEvent, audit_id: str) -> TraceContext:
     """Read the trace an event belongs to: its own, that of the request, or one of the audit's id.
 
     An audit's id has a trace id's form, so all deliveries of one photo are one trace in the logs,
@@ -87,7 +87,7 @@ def trace_of(event: CloudEvent) -> TraceContext:
     """
     own = parse_trace(event.get_extension("traceparent"), event.get_extension("tracestate"))
     request = current_trace()
-    return own or (request if request and request.span_id else begin_trace(audit_id(event)))
+    return own or (request if request and request.span_id else begin_trace(audit_id))
 
 
 def current_event_id() -> str:

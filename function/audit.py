@@ -144,7 +144,7 @@ class Auditor:
         `TryAgain` for all that another delivery may mend.
         """
         found, name = object_from_event(event), audit_id(event)
-        with about_event(name), work_span("event", trace_of(event)):
+        with about_event(name), work_span("event", trace_of(event, name)):
             if self._is_ours(found):
                 log.info("image.ignored", extra={"uri": found.uri})
                 return None

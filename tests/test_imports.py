@@ -1,6 +1,8 @@
 """Imports go one way, and the rooms without IO import none."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -87,3 +89,13 @@ def test_only_settings_and_process_files_read_the_environment(room: str) -> None
         *("config.py", "gunicorn.conf.py", "__main__.py"),
         *("sqs_source.py", "replay.py", "sweep.py"),
     }
+
+
+def test_a_model_is_made_without_what_the_service_needs_for_events() -> None:
+    """The venv of model/requirements.txt has none of these."""
+    absent = ("boto3", "cloudevents", "flask", "gunicorn", "prometheus_client", "urllib3")
+    steps = ("calibrate", "evaluate", "export", "gate", "quantize", "train")
+    script = "import sys\n"
+    script += "".join(f"sys.modules[{name!r}] = None\n" for name in absent)
+    script += "".join(f"import model.{step}\n" for step in steps)
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)

@@ -148,11 +148,11 @@ def test_without_a_trace_all_deliveries_of_a_photo_share_one_in_the_logs(
 def test_the_events_own_trace_goes_before_that_of_the_request(aws: Aws) -> None:
     event = uploaded(aws, b"x")
     with traced(TraceContext("b" * 32, "c" * 16)):
-        assert trace_of(event) == TraceContext("b" * 32, "c" * 16)
+        assert trace_of(event, "a" * 32) == TraceContext("b" * 32, "c" * 16)
         own = new_event({**event.get_attributes(), "traceparent": PARENT}, data_of(event))
-        assert trace_of(own) == TraceContext(TRACE, SPAN, "01")
+        assert trace_of(own, "a" * 32) == TraceContext(TRACE, SPAN, "01")
     with traced(begin_trace()):
-        assert trace_of(event).trace_id == event.get_id()
+        assert trace_of(event, "a" * 32).trace_id == "a" * 32
     assert json.loads(to_json(own))["traceparent"] == PARENT
 
 
