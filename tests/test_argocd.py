@@ -61,6 +61,7 @@ def service(observed: int, ready: str = "True", **conditions: str) -> Object:
         (service(2, "True"), "Progressing", "Waiting"),
         (service(3, "Unknown"), "Progressing", "Waiting"),
         (service(3, RoutesReady="Unknown", Ready="Unknown"), "Progressing", "Waiting"),
+        (service(3, Ready="Unknown"), "Progressing", "Waiting"),
         (service(3, "True"), "Healthy", "shelf-detector-00002"),
         (service(3, "False"), "Degraded", "Ready is False"),
         (service(3, ConfigurationsReady="False"), "Degraded", "ConfigurationsReady is False"),
@@ -69,6 +70,7 @@ def service(observed: int, ready: str = "True", **conditions: str) -> Object:
     ],
     ids=[
         *("new", "no-conditions", "stale-false", "stale-true", "unknown", "half-unknown"),
+        "two-of-three",
         *("all-true", "all-false", "one-false", "false-and-unknown", "another-condition"),
     ],
 )
