@@ -48,7 +48,7 @@ faults: .venv ## kills, stops and starves the path for a quarter of an hour; pri
 	$(BIN)/python -m tests.faults --report build/faults.md
 
 rollout-runs: .venv ## thousands of random rollouts on a clock of their own, the table of faults, mutants
-	$(BIN)/python -m tests.rollout --runs 5000
+	$(BIN)/python -m tests.rollout --runs 2000
 
 fuzz: .venv ## 1 000 random requests to each route, by the OpenAPI document
 	FUZZ_EXAMPLES=1000 $(BIN)/pytest -s --timeout 3600 tests/test_openapi.py -k undocumented

@@ -40,7 +40,7 @@ class Shown(logging.Handler):
 def main() -> int:
     """Run the command; 1 where a rollout ended as it must not, or a mutant was not caught."""
     parser = argparse.ArgumentParser(prog="python -m tests.rollout", description=__doc__)
-    parser.add_argument("--runs", type=int, default=5000)
+    parser.add_argument("--runs", type=int, default=2000)
     parser.add_argument("--show", choices=OUTCOMES, help="only this one, with its log")
     options = parser.parse_args()
     if options.show:
