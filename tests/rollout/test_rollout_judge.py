@@ -53,6 +53,17 @@ def test_verdicts(
     assert (verdict.reason if verdict else None) == reason, verdict
 
 
+def test_above_the_floor_it_may_still_be_worse_than_stable() -> None:
+    low = replace(FLOORS, f1=0.5)
+    verdict = judge(Answers([ONE_MISSED], [STABLE]), ("c", "s"), EXAM.truth, low)
+    assert verdict
+    assert verdict.reason is Reason.INACCURATE
+    same = judge(
+        Answers([ONE_MISSED], [replace(ONE_MISSED, revision="s")]), ("c", "s"), EXAM.truth, low
+    )
+    assert same is None
+
+
 @pytest.mark.parametrize(
     ("candidate", "stable", "against"),
     [
