@@ -12,9 +12,7 @@ NODE := node -e 'const [a, b] = process.versions.node.split(".").map(Number); pr
 # ONNX Runtime reports home otherwise.
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: .venv run once serve test manifests faults fuzz alerts rules bench terraform rollouts lint types docs image scan sbom package notes publish e2e audit workflows format lock samples judge model clean
-.PHONY: .venv run once serve test faults rollout-runs fuzz lint types format lock samples judge model clean
-.PHONY: .venv run once serve test faults fuzz lint types format lock samples model terraform clean
+.PHONY: .venv run once serve test manifests faults rollout-runs fuzz alerts rules bench lint types docs image scan sbom package notes publish e2e audit workflows format lock terraform samples judge model clean
 
 run: .venv ## the whole path on an embedded AWS; stays until Ctrl-C
 	$(BIN)/python -m local
@@ -30,25 +28,19 @@ test: .venv
 	@if $(NODE) 2>/dev/null; then node --test tests/*.test.js; else echo "skipped tests/*.test.js: no node 20.19, 22.7 or newer"; fi
 
 # kubernetes-validate knows core kinds alone, and checkov looks into no Knative Service: it gets the pods as Deployments.
-MANIFESTS_VENV ?= .venv-manifests
-manifests: .venv $(MANIFESTS_VENV)/installed ## renders knative/ and argocd/; holds them to schemas, Knative's rules, checkov
+manifests: .venv .venv-tools/installed ## renders knative/ and argocd/; holds them to schemas, Knative's rules, checkov
 	$(BIN)/pytest -q tests/test_manifests.py tests/test_argocd.py
 	$(BIN)/python -m tests.manifests.render build/manifests
-	$(MANIFESTS_VENV)/bin/kubernetes-validate --quiet --no-warn -k 1.34 --strict \
+	$(TOOLS)/kubernetes-validate --quiet --no-warn -k 1.34 --strict \
 		build/manifests/*.yaml build/manifests/pods/knative-overlays-prod.yaml
-	$(MANIFESTS_VENV)/bin/checkov --config-file tests/manifests/checkov.yaml --file \
+	$(TOOLS)/checkov --config-file tests/manifests/checkov.yaml --file \
 		build/manifests/knative-overlays-prod.yaml build/manifests/pods/knative-overlays-prod.yaml
-
-$(MANIFESTS_VENV)/installed: tests/manifests/requirements.txt
-	$(PYTHON) -m venv $(MANIFESTS_VENV)
-	$(MANIFESTS_VENV)/bin/pip install --quiet --disable-pip-version-check -r tests/manifests/requirements.txt
-	@touch $(MANIFESTS_VENV)/installed
 
 faults: .venv ## kills, stops and starves the path for a quarter of an hour; prints what became of each upload
 	$(BIN)/python -m tests.faults --report build/faults.md
 
 rollout-runs: .venv ## thousands of random rollouts on a clock of their own, the table of faults, mutants
-	$(BIN)/python -m tests.rollout --runs 2000
+	$(BIN)/python -m tests.rollout --runs $(or $(RUNS),2000)
 
 fuzz: .venv ## 1 000 random requests to each route, by the OpenAPI document
 	FUZZ_EXAMPLES=1000 $(BIN)/pytest -s --timeout 3600 tests/test_openapi.py -k undocumented
@@ -123,15 +115,9 @@ lock: .venv ## after a change of pyproject.toml; the image takes the versions th
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pyproject.toml --extra rollout -c requirements-dev.txt -o requirements.txt
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pyproject.toml --group local -c requirements-dev.txt -o requirements-local.txt
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) --group tools -o requirements-tools.txt
-	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) infra/requirements.in -o infra/requirements.txt
 
-terraform: .venv .venv-infra/installed ## infra/ as far as it can be checked without an account
+terraform: .venv .venv-tools/installed ## infra/ as far as it can be checked without an account
 	infra/terraform/check.sh
-
-.venv-infra/installed: infra/requirements.txt
-	$(PYTHON) -m venv .venv-infra
-	.venv-infra/bin/pip install --quiet --disable-pip-version-check --require-hashes -r infra/requirements.txt
-	@touch .venv-infra/installed
 
 samples: .venv
 	$(BIN)/python -m model.render --samples local/samples
@@ -186,5 +172,4 @@ $(MODEL_VENV)/bin/yolo: # a venv that has Ultralytics is taken as it is
 	@touch .venv-tools/installed
 
 clean:
-	rm -rf .venv .venv-manifests .venv-tools .mypy_cache .pytest_cache .ruff_cache build
-	rm -rf .venv .venv-infra .mypy_cache .pytest_cache .ruff_cache build
+	rm -rf .venv .venv-bench .venv-tools .mypy_cache .pytest_cache .ruff_cache build

@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 READ_SECONDS = 30.0
-NAME: Final = (
-    "ApproximateNumberOfMessages"  # visible ones; those at work are in flight, not waiting
-)
+# Visible ones; those at work are in flight, not waiting.
+NAME: Final = "ApproximateNumberOfMessages"
 
 
 class QueueDepths:

@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 build=$PWD/build/terraform
 rm -f "$build"/*.jsonl
-tools=$PWD/.venv-infra/bin
+tools=$PWD/.venv-tools/bin
 export TF_IN_AUTOMATION=1 TF_INPUT=0 CHECKPOINT_DISABLE=1 TF_PLUGIN_CACHE_DIR=$build/plugins
 mkdir -p "$TF_PLUGIN_CACHE_DIR"
 
