@@ -135,7 +135,7 @@ def compare_pixels(
     """Compare on arrays (H, W, 3) RGB."""
     comparison = Comparison(name)
     for pixels in pictures:
-        image = Image(pixels, pixels.shape[1], pixels.shape[0], 0, 1)
+        image = Image.of(pixels)
         ours = detector.detect(image, THRESHOLDS)
         bgr = np.ascontiguousarray(pixels[..., ::-1])
         theirs = predict(yolo, bgr, detector.model.input_size[0])

@@ -63,9 +63,7 @@ def preprocess(image: Image, size: tuple[int, int]) -> tuple[Pixels, Letterbox]:
     Returns the tensor (1, height, width, 3) of uint8 RGB and the `Letterbox` that undoes it.
     """
     box = letterbox(image.width, image.height, size)
-    resized = np.asarray(
-        PIL.Image.fromarray(image.pixels).resize(box.content, PIL.Image.Resampling.BILINEAR)
-    )
+    resized = np.asarray(image.picture.resize(box.content, PIL.Image.Resampling.BILINEAR))
     tensor = np.full((1, size[1], size[0], 3), LETTERBOX_GREY, dtype=np.uint8)
     left, top = box.pad
     tensor[0, top : top + box.content[1], left : left + box.content[0]] = resized
@@ -168,7 +166,7 @@ class Detector:
         started = time.monotonic()
         width, height = self.model.input_size
         grey = np.full((height, width, 3), LETTERBOX_GREY, dtype=np.uint8)
-        tensor, box = preprocess(Image(grey, width, height, 0, 1), self.model.input_size)
+        tensor, box = preprocess(Image.of(grey), self.model.input_size)
         try:
             postprocess(self._run(tensor), len(self.model.names), box, Thresholds())
         except ValueError as err:

@@ -37,13 +37,23 @@ DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.
 
 @dataclass(frozen=True)
 class Image:
-    """A decoded image; `pixels` may be at reduced scale, `width` and `height` never are."""
+    """A decoded image; `picture` may be at reduced scale, `width` and `height` never are."""
 
-    pixels: npt.NDArray[np.uint8]  # (h, w, 3) RGB, EXIF applied
+    picture: PIL.Image.Image  # RGB, EXIF applied
     width: int  # of the image as a person sees it, in its own pixels
     height: int
     bytes: int
     orientation: int  # the EXIF value that was applied, 1 to 8
+
+    @classmethod
+    def of(cls, pixels: npt.NDArray[np.uint8]) -> Image:
+        """Take an image that was never encoded, (h, w, 3) RGB."""
+        return cls(PIL.Image.fromarray(pixels), pixels.shape[1], pixels.shape[0], 0, 1)
+
+    @property
+    def pixels(self) -> npt.NDArray[np.uint8]:
+        """Copy the picture's pixels, (h, w, 3) RGB."""
+        return np.asarray(self.picture)
 
 
 @dataclass(frozen=True)
@@ -68,16 +78,17 @@ class Header:
             self.file.load()
             orientation = self.file.getexif().get(EXIF_ORIENTATION, 1)
             turn = TURNS.get(orientation)
-            pixels = np.asarray(_to_rgb(_turned(self._reduced(), turn)))
+            picture = _to_rgb(_turned(self._reduced(), turn))
         except DECODE_ERRORS as err:
             msg = f"The {self.file.format} image cannot be decoded: it is truncated or damaged"
+            self.file.close()
             raise ImageCorrupt(msg) from err
-        finally:
+        if picture is not self.file:
             self.file.close()  # its own copy of the pixels would live as long as the header
         width, height = self.width, self.height
         if turn in SIDEWAYS:
             width, height = height, width
-        return Image(pixels, width, height, self.bytes, orientation if turn is not None else 1)
+        return Image(picture, width, height, self.bytes, orientation if turn is not None else 1)
 
     def _reduced(self) -> PIL.Image.Image:
         """Scale down, unless draft has done so already for a JPEG."""

@@ -241,8 +241,7 @@ def main(arguments: list[str] | None = None) -> None:
     detector.warm_up()
 
     def detect(shelf: RenderedShelf) -> Detections:
-        height, width = shelf.image.shape[:2]
-        return detector.detect(Image(shelf.image, width, height, 0, 1), thresholds)
+        return detector.detect(Image.of(shelf.image), thresholds)
 
     reports: dict[str, Report] = {}
     if options.photos:

@@ -145,7 +145,7 @@ def int8_nodes(path: Path) -> dict[str, int]:
 @cache
 def _samples() -> list[Image]:
     pictures = [render_shelf(seed).image for seed in range(SAMPLES)]
-    return [Image(pixels, pixels.shape[1], pixels.shape[0], 0, 1) for pixels in pictures]
+    return [Image.of(pixels) for pixels in pictures]
 
 
 def distinct_scores(detector: Detector) -> int:

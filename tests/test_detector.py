@@ -21,7 +21,7 @@ from function.image import Image, read_image
 from function.metrics import Metrics
 from model.render import render_shelf
 
-GREY = Image(np.full((48, 64, 3), 128, np.uint8), 64, 48, 0, 1)
+GREY = Image.of(np.full((48, 64, 3), 128, np.uint8))
 
 
 def save_model(
@@ -219,7 +219,7 @@ def test_a_wait_that_is_too_long_is_shed(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_preprocess_pads_with_grey_and_keeps_pixels() -> None:
-    tensor, box = preprocess(Image(np.full((48, 64, 3), 7, np.uint8), 64, 48, 0, 1), (64, 64))
+    tensor, box = preprocess(Image.of(np.full((48, 64, 3), 7, np.uint8)), (64, 64))
     assert tensor.shape == (1, 64, 64, 3)
     assert box.pad == (0, 8)
     assert (tensor[0, 8:56] == 7).all()
@@ -250,7 +250,7 @@ def test_the_shipped_model_finds_nothing_on_a_grey_wall(detector: Detector) -> N
 
 
 def test_the_cap_is_told(detector: Detector) -> None:
-    image = Image(render_shelf(1).image, 960, 1280, 0, 1)
+    image = Image.of(render_shelf(1).image)
     assert image.pixels.shape == (1280, 960, 3)
     everything = detector.detect(image, Thresholds())
     capped = detector.detect(image, Thresholds(max_detections=5))
