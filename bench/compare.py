@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 PAUSE_SECONDS = 0.25
 BARE, DETECTOR, THEIRS = "session.run", "our Detector", "Ultralytics predict"
 BARE_OPENVINO, OPENVINO = "OpenVINO, bare", "OpenVINO in our Detector"
+OPENVINO_F32 = "OpenVINO, bare, told f32"
 # Ultralytics' predict and the plain server feed floats in planes, so they run the float parent.
 CONTENDERS = {
     "INT8": (BARE, DETECTOR, OUR_HTTP, BARE_OPENVINO, OPENVINO),
-    "FP32": (BARE, DETECTOR, OUR_HTTP, THEIRS, PLAIN, BARE_OPENVINO, OPENVINO),
+    "FP32": (BARE, DETECTOR, OUR_HTTP, THEIRS, PLAIN, BARE_OPENVINO, OPENVINO_F32, OPENVINO),
 }
 
 
@@ -138,6 +139,7 @@ def _pairs(model: Model) -> list[tuple[tuple[str, str], tuple[str, str]]]:
                 ((precision, DETECTOR), ("FP32", THEIRS)),
                 ((precision, OUR_HTTP), ("FP32", PLAIN)),
             ]
+        pairs.append((("FP32", BARE), ("FP32", OPENVINO_F32)))
     for precision in model.files:
         pairs += [
             ((precision, BARE), (precision, BARE_OPENVINO)),

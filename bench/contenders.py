@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
@@ -104,9 +105,9 @@ def openvino(model: Path) -> Run:
     return run
 
 
-def bare_openvino(model: Path) -> Run:
-    """(f) Nothing but OpenVINO's inference."""
-    infer, detector = _openvino(model)
+def bare_openvino(model: Path, precision: str = "") -> Run:
+    """(f) Nothing but OpenVINO's inference, in the precision that it chooses unless it is told."""
+    infer, detector = _openvino(model, precision)
     tensors: dict[bytes, Any] = {}
 
     def run(data: bytes) -> int:
@@ -122,11 +123,14 @@ def bare_openvino(model: Path) -> Run:
     return run
 
 
-def _openvino(model: Path) -> tuple[Callable[[Any], Any], Detector]:
+def _openvino(model: Path, precision: str = "") -> tuple[Callable[[Any], Any], Detector]:
     import openvino
 
     detector = Detector.load(model)  # for what the file says of itself
-    compiled = openvino.Core().compile_model(model, "CPU", {"PERFORMANCE_HINT": "LATENCY"})
+    hints = {"PERFORMANCE_HINT": "LATENCY"}
+    if precision:
+        hints["INFERENCE_PRECISION_HINT"] = precision
+    compiled = openvino.Core().compile_model(model, "CPU", hints)
     request = compiled.create_infer_request()
     return lambda tensor: request.infer({0: tensor})[compiled.output(0)], detector
 
@@ -142,6 +146,7 @@ IN_PROCESS: dict[str, Callable[[Path], Run]] = {
     "our Detector": our_detector,
     "Ultralytics predict": ultralytics,
     "OpenVINO, bare": bare_openvino,
+    "OpenVINO, bare, told f32": partial(bare_openvino, precision="f32"),
     "OpenVINO in our Detector": openvino,
 }
 
