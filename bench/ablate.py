@@ -112,7 +112,7 @@ def main() -> None:
     add("--calibration", type=Path, required=True, help="folder of photos to calibrate on")
     add("--data", type=Path, required=True, help="labelled photos, as for model.evaluate")
     add("--photos", type=Path, help="folder of a COCO file's photos")
-    add("--images", type=int, default=128, help="photos to calibrate on (128)")
+    add("--images", type=int, default=300, help="photos to calibrate on (300)")
     add("--rounds", type=int, default=30, help="of the timing (30)")
     add("--output", type=Path, help="folder that keeps the files; none unless given")
     args = parser.parse_args()
