@@ -31,7 +31,7 @@ Pixels = npt.NDArray[np.uint8]
 LETTERBOX_GREY = 114  # what Ultralytics pads with in training
 # Too faint to count as a product, yet a "gap" that holds such a box is mostly none (six in ten on
 # labelled photos): it is a product in shadow or behind a sign.
-FAINT_CONFIDENCE = 0.15
+FAINT_CONFIDENCE = 0.11
 # One inference fills the processor; a second would only slow the first. Two may wait for it or be
 # decoded meanwhile, so that it never idles; more would wait longer than a caller does.
 MAX_WAITING = 2
