@@ -39,8 +39,9 @@ manifests: .venv .venv-tools/installed ## renders knative/ and argocd/; holds th
 faults: .venv ## kills, stops and starves the path for a quarter of an hour; prints what became of each upload
 	$(BIN)/python -m tests.faults --report build/faults.md
 
-rollout-runs: .venv ## thousands of random rollouts on a clock of their own, the table of faults, mutants
+rollout-runs: .venv ## thousands of random rollouts, the table of faults, mutants; real functions behind a splitter
 	$(BIN)/python -m tests.rollout --runs $(or $(RUNS),2000)
+	$(BIN)/pytest -n0 -q tests/rollout/end_to_end.py
 
 fuzz: .venv ## 1 000 random requests to each route, by the OpenAPI document
 	FUZZ_EXAMPLES=1000 $(BIN)/pytest -s --timeout 3600 tests/test_openapi.py -k undocumented

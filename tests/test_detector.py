@@ -272,7 +272,7 @@ def test_the_cap_is_told(detector: Detector) -> None:
 def test_boxes_below_the_threshold_are_faint_not_detections(
     confidence: float, limit: int, sure: int, faint: int, truncated: bool
 ) -> None:
-    scores = [0.9, 0.6, 0.2, 0.12]
+    scores = [0.9, 0.6, 0.2, 0.105]
     boxes = [[100 * i + 50, 50, 40, 40] for i in range(len(scores))]
     output = np.zeros((1, 5, 100), np.float32)
     output[0, :4, :4], output[0, 4, :4] = np.array(boxes).T, scores
