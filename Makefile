@@ -23,8 +23,8 @@ once: .venv ## the same, ends after the samples
 serve: .venv ## the function alone: page and POST /predict on $PORT (8080)
 	EVENTS_AUTH=$${EVENTS_AUTH-none} $(BIN)/gunicorn -c function/gunicorn.conf.py
 
-test: .venv
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+test: .venv ## most tests wait for processes of theirs: three at a time keep two processors at work
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 	@if $(NODE) 2>/dev/null; then node --test tests/*.test.js; else echo "skipped tests/*.test.js: no node 20.19, 22.7 or newer"; fi
 
 # kubernetes-validate knows core kinds alone, and checkov looks into no Knative Service: it gets the pods as Deployments.

@@ -83,6 +83,7 @@ def test_log_lines_name_the_trace_at_work_and_no_other() -> None:
 
 
 def test_log_lines_name_the_event_also_when_its_failure_is_logged_further_out() -> None:
+    before = current_event_id()
     with about_event(""):
         assert "event_id" not in logged()
         with about_event("e1"):
@@ -91,7 +92,7 @@ def test_log_lines_name_the_event_also_when_its_failure_is_logged_further_out() 
         with pytest.raises(RuntimeError), about_event("e2"):
             raise RuntimeError
         assert logged()["event_id"] == "e2"
-    assert current_event_id() == ""
+    assert current_event_id() == before
 
 
 class Lines(logging.Handler):
