@@ -102,7 +102,7 @@ count=$(curl --silent --fail --form "file=@$sample" "127.0.0.1:$port/predict" |
 resident=$("$docker" stats --no-stream --format '{{.MemUsage}}' "shelfwatch-check-$port")
 stops "shelfwatch-check-$port"
 logs_json "shelfwatch-check-$port"
-"$docker" logs "shelfwatch-check-$port" 2>&1 | grep -q '"graph": *"shelf\..*\.ort-' || fail "the graph was not loaded from its optimised copy"
+"$docker" logs "shelfwatch-check-$port" 2>&1 | grep >/dev/null '"graph": *"shelf\..*\.ort-' || fail "the graph was not loaded from its optimised copy"
 
 # Where the queue cannot be reached, the source waits, until it is told to stop.
 start "shelfwatch-check-source-$port" --env AWS_DEFAULT_REGION=us-east-1 --env AWS_ACCESS_KEY_ID=x \
