@@ -87,7 +87,7 @@ def test_the_program_prints_each_event_once_with_its_data(aws: Aws, tmp_path: Pa
     with running("The subscriber", arguments, aws_env(aws.endpoint_url), log) as child:
         child.wait_until(lambda: queue_depth(aws, url) == 0, 20)
         child.process.send_signal(signal.SIGINT)
-        assert child.process.wait(60) == 0
+        assert child.process.wait(30) == 0
     events = [json.loads(line) for line in log.read_text().splitlines()]
     assert sorted(one["id"] for one in events) == ["large", "small"]
     assert {one["id"]: len(one["data"]["detections"]) for one in events} == {
