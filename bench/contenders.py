@@ -75,11 +75,12 @@ def ultralytics(model: Path) -> Run:
     from model.yolo import open_yolo
 
     yolo, asked = open_yolo(str(model)), Thresholds()
+    width, height = Detector.load(model).model.input_size
 
     def run(data: bytes) -> int:
         (result,) = yolo.predict(
             cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR),
-            imgsz=640,
+            imgsz=(height, width),
             conf=asked.confidence,
             iou=asked.iou,
             max_det=asked.max_detections,

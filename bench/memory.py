@@ -33,7 +33,8 @@ def write_stand_in(path: Path, model: Path, picture: bytes) -> Path:
     from onnx import TensorProto, helper, numpy_helper
 
     detector = Detector.load(model)
-    tensor, _ = preprocess(read_image(picture, detector.model.input_size), (640, 640))
+    size = detector.model.input_size
+    tensor, _ = preprocess(read_image(picture, size), size)
     output = detector.session.run(None, {detector.model.input_name: tensor})[0]
     nodes = [
         helper.make_node("Shape", ["pixels"], ["size"]),  # so that the input is used
@@ -47,7 +48,7 @@ def write_stand_in(path: Path, model: Path, picture: bytes) -> Path:
         [helper.make_tensor_value_info("output0", TensorProto.FLOAT, output.shape)],
     )
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    helper.set_model_props(made, {"names": str(detector.model.names), "imgsz": "[640, 640]"})
+    helper.set_model_props(made, {"names": str(detector.model.names)})
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(made, path)
     return path

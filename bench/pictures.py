@@ -10,7 +10,7 @@ import PIL.Image
 
 from model.render import render_shelf
 
-# 640 px is the model's input, 2 MP what a fixed camera sends, 12 MP a phone.
+# 640 px is what benchmarks of YOLO take, 2 MP what a fixed camera sends, 12 MP a phone.
 SIZES = {"640 px": (640, 480), "2 MP": (1632, 1224), "12 MP": (4032, 3024)}
 DRAWN = (1632, 1224)  # larger ones are enlarged from it: drawing 12 MP takes minutes and 2 GB
 SEEDS = (31, 27, 7)

@@ -16,11 +16,10 @@ import numpy as np
 import onnxruntime as ort
 from fastapi import FastAPI, File
 
-SIZE = 640
-
 app = FastAPI()
 session = ort.InferenceSession(os.environ["MODEL"], providers=["CPUExecutionProvider"])
 input_name = session.get_inputs()[0].name
+SIZE = session.get_inputs()[0].shape[2]  # square, as exports are unless told otherwise
 
 
 @app.post("/predict")  # type: ignore[untyped-decorator]  # of a package that the bench alone has
