@@ -11,6 +11,7 @@ shelves as a sub-graph isomorphism problem" (2017); the levelling replaces their
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +20,6 @@ import numpy.typing as npt
 from function.boxes import Floats, Ints
 
 Doubles = npt.NDArray[np.float64]
-Pairs = tuple[Ints, Ints]
 
 # Neighbours are looked for within three of the widest products (90th percentile).
 REACH = 2.0
@@ -48,6 +48,7 @@ SLOPE_NOISE = 0.06
 SAME_HEIGHT = 0.3
 FIT_STEPS = 5  # more change the slopes by less than the noise
 MAX_CONVERGENCE = 0.9
+JUMPS = 3  # to the label's label, a round: eight links of a long row at once
 # A tilted box is wider than what is in it, at most by as much again.
 MIN_SHARE = 0.5
 TINY = 1e-6
@@ -67,8 +68,8 @@ class Level:
 
     def apply(self, xyxy: Doubles) -> Doubles:
         """Level boxes (n, 4) of pixels."""
-        low, high = (xyxy[:, :2] - self.origin) / self.size, (xyxy[:, 2:] - self.origin) / self.size
-        (x, y), (width, height) = ((low + high) / 2).T, (high - low).T
+        left, top, right, bottom = ((xyxy - self.origin * 2) / self.size).T
+        x, y, width, height = (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
         shrink = 1 + self.convergence * x
         t = (y - self.tilt * x) / shrink
         lean, slope = abs(self.tilt), np.abs(self.tilt + self.convergence * t)
@@ -76,7 +77,7 @@ class Level:
         half_width = np.maximum((width - lean * height) / both, MIN_SHARE * width) / 2
         half_height = np.maximum((height - slope * width) / both, MIN_SHARE * height) / shrink / 2
         u = x + self.tilt * y
-        return np.stack((u - half_width, t - half_height, u + half_width, t + half_height), axis=1)
+        return np.array((u - half_width, t - half_height, u + half_width, t + half_height)).T
 
     def across(self, pixel: float, t: Doubles) -> Doubles:
         """Tell where the picture's column `pixel` is, levelled, on boards of height t (r,)."""
@@ -86,85 +87,97 @@ class Level:
 
     def undo(self, boxes: Doubles) -> Doubles:
         """Turn levelled boxes (n, 4) into upright ones in pixels."""
-        (u, t), (width, height) = (
-            (boxes[:, :2] + boxes[:, 2:]).T / 2,
-            (boxes[:, 2:] - boxes[:, :2]).T,
-        )
+        left, top, right, bottom = boxes.T
+        u, t, width, height = (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
         slope = self.tilt + self.convergence * t
         x = (u - self.tilt * t) / (1 + self.tilt * slope)
         y = t + slope * x
         high = height * (1 + self.convergence * x)
-        middle = np.stack((x, y), axis=1)
-        sides = np.stack((width + abs(self.tilt) * high, high + np.abs(slope) * width), axis=1) / 2
-        corners = np.concatenate((middle - sides, middle + sides), axis=1)
+        half_width = (width + abs(self.tilt) * high) / 2
+        half_height = (high + np.abs(slope) * width) / 2
+        corners = np.array((x - half_width, y - half_height, x + half_width, y + half_height)).T
         return corners * self.size + self.origin * 2
 
 
-def neighbours(boxes: Doubles) -> Pairs:
-    """Pair each box (n, 4) with those to its right within `REACH`, on its row or the next ones."""
-    middle = (boxes[:, 0] + boxes[:, 2]) / 2
-    order = np.argsort(middle, kind="stable")
-    reach = REACH * np.quantile(boxes[:, 2] - boxes[:, 0], 0.9)
-    end = np.searchsorted(middle[order], middle[order] + reach, side="right")
+def neighbours(boxes: Doubles) -> Ints:
+    """Pair each box (n, 4) with those to its right within `REACH`, on its row or the next ones.
+
+    Returns indices (2, p), what stands further left first.
+    """
+    left, top, right, bottom = boxes.T
+    order = (left + right).argsort(kind="stable")
+    x, y = ((left + right) / 2)[order], ((top + bottom) / 2)[order]
+    reach, height = REACH * quantile(right - left, 0.9), (bottom - top)[order]
+    end = x.searchsorted(x + reach, side="right")
     here = np.arange(len(boxes))
     counts = end - here - 1
-    first = np.repeat(here, counts)
-    second = np.arange(len(first)) - np.repeat(np.cumsum(counts) - counts, counts) + first + 1
-    i, j = order[first], order[second]
-    middle, height = (boxes[:, 1] + boxes[:, 3]) / 2, boxes[:, 3] - boxes[:, 1]
-    near = np.abs(middle[i] - middle[j]) < height[i] + height[j]
-    return i[near], j[near]
+    first = here.repeat(counts)
+    second = np.arange(len(first)) + (end - counts.cumsum()).repeat(counts)
+    away, room = np.abs(y.repeat(counts) - y[second]), height.repeat(counts) + height[second]
+    near = np.flatnonzero(away < room)
+    return np.asarray(order[np.array((first[near], second[near]))])
 
 
-def shared(low: Doubles, high: Doubles, i: Ints, j: Ints) -> Doubles:
-    """Measure what intervals i and j share, as a share of the shorter; negative when apart."""
-    length = np.maximum(high - low, TINY)
-    both = np.minimum(high[i], high[j]) - np.maximum(low[i], low[j])
-    return np.asarray(both / np.minimum(length[i], length[j]))
+def quantile(values: Doubles, share: float) -> float:
+    """Interpolate in values (n,), n > 0; of so few, `np.quantile` takes ten times as long."""
+    at = share * (len(values) - 1)
+    low, high = np.sort(values)[[math.floor(at), math.ceil(at)]].tolist()
+    return float(low + (high - low) * (at % 1))
 
 
-def side_by_side(boxes: Doubles, pairs: Pairs) -> Pairs:
-    """Keep the pairs of one height, beside each other."""
-    i, j = pairs
-    beside = shared(boxes[:, 1], boxes[:, 3], i, j) >= SIDE_OVERLAP
-    i, j = i[beside], j[beside]
-    apart = shared(boxes[:, 0], boxes[:, 2], i, j) < ABOVE_OVERLAP
-    return i[apart], j[apart]
+def beside_and_above(boxes: Doubles, pairs: Ints) -> tuple[Ints, Ints]:
+    """Choose of pairs (2, p) those beside each other at one height, and those above each other."""
+    corners = boxes.T.take(pairs, axis=1)
+    low, high = corners[:2], corners[2:]
+    # What they share, of the narrower's width and of the lower's height; negative when apart.
+    length = np.maximum((high - low).min(axis=1), TINY)
+    across, upright = (high.min(axis=1) - low.max(axis=1)) / length
+    above = across >= ABOVE_OVERLAP
+    beside = ~above & (upright >= SIDE_OVERLAP)
+    return pairs.compress(beside, axis=1), pairs.compress(above, axis=1)
 
 
-def fit_level(xyxy: Doubles) -> tuple[Level, Pairs]:
-    """Fit the boards' tilt and convergence to boxes (n, 4); also return who is near whom."""
-    low, high = xyxy[:, :2].min(axis=0), xyxy[:, 2:].max(axis=0)
-    origin = (float(low[0] + high[0]) / 2, float(low[1] + high[1]) / 2)
-    size = max(float((high - low).max()), TINY)
-    level = Level(0.0, 0.0, origin, size)
-    boxes = level.apply(xyxy)
+def fit_level(xyxy: Doubles) -> tuple[Level, Ints]:
+    """Fit the boards' tilt and convergence to boxes (n, 4); also return who is near whom (2, p)."""
+    left, top, _, _ = xyxy.min(axis=0).tolist()
+    _, _, right, bottom = xyxy.max(axis=0).tolist()
+    origin = ((left + right) / 2, (top + bottom) / 2)
+    size = max(right - left, bottom - top, TINY)
+    boxes = Level(0.0, 0.0, origin, size).apply(xyxy)
     pairs = neighbours(boxes)
-    for _ in range(2):  # once levelled, more neighbours are seen to be neighbours
-        i, j = side_by_side(level.apply(xyxy), pairs)
-        level = Level(*_fit_slopes(boxes[i], boxes[j]), origin, size)
-    return level, pairs
+    level = Level(*_fit_slopes(boxes, beside_and_above(boxes, pairs)[0]), origin, size)
+    # Once levelled, more neighbours are seen to be neighbours.
+    beside, _ = beside_and_above(level.apply(xyxy), pairs)
+    return Level(*_fit_slopes(boxes, beside), origin, size), pairs
 
 
-def _fit_slopes(first: Doubles, second: Doubles) -> tuple[float, float]:
+def _fit_slopes(boxes: Doubles, pairs: Ints) -> tuple[float, float]:
     """Fit slope = tilt + convergence * (y - slope * x), reweighted against outliers (Cauchy)."""
-    height = np.minimum(first[:, 3] - first[:, 1], second[:, 3] - second[:, 1])
-    step = second - first
-    run, rise = (step[:, 0] + step[:, 2]) / 2, step[:, 3]
+    first, second = boxes.take(pairs[0], axis=0).T, boxes.take(pairs[1], axis=0).T
+    step, height = second - first, np.minimum(first[3] - first[1], second[3] - second[1])
     # Only equals say where the board is: of a high and a low box one may be a stack or half hidden.
-    alike = (np.abs(step[:, 1]) < SAME_HEIGHT * height) & (np.abs(rise) < SAME_HEIGHT * height)
+    alike = np.maximum(np.abs(step[1]), np.abs(step[3])) < SAME_HEIGHT * height
+    run = (step[0] + step[2]) / 2
     alike &= run > TINY
     run, height = run[alike], height[alike]
-    slope = rise[alike] / run
-    middle = (first[alike] + second[alike]) / 2
-    across = middle[:, 3] - slope * (middle[:, 0] + middle[:, 2]) / 2
-    facts = np.stack((np.ones_like(across), across), axis=1)
-    prior = PRIOR_WEIGHT * np.diag((TILT_PRIOR**-2, CONVERGENCE_PRIOR**-2))
-    found = np.array((np.median(slope) if len(slope) else 0.0, 0.0))
+    slope = step[3][alike] / run
+    left, _, right, floor = ((first + second) / 2).compress(alike, axis=1)
+    y = floor - slope * (left + right) / 2
+    return _solve_slopes(slope, y, run / height)
+
+
+def _solve_slopes(slope: Doubles, y: Doubles, trust: Doubles) -> tuple[float, float]:
+    """Solve slope = tilt + convergence * y, (m,), by the normal equations of two unknowns."""
+    facts = np.array((np.ones_like(y), y, y * y, slope, y * slope))
+    tilt, convergence = quantile(slope, 0.5) if len(slope) else 0.0, 0.0
     for _ in range(FIT_STEPS):
-        weight = run / height / (1 + ((slope - facts @ found) / SLOPE_NOISE) ** 2)
-        found = np.linalg.solve((facts.T * weight) @ facts + prior, facts.T @ (weight * slope))
-    return float(found[0]), float(np.clip(found[1], -MAX_CONVERGENCE, MAX_CONVERGENCE))
+        error = (slope - (tilt + convergence * y)) / SLOPE_NOISE
+        one, of_y, of_yy, of_slope, of_both = (facts @ (trust / (1 + error * error))).tolist()
+        one, of_yy = one + PRIOR_WEIGHT / TILT_PRIOR**2, of_yy + PRIOR_WEIGHT / CONVERGENCE_PRIOR**2
+        whole = one * of_yy - of_y * of_y
+        tilt = (of_yy * of_slope - of_y * of_both) / whole
+        convergence = (one * of_both - of_y * of_slope) / whole
+    return tilt, min(max(convergence, -MAX_CONVERGENCE), MAX_CONVERGENCE)
 
 
 @dataclass(frozen=True)
@@ -176,59 +189,66 @@ class Segments:
     box: Doubles  # (s, 4) leftmost left, median top, rightmost right, median floor
 
     @classmethod
-    def from_links(cls, boxes: Doubles, i: Ints, j: Ints) -> Segments:
-        """Gather what is linked, directly or through others."""
-        _, of, count = np.unique(
-            _components(len(boxes), i, j), return_inverse=True, return_counts=True
-        )
-        start = np.concatenate(([0], np.cumsum(count)[:-1]))
-        box, together = np.empty((len(count), 4)), boxes[np.argsort(of, kind="stable")]
-        box[:, 0] = np.minimum.reduceat(together[:, 0], start)
-        box[:, 2] = np.maximum.reduceat(together[:, 2], start)
-        for edge in (1, 3):
-            ordered = boxes[np.lexsort((boxes[:, edge], of)), edge]
-            box[:, edge] = (ordered[start + count // 2] + ordered[start + (count - 1) // 2]) / 2
+    def from_links(cls, boxes: Doubles, links: Ints) -> Segments:
+        """Gather what is linked (2, p), directly or through others."""
+        label = _components(len(boxes), links)
+        of = ((label == np.arange(len(label))).cumsum() - 1)[label]
+        count = np.bincount(of)
+        left, top, right, floor = boxes.T
+        order, start = of.argsort(kind="stable"), count.cumsum() - count
+        leftmost = np.minimum.reduceat(left[order], start)
+        rightmost = np.maximum.reduceat(right[order], start)
+        box = np.array((leftmost, medians(top, of), rightmost, medians(floor, of))).T
         return cls(of, count, box)
 
 
-def _components(count: int, i: Ints, j: Ints) -> Ints:
-    """Label what is connected by the smallest index in it, (count,)."""
+def medians(values: Doubles, of: Ints) -> Doubles:
+    """Give the median of each group's values (n,); `of` (n,) numbers the groups from 0."""
+    count = np.bincount(of)
+    start = count.cumsum() - count
+    ordered = values[np.lexsort((values, of))]
+    return np.asarray((ordered[start + count // 2] + ordered[start + (count - 1) // 2]) / 2)
+
+
+def _components(count: int, links: Ints) -> Ints:
+    """Label what is connected by links (2, p) by the smallest index in it, (count,)."""
     label = np.arange(count)
     while True:
-        smaller = label.copy()
-        np.minimum.at(smaller, i, label[j])
-        np.minimum.at(smaller, j, label[i])
-        smaller = smaller[smaller]
-        if np.array_equal(smaller, label):
+        one, other = label[links]
+        if (one == other).all():
             return label
-        label = smaller
+        np.minimum.at(label, np.maximum(one, other), np.minimum(one, other))
+        for _ in range(JUMPS):
+            label = label[label]
 
 
-def stacked_on(boxes: Doubles, pairs: Pairs, segments: Segments) -> Ints:
+def stacked_on(boxes: Doubles, above: Ints, segments: Segments) -> Ints:
     """Find the segment that each segment stands on, (s,), -1 for those on a board.
 
+    Takes the pairs (2, p) of boxes above each other.
     Half of a segment's products must touch one below: a whole board is rarely that close to the
     tops of the next one, where single products are.
     """
-    i, j = pairs
-    above = shared(boxes[:, 0], boxes[:, 2], i, j) >= ABOVE_OVERLAP
-    i, j = i[above], j[above]
-    swap = boxes[i, 3] > boxes[j, 3]
-    upper, lower = np.where(swap, j, i), np.where(swap, i, j)
-    space = boxes[lower, 1] - boxes[upper, 3]
-    height = boxes[:, 3] - boxes[:, 1]
-    room = STACK_TOLERANCE * np.minimum(height[upper], height[lower]) + NOISE
+    _, top, _, floor = boxes.T
+    swap = np.greater(*floor[above])
+    upper, lower = np.where(swap, above[::-1], above)
     # Of those that begin below its middle, the nearest one counts.
-    below = boxes[lower, 1] > (boxes[upper, 1] + boxes[upper, 3]) / 2
-    upper, lower, space, touches = upper[below], lower[below], space[below], (space < room)[below]
+    below = top[lower] > ((top + floor) / 2)[upper]
+    upper, lower = upper[below], lower[below]
+    space, height = top[lower] - floor[upper], floor - top
+    touches = space < STACK_TOLERANCE * np.minimum(height[upper], height[lower]) + NOISE
     nearest = np.full(len(boxes), -1)
-    order = np.argsort(-space, kind="stable")
+    order = (-space).argsort(kind="stable")
     nearest[upper[order]] = np.where(touches, lower, -1)[order]
     standing = np.flatnonzero(nearest >= 0)
-    over, under = segments.of[standing], segments.of[nearest[standing]]
-    votes = np.zeros((len(segments.count),) * 2, np.int64)
-    np.add.at(votes, (over, under), 1)
-    votes[segments.box[:, 3][:, None] >= segments.box[:, 3]] = 0  # never on what is not lower
+    return _elected(segments, segments.of[standing], segments.of[nearest[standing]])
+
+
+def _elected(segments: Segments, over: Ints, under: Ints) -> Ints:
+    """Choose what each segment stands on, (s,), by its products' votes: `over` for `under` (v,)."""
+    size, floor = len(segments.count), segments.box[:, 3]
+    votes = np.bincount(over * size + under, minlength=size * size).reshape(size, size)
+    votes[floor[:, None] >= floor] = 0  # never on what is not lower
     best = votes.argmax(axis=1)
     enough = (votes.sum(axis=1) >= segments.count / 2) & (votes.max(axis=1) > 0)
     return np.where(enough, best, -1)
@@ -241,27 +261,30 @@ def group_rows(xyxy: Floats) -> tuple[Ints, Level, Doubles]:
     """
     if not len(xyxy):
         return np.zeros(0, np.int64), Level(), np.zeros((0, 4))
-    level, pairs = fit_level(xyxy.astype(np.float64))
-    boxes = level.apply(xyxy.astype(np.float64))
-    i, j = side_by_side(boxes, pairs)
-    height = boxes[:, 3] - boxes[:, 1]
-    level_pair = np.abs(boxes[i, 3] - boxes[j, 3]) < FLOOR_TOLERANCE * np.minimum(
-        height[i], height[j]
-    )
-    segments = Segments.from_links(boxes, i[level_pair], j[level_pair])
-    under = stacked_on(boxes, pairs, segments)
+    pixels = xyxy.astype(np.float64)
+    level, pairs = fit_level(pixels)
+    boxes = level.apply(pixels)
+    beside, above = beside_and_above(boxes, pairs)
+    segments = Segments.from_links(boxes, _on_one_floor(boxes, beside))
+    under = stacked_on(boxes, above, segments)
     row = _join(segments, np.flatnonzero(under < 0))
-    for segment in np.argsort(-segments.box[:, 3], kind="stable"):  # from the floor up
-        if under[segment] >= 0:
-            row[segment] = row[under[segment]]
+    from_floor_up = np.argsort(-segments.box[:, 3], kind="stable")
+    for segment in from_floor_up[under[from_floor_up] >= 0].tolist():
+        row[segment] = row[under[segment]]
     return row[segments.of], level, boxes
+
+
+def _on_one_floor(boxes: Doubles, pairs: Ints) -> Ints:
+    """Keep the pairs (2, p) whose bottoms are near each other for the height of the lower one."""
+    (floor, other), height = boxes[:, 3][pairs], (boxes[:, 3] - boxes[:, 1])[pairs]
+    near = np.abs(floor - other) < FLOOR_TOLERANCE * height.min(axis=0)
+    return pairs.compress(near, axis=1)
 
 
 def _join(segments: Segments, standing: Ints) -> Ints:
     """Number the rows of the segments that stand on boards, top first; -1 for the others."""
     box, count = segments.box[standing], segments.count[standing]
-    row = _rows_of_floors(box, count)
-    row = _with_odd_ones(box, count, row)
+    row = _with_odd_ones(box, count, _rows_of_floors(box, count))
     longest = np.zeros(row.max() + 1, np.int64)  # of each row, the one to order it by
     order = np.argsort(count, kind="stable")
     longest[row[order]] = order
@@ -273,47 +296,46 @@ def _join(segments: Segments, standing: Ints) -> Ints:
 
 def _rows_of_floors(box: Doubles, count: Ints) -> Ints:
     """Join segments (s, 4) of one floor that are not above each other, the longest first."""
-    height = np.maximum(box[:, 3] - box[:, 1], TINY)
-    away = np.abs(box[:, 3, None] - box[:, 3]) / np.minimum(height[:, None], height)
-    width = np.maximum(box[:, 2] - box[:, 0], TINY)
-    across = np.minimum(box[:, 2, None], box[:, 2]) - np.maximum(box[:, 0, None], box[:, 0])
-    covered = np.maximum(across, 0) / width[:, None]
+    left, top, right, floor = box.T
+    height, width = np.maximum(floor - top, TINY), np.maximum(right - left, TINY)
+    away = np.abs(floor[:, None] - floor) / np.minimum(height[:, None], height)
+    across = np.minimum(right[:, None], right) - np.maximum(left[:, None], left)
+    covers = np.maximum(across, 0) / width
     row = np.zeros(len(box), np.int64)
     rows = 0
-    # Of every row so far: how far each segment is from its floor, how much of each it covers.
-    distance, cover = np.empty_like(away), np.empty_like(away)
-    for segment in np.lexsort((box[:, 3], -count)).tolist():
-        fits = np.where(cover[:rows, segment] < ABOVE_OVERLAP, distance[:rows, segment], np.inf)
-        best = int(fits.argmin()) if rows else 0
-        if rows and fits[best] < JOIN_TOLERANCE:
-            distance[best] = np.minimum(distance[best], away[:, segment])
-            cover[best] += covered[:, segment]
-        else:
+    # Of every row: how far each segment is from its floor, infinitely where the row is above or
+    # below it already; how much of each it covers.
+    distance, cover = np.full_like(away, np.inf), np.zeros_like(away)
+    for segment in np.lexsort((floor, -count)).tolist():
+        best = int(distance[: rows + 1, segment].argmin())
+        if distance[best, segment] >= JOIN_TOLERANCE:
             best, rows = rows, rows + 1
-            distance[best], cover[best] = away[:, segment], covered[:, segment]
         row[segment] = best
+        cover[best] += covers[segment]
+        nearest = np.minimum(distance[best], away[segment])
+        distance[best] = np.where(cover[best] < ABOVE_OVERLAP, nearest, np.inf)
     return row
 
 
 def _with_odd_ones(box: Doubles, count: Ints, row: Ints) -> Ints:
     """Give short rows that lie in the band of a longer one to it; numbers rows anew, (s,)."""
-    height = np.maximum(box[:, 3] - box[:, 1], TINY)
-    inside = np.minimum(box[:, 3, None], box[:, 3]) - np.maximum(box[:, 1, None], box[:, 1])
+    size, total = np.bincount(row), np.bincount(row, count)
+    longest_first = np.argsort(-total, kind="stable")
+    place = longest_first.argsort()
+    odd = (place[:, None] > place) & (total[:, None] <= np.maximum(ODD_SEGMENT, ODD_SHARE * total))
+    if not odd.any():
+        return row
+    _, top, _, floor = box[row.argsort(kind="stable")].T
+    height, start = np.maximum(floor - top, TINY), size.cumsum() - size
+    inside = np.minimum(floor[:, None], floor) - np.maximum(top[:, None], top)
     inside /= np.minimum(height[:, None], height)
-    order = np.argsort(row, kind="stable")
-    start = np.searchsorted(row[order], np.arange(row.max() + 1))
-    inside = np.maximum.reduceat(inside[np.ix_(order, order)], start, axis=0)
-    inside = np.maximum.reduceat(inside, start, axis=1)  # (rows, rows)
-    total = np.bincount(row, count)
+    inside = np.maximum.reduceat(np.maximum.reduceat(inside, start, axis=0), start, axis=1)
+    inside = np.where(odd, inside, 0)  # (rows, rows)
     host = np.arange(len(total))
-    for short in np.argsort(-total, kind="stable").tolist():
-        longer = (total[short] <= np.maximum(ODD_SEGMENT, ODD_SHARE * total)) & (
-            host == np.arange(len(total))
-        )
-        longer &= (total > total[short]) | (
-            (total == total[short]) & (np.arange(len(total)) < short)
-        )
-        overlap = np.where(longer, inside[short], 0.0)
-        if overlap.max() >= ODD_OVERLAP:
-            host[short] = overlap.argmax()
-    return np.unique(host[row], return_inverse=True)[1]
+    for short in longest_first[inside.max(axis=1)[longest_first] >= ODD_OVERLAP].tolist():
+        best = int(inside[short].argmax())
+        if inside[short, best] >= ODD_OVERLAP:
+            host[short] = best
+            inside[:, short] = 0  # what is taken in takes in no other
+    rank = (host == np.arange(len(host))).cumsum() - 1
+    return np.asarray(rank[host[row]])
