@@ -6,17 +6,21 @@ in a row that would take a product as wide as its neighbours, and that nothing s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate, compress
 from statistics import median
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from function.boxes import Ints
+from function.boxes import Floats, Ints
 from function.detections import Detections, GapJson, RowJson
-from function.rows import Doubles, Level, group_rows
+from function.rows import Doubles, Level, group_rows, medians
+
+Corners = tuple[float, float, float, float]
 
 # Products are pushed together when another is to go in, and boxes are a little loose, so a space of
 # seven tenths of a facing takes one. Narrow products stand further apart for their width than wide
@@ -47,7 +51,7 @@ BESIDE_FACINGS = 0.5
 class Row:
     """One shelf row: its products' common box and how full it is."""
 
-    xyxy: tuple[float, float, float, float]
+    xyxy: Corners
     count: int
     fill_rate: float  # 1 minus the gaps' share of the row's width
 
@@ -57,7 +61,7 @@ class Gap:
     """A space in a row (index from the top) that would take `facings` more products."""
 
     row: int
-    xyxy: tuple[float, float, float, float]
+    xyxy: Corners
     facings: float
 
 
@@ -72,15 +76,17 @@ class ShelfAudit:
     @property
     def fill_rate(self) -> float | None:
         """Weigh the rows' fill rates by width; None where there is no row."""
-        widths = np.array([row.xyxy[2] - row.xyxy[0] for row in self.rows])
-        if not widths.sum() > 0:
+        widths = [row.xyxy[2] - row.xyxy[0] for row in self.rows]
+        if not sum(widths) > 0:
             return None
-        return float(np.average([row.fill_rate for row in self.rows], weights=widths))
+        full = [row.fill_rate * width for row, width in zip(self.rows, widths, strict=True)]
+        return sum(full) / sum(widths)
 
 
 class Space(NamedTuple):
     """An empty stretch of a row, levelled, and the facing that it is judged by."""
 
+    row: int
     left: float
     right: float
     facing: float
@@ -97,108 +103,136 @@ def audit_shelf(detections: Detections, width: int, height: int) -> ShelfAudit:
     Takes the size of the image in pixels, to which the boxes belong.
     """
     row, level, boxes = group_rows(detections.xyxy)
-    taken = np.concatenate((boxes, level.apply(detections.faint.astype(np.float64))))
+    if not len(row):
+        return ShelfAudit((), (), row)
+    # Arrays for what all boxes have in common, plain numbers for the few that a row has: that is
+    # what takes least time.
+    order = np.lexsort((boxes[:, 0], row))  # row by row, from left to right
+    start = row[order].searchsorted(np.arange(row.max() + 1))
+    places = _by_row(boxes[order].tolist(), start)
     edges = shelf_edges(boxes, row, level, width)
-    limit = np.array((width, height, width, height))
-    rows: list[Row] = []
-    gaps: list[Gap] = []
-    for index, edge in enumerate(edges):
-        members = np.flatnonzero(row == index)
-        members = members[np.argsort(boxes[members, 0], kind="stable")]
-        places = boxes[members]
-        found = [(space, _gap_box(places, space)) for space in find_spaces(places, edge)]
-        found = [(space, box) for space, box in found if _is_free(box, taken)]
-        for space, box in found:
-            xyxy = np.clip(level.undo(box[None])[0], 0, limit)
-            gaps.append(Gap(index, _corners(xyxy), (space.right - space.left) / space.facing))
-        low, high = detections.xyxy[members, :2], detections.xyxy[members, 2:]
-        common = _corners(np.concatenate((low.min(axis=0), high.max(axis=0))))
-        rows.append(Row(common, len(members), _fill_rate(places, [space for space, _ in found])))
+    found = [s for i, edge in enumerate(edges) for s in find_spaces(i, places[i], edge)]
+    taken = np.concatenate((boxes, level.apply(detections.faint.astype(np.float64))))
+    gap_boxes = np.array([_gap_box(places[space.row], space) for space in found]).reshape(-1, 4)
+    free = _are_free(gap_boxes, taken)
+    spaces = list(compress(found, free.tolist()))
+    xyxy = np.clip(level.undo(gap_boxes[free]), 0, np.array((width, height, width, height)))
+    gaps = [
+        Gap(space.row, _corners(box), (space.right - space.left) / space.facing)
+        for space, box in zip(spaces, xyxy.tolist(), strict=True)
+    ]
+    common = _common_boxes(detections.xyxy[order], start)
+    rows = [
+        Row(box, len(places[i]), _fill_rate(places[i], [s for s in spaces if s.row == i]))
+        for i, box in enumerate(common)
+    ]
     return ShelfAudit(tuple(rows), tuple(gaps), row)
 
 
-def shelf_edges(boxes: Doubles, row: Ints, level: Level, width: int) -> Doubles:
-    """Tell where the shelf ends left and right of each row, (rows, 2), levelled.
+def _by_row(places: list[Corners], start: Ints) -> list[list[Corners]]:
+    ends = [*start[1:].tolist(), len(places)]
+    return [places[first:end] for first, end in zip(start.tolist(), ends, strict=True)]
 
-    NaN where the boxes do not say. Takes levelled boxes (n, 4), their rows (n,), the image's width.
+
+def _common_boxes(xyxy: Floats, start: Ints) -> list[Corners]:
+    """Give the box around each row's boxes; (n, 4) row by row, rows begin at `start`."""
+    low = np.minimum.reduceat(xyxy[:, :2], start)
+    high = np.maximum.reduceat(xyxy[:, 2:], start)
+    return [_corners(box) for box in np.concatenate((low, high), axis=1).tolist()]
+
+
+def shelf_edges(boxes: Doubles, row: Ints, level: Level, width: int) -> list[tuple[float, float]]:
+    """Tell where the shelf ends left and right of each row, levelled; NaN where no box says it.
+
+    Takes levelled boxes (n, 4), their rows (n,), the image's width.
     """
-    count = np.bincount(row)
-    edges = np.full((len(count), 2), np.nan)
-    members = [boxes[row == index] for index in range(len(count))]
-    telling = count >= MIN_ROW
+    left, _, right, floor = boxes.T
+    telling = np.bincount(row) >= MIN_ROW
     if not telling.any():
-        return edges
-    floor = np.array([_median(places[:, 3]) for places in members])
-    facing = np.array([_median(places[:, 2] - places[:, 0]) for places in members])
-    for side, pixel in enumerate((0, width)):
-        # Mirrored on the right, so that "further out" is "less" on both sides.
-        sign = 1 - 2 * side
-        end = np.array([(sign * places[:, 2 * side]).min() for places in members])
-        border = sign * level.across(pixel, floor)
-        near = (np.abs(end - border) < BORDER_FACINGS * facing)[telling].mean()
-        for index in range(len(count)):
-            low, high = max(index - NEXT_ROWS, 0), index + NEXT_ROWS + 1
-            others = telling[low:high] & (np.arange(low, min(high, len(count))) != index)
-            if near >= BORDER_ROWS:
-                edges[index, side] = sign * border[index]
-            elif others.any():
-                edges[index, side] = sign * max(end[low:high][others].max(), border[index])
+        return [(math.nan, math.nan)] * len(telling)
+    floors, near = medians(floor, row), BORDER_FACINGS * medians(right - left, row)
+    # Mirrored on the right, so that "further out" is "less" on both sides.
+    ends = np.full((2, len(telling)), np.inf)
+    np.minimum.at(ends[0], row, left)
+    np.minimum.at(ends[1], row, -right)
+    at_left = _side_edges(ends[0], level.across(0, floors), near, telling)
+    at_right = _side_edges(ends[1], -level.across(width, floors), near, telling)
+    return [(left, -right) for left, right in zip(at_left, at_right, strict=True)]
+
+
+def _side_edges(
+    end: Doubles, border: Doubles, near: Doubles, telling: npt.NDArray[np.bool_]
+) -> list[float]:
+    """Tell where the shelf ends on one side; takes the rows' ends and the picture's, (rows,)."""
+    at_border = telling & (np.abs(end - border) < near)
+    if np.count_nonzero(at_border) >= BORDER_ROWS * np.count_nonzero(telling):
+        return list(border.tolist())
+    told = np.where(telling, end, -np.inf).tolist()
+    edges = []
+    for index, limit in enumerate(border.tolist()):
+        others = told[max(index - NEXT_ROWS, 0) : index] + told[index + 1 : index + 1 + NEXT_ROWS]
+        furthest = max(others, default=-math.inf)
+        edges.append(max(furthest, limit) if furthest > -math.inf else math.nan)
     return edges
 
 
-def find_spaces(places: Doubles, edge: Doubles) -> Iterator[Space]:
-    """Find the spaces for products in a row (k, 4), left to right, up to the shelf's edge (2,)."""
-    width = places[:, 2] - places[:, 0]
-    reach = np.maximum.accumulate(places[:, 2])  # a wide product may reach behind the next one
-    last = int(places[:, 2].argmax())
+def find_spaces(row: int, places: list[Corners], edge: tuple[float, float]) -> Iterator[Space]:
+    """Find the spaces for products in a row, left to right, up to the shelf's two edges."""
+    width = [right - left for left, _, right, _ in places]
+    # A wide product may reach behind the next one.
+    reach = list(accumulate([right for _, _, right, _ in places], max))
     if len(places) >= MIN_ROW:
-        at_left = Space(float(edge[0]), float(places[0, 0]), _median(width[:FACING_SPAN]))
+        at_left = Space(row, edge[0], places[0][0], median(width[:FACING_SPAN]))
         if at_left.fits(MAX_END_FACINGS):
             yield at_left
     # No space is wide enough that does not take the row's narrowest product.
-    least = GAP_FACINGS * width.min() + GAP_ALLOWANCE
-    for index in np.flatnonzero(places[1:, 0] - reach[:-1] >= least).tolist():
-        around = width[max(index + 1 - FACING_SPAN, 0) : index + 1 + FACING_SPAN]
-        between = Space(float(reach[index]), float(places[index + 1, 0]), _median(around))
-        if between.fits(MAX_GAP_FACINGS):
-            yield between
+    least = GAP_FACINGS * min(width) + GAP_ALLOWANCE
+    for index in range(1, len(places)):
+        left, right = reach[index - 1], places[index][0]
+        if right - left >= least:
+            around = width[max(index - FACING_SPAN, 0) : index + FACING_SPAN]
+            between = Space(row, left, right, median(around))
+            if between.fits(MAX_GAP_FACINGS):
+                yield between
     if len(places) >= MIN_ROW:
-        at_right = Space(float(places[last, 2]), float(edge[1]), _median(width[-FACING_SPAN:]))
+        at_right = Space(row, reach[-1], edge[1], median(width[-FACING_SPAN:]))
         if at_right.fits(MAX_END_FACINGS):
             yield at_right
 
 
-def _median(values: Doubles) -> float:
-    return float(median(values.tolist()))  # of a row's numbers, NumPy's takes ten times as long
-
-
-def _gap_box(places: Doubles, space: Space) -> Doubles:
-    """Give a space the height of what stands beside it, (4,): tallest top to lowest floor."""
+def _gap_box(places: list[Corners], space: Space) -> Corners:
+    """Give a space the height of what stands beside it: tallest top to lowest floor."""
     near = BESIDE_FACINGS * space.facing
-    left, right = space.left - places[:, 2], places[:, 0] - space.right
-    beside = places[((left >= 0) & (left <= near)) | ((right >= 0) & (right <= near))]
-    return np.array((space.left, beside[:, 1].min(), space.right, beside[:, 3].max()))
+    beside = [
+        place
+        for place in places
+        if 0 <= space.left - place[2] <= near or 0 <= place[0] - space.right <= near
+    ]
+    top, floor = min(place[1] for place in beside), max(place[3] for place in beside)
+    return space.left, top, space.right, floor
 
 
-def _is_free(box: Doubles, taken: Doubles) -> bool:
-    """Tell whether no box (n, 4), of whatever row, stands in a gap's (4,)."""
-    low, high = np.maximum(taken[:, :2], box[:2]), np.minimum(taken[:, 2:], box[2:])
-    inside = np.maximum(high - low, 0)
-    area = (inside[:, 0] * inside[:, 1]).sum()
-    return bool(area <= MAX_OCCUPIED * (box[2] - box[0]) * (box[3] - box[1]))
+def _are_free(boxes: Doubles, taken: Doubles) -> npt.NDArray[np.bool_]:
+    """Tell of gaps (g, 4) whether no box (n, 4), of whatever row, stands in them."""
+    left, top, right, bottom = boxes.T[:, :, None]
+    across = (taken[:, 0] < right) & (taken[:, 2] > left)
+    gap, other = (across & (taken[:, 1] < bottom) & (taken[:, 3] > top)).nonzero()
+    first, second = boxes[gap].T, taken[other].T
+    wide, high = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    return np.bincount(gap, wide * high, len(boxes)) <= MAX_OCCUPIED * area
 
 
-def _fill_rate(places: Doubles, spaces: list[Space]) -> float:
+def _fill_rate(places: list[Corners], spaces: list[Space]) -> float:
     """Give the share of a row's width, its end gaps included, that is not empty."""
-    left = min([space.left for space in spaces], default=np.inf)
-    right = max([space.right for space in spaces], default=-np.inf)
-    span = max(places[:, 2].max(), right) - min(places[0, 0], left)
+    left = min([places[0][0]] + [space.left for space in spaces])
+    right = max([right for _, _, right, _ in places] + [space.right for space in spaces])
     empty = sum(space.right - space.left for space in spaces)
-    return float(1 - empty / span) if span > 0 else 1.0
+    return 1 - empty / (right - left) if right > left else 1.0
 
 
-def _corners(xyxy: npt.NDArray[np.floating[Any]]) -> tuple[float, float, float, float]:
-    left, top, right, bottom = xyxy.tolist()
+def _corners(xyxy: list[float]) -> Corners:
+    left, top, right, bottom = xyxy
     return left, top, right, bottom
 
 
