@@ -48,7 +48,7 @@ SLOPE_NOISE = 0.06
 SAME_HEIGHT = 0.3
 FIT_STEPS = 5  # more change the slopes by less than the noise
 MAX_CONVERGENCE = 0.9
-JUMPS = 3  # to the label's label, a round: eight links of a long row at once
+JUMPS = 3  # a round, each to the label's label: eight products of a long row are one at once
 # A tilted box is wider than what is in it, at most by as much again.
 MIN_SHARE = 0.5
 TINY = 1e-6
@@ -127,11 +127,11 @@ def quantile(values: Doubles, share: float) -> float:
 
 def beside_and_above(boxes: Doubles, pairs: Ints) -> tuple[Ints, Ints]:
     """Choose of pairs (2, p) those beside each other at one height, and those above each other."""
-    corners = boxes.T.take(pairs, axis=1)
-    low, high = corners[:2], corners[2:]
+    first, second = boxes.T.take(pairs[0], axis=1), boxes.T.take(pairs[1], axis=1)
+    low, high = np.maximum(first[:2], second[:2]), np.minimum(first[2:], second[2:])
     # What they share, of the narrower's width and of the lower's height; negative when apart.
-    length = np.maximum((high - low).min(axis=1), TINY)
-    across, upright = (high.min(axis=1) - low.max(axis=1)) / length
+    length = np.minimum(first[2:] - first[:2], second[2:] - second[:2])
+    across, upright = (high - low) / np.maximum(length, TINY)
     above = across >= ABOVE_OVERLAP
     beside = ~above & (upright >= SIDE_OVERLAP)
     return pairs.compress(beside, axis=1), pairs.compress(above, axis=1)
@@ -153,7 +153,7 @@ def fit_level(xyxy: Doubles) -> tuple[Level, Ints]:
 
 def _fit_slopes(boxes: Doubles, pairs: Ints) -> tuple[float, float]:
     """Fit slope = tilt + convergence * (y - slope * x), reweighted against outliers (Cauchy)."""
-    first, second = boxes.take(pairs[0], axis=0).T, boxes.take(pairs[1], axis=0).T
+    first, second = boxes.T.take(pairs[0], axis=1), boxes.T.take(pairs[1], axis=1)
     step, height = second - first, np.minimum(first[3] - first[1], second[3] - second[1])
     # Only equals say where the board is: of a high and a low box one may be a stack or half hidden.
     alike = np.maximum(np.abs(step[1]), np.abs(step[3])) < SAME_HEIGHT * height

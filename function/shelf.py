@@ -105,8 +105,8 @@ def audit_shelf(detections: Detections, width: int, height: int) -> ShelfAudit:
     row, level, boxes = group_rows(detections.xyxy)
     if not len(row):
         return ShelfAudit((), (), row)
-    # Arrays for what all boxes have in common, plain numbers for the few that a row has: that is
-    # what takes least time.
+    # Arrays for all boxes at once, plain numbers for the few of a row: a call of NumPy's costs more
+    # than what it computes of so few, above all right after an inference has emptied the caches.
     order = np.lexsort((boxes[:, 0], row))  # row by row, from left to right
     start = row[order].searchsorted(np.arange(row.max() + 1))
     places = _by_row(boxes[order].tolist(), start)
@@ -178,26 +178,21 @@ def _side_edges(
 
 def find_spaces(row: int, places: list[Corners], edge: tuple[float, float]) -> Iterator[Space]:
     """Find the spaces for products in a row, left to right, up to the shelf's two edges."""
+    if len(places) < MIN_ROW:
+        edge = math.nan, math.nan
     width = [right - left for left, _, right, _ in places]
     # A wide product may reach behind the next one.
-    reach = list(accumulate([right for _, _, right, _ in places], max))
-    if len(places) >= MIN_ROW:
-        at_left = Space(row, edge[0], places[0][0], median(width[:FACING_SPAN]))
-        if at_left.fits(MAX_END_FACINGS):
-            yield at_left
+    lefts = [edge[0], *accumulate([right for _, _, right, _ in places], max)]
+    rights = [*[left for left, _, _, _ in places], edge[1]]
     # No space is wide enough that does not take the row's narrowest product.
     least = GAP_FACINGS * min(width) + GAP_ALLOWANCE
-    for index in range(1, len(places)):
-        left, right = reach[index - 1], places[index][0]
+    for index, (left, right) in enumerate(zip(lefts, rights, strict=True)):
         if right - left >= least:
             around = width[max(index - FACING_SPAN, 0) : index + FACING_SPAN]
-            between = Space(row, left, right, median(around))
-            if between.fits(MAX_GAP_FACINGS):
-                yield between
-    if len(places) >= MIN_ROW:
-        at_right = Space(row, reach[-1], edge[1], median(width[-FACING_SPAN:]))
-        if at_right.fits(MAX_END_FACINGS):
-            yield at_right
+            space = Space(row, left, right, median(around))
+            at_end = index in (0, len(places))
+            if space.fits(MAX_END_FACINGS if at_end else MAX_GAP_FACINGS):
+                yield space
 
 
 def _gap_box(places: list[Corners], space: Space) -> Corners:
