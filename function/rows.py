@@ -163,7 +163,7 @@ def _fit_slopes(boxes: Doubles, pairs: Ints) -> tuple[float, float]:
     slope = step[3][alike] / run
     left, _, right, floor = ((first + second) / 2).compress(alike, axis=1)
     y = floor - slope * (left + right) / 2
-    return _solve_slopes(slope, y, run / height)
+    return _solve_slopes(slope, y, SLOPE_NOISE**2 * run / height)
 
 
 def _solve_slopes(slope: Doubles, y: Doubles, trust: Doubles) -> tuple[float, float]:
@@ -171,8 +171,9 @@ def _solve_slopes(slope: Doubles, y: Doubles, trust: Doubles) -> tuple[float, fl
     facts = np.array((np.ones_like(y), y, y * y, slope, y * slope))
     tilt, convergence = quantile(slope, 0.5) if len(slope) else 0.0, 0.0
     for _ in range(FIT_STEPS):
-        error = (slope - (tilt + convergence * y)) / SLOPE_NOISE
-        one, of_y, of_yy, of_slope, of_both = (facts @ (trust / (1 + error * error))).tolist()
+        error = slope - (tilt + convergence * y)
+        weight = trust / (SLOPE_NOISE**2 + error * error)
+        one, of_y, of_yy, of_slope, of_both = (facts @ weight).tolist()
         one, of_yy = one + PRIOR_WEIGHT / TILT_PRIOR**2, of_yy + PRIOR_WEIGHT / CONVERGENCE_PRIOR**2
         whole = one * of_yy - of_y * of_y
         tilt = (of_yy * of_slope - of_y * of_both) / whole
@@ -268,7 +269,7 @@ def group_rows(xyxy: Floats) -> tuple[Ints, Level, Doubles]:
     segments = Segments.from_links(boxes, _on_one_floor(boxes, beside))
     under = stacked_on(boxes, above, segments)
     row = _join(segments, np.flatnonzero(under < 0))
-    from_floor_up = np.argsort(-segments.box[:, 3], kind="stable")
+    from_floor_up = (-segments.box[:, 3]).argsort(kind="stable")
     for segment in from_floor_up[under[from_floor_up] >= 0].tolist():
         row[segment] = row[under[segment]]
     return row[segments.of], level, boxes
@@ -286,9 +287,9 @@ def _join(segments: Segments, standing: Ints) -> Ints:
     box, count = segments.box[standing], segments.count[standing]
     row = _with_odd_ones(box, count, _rows_of_floors(box, count))
     longest = np.zeros(row.max() + 1, np.int64)  # of each row, the one to order it by
-    order = np.argsort(count, kind="stable")
+    order = count.argsort(kind="stable")
     longest[row[order]] = order
-    rank = np.argsort(np.argsort(box[longest, 3], kind="stable"))
+    rank = box[longest, 3].argsort(kind="stable").argsort()
     numbers = np.full(len(segments.count), -1)
     numbers[standing] = rank[row]
     return numbers
@@ -305,7 +306,7 @@ def _rows_of_floors(box: Doubles, count: Ints) -> Ints:
     rows = 0
     # Of every row: how far each segment is from its floor, infinitely where the row is above or
     # below it already; how much of each it covers.
-    distance, cover = np.full_like(away, np.inf), np.zeros_like(away)
+    distance, cover = np.full(away.shape, np.inf), np.zeros(away.shape)
     for segment in np.lexsort((floor, -count)).tolist():
         best = int(distance[: rows + 1, segment].argmin())
         if distance[best, segment] >= JOIN_TOLERANCE:
@@ -320,7 +321,7 @@ def _rows_of_floors(box: Doubles, count: Ints) -> Ints:
 def _with_odd_ones(box: Doubles, count: Ints, row: Ints) -> Ints:
     """Give short rows that lie in the band of a longer one to it; numbers rows anew, (s,)."""
     size, total = np.bincount(row), np.bincount(row, count)
-    longest_first = np.argsort(-total, kind="stable")
+    longest_first = (-total).argsort(kind="stable")
     place = longest_first.argsort()
     odd = (place[:, None] > place) & (total[:, None] <= np.maximum(ODD_SEGMENT, ODD_SHARE * total))
     if not odd.any():
