@@ -38,3 +38,14 @@ def test_the_order_of_the_boxes_changes_no_row() -> None:
     order = rng.permutation(60)
     assert group_rows(xyxy)[0].tolist() == np.repeat(np.arange(5), 12).tolist()
     assert group_rows(xyxy[order])[0].tolist() == np.repeat(np.arange(5), 12)[order].tolist()
+
+
+@pytest.mark.parametrize(("tilt", "convergence"), [(0, 0), (0.05, 0.3), (-0.1, -0.2)])
+def test_boards_that_converge_are_found(tilt: float, convergence: float) -> None:
+    heights = -0.4, -0.3, -0.2, -0.1, 0.0, 0.4
+    t, x = (axis.ravel() for axis in np.meshgrid(heights, np.linspace(-0.5, 0.5)))
+    floor = t + (tilt + convergence * t) * x
+    boxes = np.array((x - 0.009, floor - 0.08, x + 0.009, floor)).T
+    row, level, _ = group_rows((1000 + 1000 * boxes).astype(np.float32))
+    assert row.tolist() == np.tile(np.arange(6), 50).tolist()
+    assert (level.tilt, level.convergence) == pytest.approx((tilt, convergence), abs=0.02)

@@ -87,6 +87,19 @@ SHELVES = [
         [],
         id="one-stands-behind-a-wide-one",
     ),
+    pytest.param(
+        without(TEN, 4, 5, 6) + facings([55], top=2, height=10),
+        [8],
+        [(0, 1.2), (0, 1.2)],
+        id="an-odd-one-in-the-band-of-a-row",
+    ),
+    pytest.param(TEN + full(10, top=7.5), [10, 10], [], id="above-each-other-at-nearly-one-floor"),
+    pytest.param(
+        TEN + full(2, top=30, at=66) + full(10, top=60),
+        [10, 2, 10],
+        [],
+        id="two-products-say-nothing-of-the-ends",
+    ),
     pytest.param([[5, 5, 5, 5], [5, 5, 5, 5]], [2], [], id="no-area"),
 ]
 
