@@ -3,7 +3,8 @@
 A detector trained for average precision ranks its boxes well, but nothing makes 0.25 the score at
 which it finds as many products as there are. One constant added to every score's logit does (Platt
 scaling with the slope left at 1; https://en.wikipedia.org/wiki/Platt_scaling): the order of the
-boxes stays, and with it average precision.
+boxes stays, and with it average precision. INT8 moves scores a little, so what ships is calibrated
+again after it was quantised.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ import onnx
 from onnx import helper, numpy_helper
 
 from function.detector import Detector, Timings
+from function.errors import ModelError
 from model.evaluate import COUNT_CONFIDENCE, PROTOCOL
-from model.gate import GateError, head_of, load_float, metadata_of
+from model.gate import GateError, head_of, load_model, metadata_of
 from model.labelled import LabelledPhoto, read_dataset
 from model.photos import DatasetError, progress, read_photo
 
@@ -102,7 +104,7 @@ def shift_scores(model: onnx.ModelProto, shift: float) -> onnx.ModelProto:
 
 def build(args: argparse.Namespace) -> tuple[float, float]:
     """Calibrate as the command line says; return the threshold that was right, and the shift."""
-    model = load_float(args.model)
+    model = load_model(args.model)
     detector = Detector.load(args.model)
     detector.warm_up()
     photos = read_dataset(args.data)
@@ -116,7 +118,7 @@ def build(args: argparse.Namespace) -> tuple[float, float]:
 def main(argv: list[str] | None = None) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m model.calibrate", description=__doc__)
-    parser.add_argument("model", type=Path, help="float ONNX file of model.export")
+    parser.add_argument("model", type=Path, help="ONNX file of model.export or model.quantize")
     parser.add_argument(
         "--data", type=Path, required=True, help="labelled photos: images folder or COCO file"
     )
@@ -124,7 +126,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     try:
         threshold, shift = build(args)
-    except (DatasetError, GateError) as err:
+    except (DatasetError, GateError, ModelError) as err:
         sys.exit(str(err))
     print(
         f"counted right at {threshold:.3f}; {shift:+.3f} on every logit makes it {COUNT_CONFIDENCE}"

@@ -73,8 +73,8 @@ def test_a_head_without_scores_is_refused() -> None:
         calibrate.shift_scores(model, 0.1)
 
 
-def test_a_calibrated_model_counts_what_is_labelled(tmp_path: Path) -> None:
-    onnx.save(TinyYolo().model(), tmp_path / "float.onnx")
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_calibrated_model_counts_what_is_labelled(tmp_path: Path, precision: str) -> None:
     random = np.random.default_rng(1)
     for folder in ("images", "labels"):
         (tmp_path / folder).mkdir()
@@ -84,11 +84,17 @@ def test_a_calibrated_model_counts_what_is_labelled(tmp_path: Path) -> None:
         (tmp_path / f"labels/{index}.txt").write_text("0 0.5 0.5 0.1 0.1\n" * 40)
     output = tmp_path / "calibrated.onnx"
     files = ["--data", str(tmp_path / "images"), "--output", str(output)]
+    model = TinyYolo().model()
+    if precision == "int8":
+        photos = sorted((tmp_path / "images").iterdir())
+        model = quantize.take_pixels(quantize.quantize(model, photos))
+        quantize.describe(model, metadata_of(TinyYolo().model()) | {"precision": precision})
+    onnx.save(model, tmp_path / "raw.onnx")
 
-    calibrate.main([str(tmp_path / "float.onnx"), *files])
+    calibrate.main([str(tmp_path / "raw.onnx"), *files])
 
     counts = []
-    for path in (tmp_path / "float.onnx", output):
+    for path in (tmp_path / "raw.onnx", output):
         detector = Detector.load(path)
         detector.warm_up()
         found = calibrate.scores_of(detector, read_dataset(tmp_path / "images"))
