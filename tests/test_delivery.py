@@ -99,6 +99,14 @@ def test_the_image_gets_nothing_that_is_not_listed() -> None:
     assert sources == listed
 
 
+def test_compose_names_the_images_of_others_by_version_and_digest() -> None:
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    images = [service["image"] for service in services.values() if "build" not in service]
+    assert len(images) == 5
+    for image in images:
+        assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+\.\d+@sha256:[0-9a-f]{64}", image), image
+
+
 def test_compose_publishes_on_loopback_alone_and_hardens_what_is_ours() -> None:
     services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
     ports = [port for service in services.values() for port in service.get("ports", [])]
