@@ -12,7 +12,7 @@ NODE := node -e 'const [a, b] = process.versions.node.split(".").map(Number); pr
 # ONNX Runtime reports home otherwise.
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: .venv run once serve test manifests faults rollout-runs fuzz alerts rules bench lint types docs image scan sbom package notes publish e2e audit workflows format lock terraform samples judge model clean
+.PHONY: .venv run once serve test manifests faults rollout-runs fuzz alerts rules bench lint types docs image compose scan sbom package notes publish e2e audit workflows format lock terraform samples judge model clean
 
 run: .venv ## the whole path on an embedded AWS; stays until Ctrl-C
 	$(BIN)/python -m local
@@ -76,6 +76,9 @@ docs: .venv ## that the documents and the code say the same
 
 image: ## builds the container image and runs it as a pod would; wants Docker
 	tests/image/check.sh
+
+compose: ## starts compose.yaml with the images of `make image`, and sends a photo through it; wants its ports free
+	tests/image/compose.sh
 
 scan: ## refuses an image with known vulnerabilities of some weight; wants Trivy
 	trivy image --exit-code 1 --severity HIGH,CRITICAL --ignore-unfixed --scanners vuln,secret $(IMAGE)

@@ -68,7 +68,7 @@ def test_one_check_needs_all_others() -> None:
 
 def test_the_image_is_scanned_before_it_is_kept_for_the_push() -> None:
     commands = [step["run"] for step in steps(WORKFLOWS[2]) if "run" in step]
-    assert commands == ["make image", "make scan", "make sbom", "make package"]
+    assert commands == ["make image", "make compose", "make scan", "make sbom", "make package"]
 
 
 @pytest.mark.parametrize("command", ["function", "source", "replay", "sweep", "rollout"])
