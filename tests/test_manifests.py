@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
+import subprocess
 from copy import deepcopy
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from test_docs import Recorder
 
 from events.config import SourceConfig
+from events.replay import LEASE_SECONDS, RUN_SECONDS
 from events.sqs_source import STOP_SECONDS
 from events.types import IMAGE_REJECTED, SHELF_AUDITED
 from function.config import Config
@@ -227,6 +232,7 @@ def test_every_variable_is_a_setting(path: str) -> None:
         "function": function.asked | {"HOST"},
         "source": events.asked,
         "sweep": sweep,
+        "replay": {"QUEUE_URL"},
     }
     for _, template in pod_templates(path):
         command = container(template)["args"][0]
@@ -358,6 +364,21 @@ def test_every_selector_finds_a_pod(path: str) -> None:
     for selector in selectors:
         wanted = selector.get("matchLabels", {}).items()
         assert any(wanted <= labels.items() for labels in pods), selector
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_whom_a_pod_may_reach_is_said_of_all_but_the_conductor(path: str) -> None:
+    selectors = [
+        found["spec"]["podSelector"]["matchLabels"].items()
+        for found in objects(path, "NetworkPolicy")
+        if "Egress" in found["spec"]["policyTypes"]
+    ]
+    for owner, template in pod_templates(path):
+        labels = template.get("metadata", {}).get("labels", {})
+        if owner.startswith("Service/"):
+            labels = {"serving.knative.dev/service": "shelf-detector"}
+        bound = any(selector <= labels.items() for selector in selectors)
+        assert bound is not owner.startswith("Job/"), owner
 
 
 def test_only_queue_proxy_and_prometheus_reach_the_function() -> None:
@@ -493,6 +514,57 @@ def test_dev_needs_no_aws() -> None:
     assert source(path)["spec"]["replicas"] == 0
     assert named(path, "CronJob", "shelfwatch-sweep")["spec"]["suspend"] is True
     assert not objects(path, "DomainMapping")
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_replay_is_started_by_hand_and_lists_unless_told_otherwise(path: str) -> None:
+    found = named(path, "CronJob", "shelfwatch-replay")["spec"]
+    assert found["suspend"] is True
+    job = found["jobTemplate"]["spec"]
+    assert container(job["template"])["args"] == ["replay"]
+    # It gives back what it holds before it is killed, and that is back before the next one.
+    assert RUN_SECONDS < job["activeDeadlineSeconds"] < LEASE_SECONDS
+    assert job["backoffLimit"] == 0
+
+
+@pytest.mark.skipif(not shutil.which("jq"), reason="there is no jq")
+@pytest.mark.parametrize("command", ["replay", "sweep"])
+def test_the_runbooks_command_makes_a_job_with_the_options(command: str, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "operate.md").read_text()
+    function = re.search(r"^    in_cluster\(\) \{.*?^    \}$", page, re.M | re.S)
+    assert function
+    template = named("knative/overlays/prod", "CronJob", f"shelfwatch-{command}")["spec"][
+        "jobTemplate"
+    ]
+    (tmp_path / "template.json").write_text(json.dumps(template))
+    kubectl = """kubectl() {
+      case "$*" in
+        "create job "*" --from cronjob/shelfwatch-"*) echo "${@:5:1}" >from; cat template.json ;;
+        "create --filename -") cat >created.json ;;
+        *) echo "$*" >followed ;;
+      esac
+    }"""
+    options = "--reason 'a b' --send"
+    script = f"{kubectl}\n{function[0]}\nin_cluster {command} {options}"
+    subprocess.run(["bash", "-euc", script], cwd=tmp_path, check=True)
+    assert (tmp_path / "from").read_text().strip() == f"cronjob/shelfwatch-{command}"
+    created = json.loads((tmp_path / "created.json").read_text())
+    container(template["spec"]["template"])["args"] = [command, "--reason", "a b", "--send"]
+    assert created == template
+    assert f"job/shelfwatch-{command}-" in (tmp_path / "followed").read_text()
+
+
+def test_every_role_of_terraform_has_its_service_account() -> None:
+    variables = (ROOT / "infra/terraform/shelfwatch/variables.tf").read_text()
+    [block] = re.findall(r'variable "service_accounts" \{(.*?)^\}', variables, re.M | re.S)
+    bound = set(re.findall(r'optional\(string, "([\w-]+)"\)', block))
+    accounts = objects("knative/overlays/prod", "ServiceAccount")
+    assert bound == {account["metadata"]["name"] for account in accounts}
+    used = {
+        template["spec"]["serviceAccountName"]
+        for _, template in pod_templates("knative/overlays/prod")
+    }
+    assert used == bound
 
 
 def test_people_come_over_tls_alone() -> None:
