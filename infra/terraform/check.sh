@@ -34,7 +34,7 @@ plan_with_stand_in() {
   grep '^Plan:' "$build/plan.log"
 }
 
-terraform version | head -1
+terraform version | sed -n 1p
 terraform fmt -check -recursive -diff infra/terraform
 
 check shelfwatch
