@@ -147,10 +147,37 @@ def test_jobs_have_one_name_in_compose_and_cluster() -> None:
         {each["targetLabel"]: each.get("replacement") for each in endpoint["relabelings"]}
         for monitor in monitors
         for endpoint in monitor["spec"]["podMetricsEndpoints"]
+        if endpoint["port"] != "http-usermetric"  # a laptop has no queue-proxy
     ]
     assert [each["job"] for each in labels] == [job["job_name"] for job in compose]
     assert "revision" in labels[0]
     assert compose[0]["static_configs"][0]["labels"] == {"revision": "local"}
+
+
+def test_the_queue_proxy_is_scraped_where_knative_tells_and_prometheus_may_enter() -> None:
+    function = next(yaml.safe_load_all((OBSERVABILITY / "podmonitors.yaml").read_text()))
+    endpoints = {each["port"]: each for each in function["spec"]["podMetricsEndpoints"]}
+    assert endpoints.keys() == {"user-port", "http-usermetric"}
+    queue_proxy = endpoints["http-usermetric"]
+    given = {each["targetLabel"]: each for each in queue_proxy["relabelings"]}
+    of_function = {each["targetLabel"]: each for each in endpoints["user-port"]["relabelings"]}
+    assert given["revision"] == of_function["revision"]
+    assert given["job"] != of_function["job"]  # or its series would count as the function's
+    [kept] = queue_proxy["metricRelabelings"]
+    told = ["kn_serving_queue_depth", "kn_serving_invocation_duration_seconds_count", "go_info"]
+    assert [bool(re.fullmatch(kept["regex"], name)) for name in told] == [True, True, False]
+    serving = yaml.safe_load_all((ROOT / "knative" / "system" / "serving.yaml").read_text())
+    config = next(each for each in serving if each["kind"] == "KnativeServing")["spec"]["config"]
+    assert config["observability"]["request-metrics-protocol"] == "prometheus"
+    policies = yaml.safe_load_all((ROOT / "knative/base/networkpolicy.yaml").read_text())
+    ports = [
+        allowed["port"]
+        for policy in policies
+        for rule in policy["spec"].get("ingress", [])
+        if "monitoring" in json.dumps(rule) and policy["metadata"]["name"] == "shelf-detector"
+        for allowed in rule["ports"]
+    ]
+    assert ports == [8080, 9091]
 
 
 def test_kustomize_renders_what_the_cluster_reads() -> None:
