@@ -170,7 +170,9 @@ def test_the_root_leads_to_itself_and_every_path_exists(path: str) -> None:
         for source in spec.get("sources", [spec.get("source")]):
             if "path" in source and source["path"] != "observability":
                 assert (ROOT / source["path"] / "kustomization.yaml").exists(), name
-            for file in source.get("helm", {}).get("valueFiles", []):
+            helm = source.get("helm", {})
+            files = [parameter["path"] for parameter in helm.get("fileParameters", [])]
+            for file in [*files, *helm.get("valueFiles", [])]:
                 assert (ROOT / file.removeprefix("$git/")).exists(), name
 
 
@@ -266,6 +268,70 @@ def test_the_registry_is_asked_with_a_fresh_password() -> None:
     script = registry["credentials"].removeprefix("ext:/scripts/")
     assert script in values["authScripts"]["scripts"]
     assert int(registry["credsexpire"].removesuffix("h")) < 12
+
+
+def helm_values(name: str) -> Object:
+    return applications("argocd/prod")[name]["source"]["helm"]["valuesObject"]
+
+
+@rendered
+def test_log_lines_go_from_alloy_to_loki_and_grafana_asks_there() -> None:
+    namespace = applications("argocd/prod")["loki"]["destination"]["namespace"]
+    loki = f"http://loki.{namespace}:3100"  # the release's name, and the chart's port
+    alloy = yaml.safe_load((ROOT / "observability" / "alloy" / "values.yaml").read_text())
+    given = {each["name"]: each["value"] for each in alloy["alloy"]["extraEnv"]}
+    assert given["LOKI_URL"] == f"{loki}/loki/api/v1/push"
+    [source] = helm_values("monitoring")["grafana"]["additionalDataSources"]
+    assert (source["type"], source["url"]) == ("loki", loki)
+    # Alloy reads the logs of that namespace, where it has its rights.
+    assert alloy["rbac"]["namespaces"] == [given["NAMESPACE"]]
+    assert {verb for rule in alloy["rbac"]["rules"] for verb in rule["verbs"]} == {
+        *("get", "list", "watch")
+    }
+    assert (
+        given["NAMESPACE"] == applications("argocd/prod")["shelfwatch"]["destination"]["namespace"]
+    )
+
+
+@rendered
+def test_only_those_beside_loki_reach_it() -> None:
+    spec = applications("argocd/prod")["loki"]
+    values = helm_values("loki")
+    assert values["gateway"] == {"enabled": False}  # so nobody is asked who he is
+    [policy] = values["extraObjects"]
+    assert policy["metadata"]["namespace"] == spec["destination"]["namespace"]
+    assert policy["spec"] == {
+        "podSelector": {"matchLabels": {"app.kubernetes.io/name": "loki"}},
+        "policyTypes": ["Ingress"],
+        "ingress": [{"from": [{"podSelector": {}}]}],
+    }
+
+
+@rendered
+def test_loki_keeps_lines_for_a_month_in_the_bucket_that_its_role_is_for() -> None:
+    values = helm_values("loki")
+    settings = dict(
+        line.split("=", 1)
+        for line in (ROOT / "knative/settings/settings.env").read_text().splitlines()
+        if line and not line.startswith("#")
+    )
+    storage = values["loki"]["storage"]
+    assert storage["type"] == "s3"
+    assert storage["bucketNames"]["chunks"] == settings["LOGS_BUCKET"]
+    assert storage["s3"]["region"] == settings["AWS_DEFAULT_REGION"]
+    assert [each["object_store"] for each in values["loki"]["schemaConfig"]["configs"]] == ["s3"]
+    assert values["loki"]["limits_config"]["retention_period"] == f"{31 * 24}h"
+    # Without it, nothing is removed.
+    assert values["loki"]["compactor"]["retention_enabled"] is True
+    # There is no volume that could follow it to another node.
+    assert values["singleBinary"]["persistence"] == {"enabled": False}
+    variables = (ROOT / "infra/terraform/shelfwatch/variables.tf").read_text()
+    bound = re.search(
+        r'"loki" \{.*?namespace = "(\S+)", service_account = "(\S+)"', variables, re.S
+    )
+    assert bound
+    namespace = applications("argocd/prod")["loki"]["destination"]["namespace"]
+    assert bound.groups() == (namespace, values["serviceAccount"]["name"])
 
 
 def test_argo_cd_is_the_same_before_and_after_it_keeps_itself() -> None:

@@ -41,13 +41,13 @@ SPOT_NOTICE = 120  # seconds
 SCALE = "autoscaling.knative.dev/"
 # Three m7i-flex.large or c7i-flex.large, of which one may go. Allocatable: Karpenter's
 # instance-types.md. Pods of the system ask for 180m and 300 MiB on each node (aws-node, kube-proxy,
-# Pod Identity, EBS), coredns and EBS' controller for 260m and 400 MiB once.
+# Pod Identity, EBS, Alloy), coredns and EBS' controller for 260m and 400 MiB once.
 NODES = 3
 NODE_CPU = Fraction("1.93") - Fraction("0.18")
 NODE_MEMORY = (3114 - 300) * 2**20  # of the smaller one
 CLUSTER_CPU, CLUSTER_MEMORY = Fraction("0.26"), 400 * 2**20
-# What argocd/ adds: Argo CD, cert-manager, Prometheus and Grafana, Image Updater, the operator.
-PLATFORM_CPU, PLATFORM_MEMORY = Fraction("0.4"), 2000 * 2**20
+# What argocd/ adds: Argo CD, cert-manager, Prometheus, Grafana, Loki, Image Updater, the operator.
+PLATFORM_CPU, PLATFORM_MEMORY = Fraction("0.45"), 2200 * 2**20
 QUEUE_PROXY = {"cpu": "25m", "memory": "50Mi"}
 UNITS = {"m": Fraction(1, 1000), "Mi": Fraction(2**20), "Gi": Fraction(2**30), "": Fraction(1)}
 

@@ -37,6 +37,7 @@ Json = dict[str, Any]
 ACCOUNT, STRANGER = "123456789012", "999999999999"
 PHOTOS = f"arn:aws:s3:::shelfwatch-photos-{ACCOUNT}"
 OUTBOX = f"arn:aws:s3:::shelfwatch-results-{ACCOUNT}"
+LOGS = f"arn:aws:s3:::shelfwatch-logs-{ACCOUNT}"
 QUEUE = f"arn:aws:sqs:eu-west-1:{ACCOUNT}:shelfwatch-photos"
 DLQ = f"{QUEUE}-dlq"
 TOPIC = f"arn:aws:sns:eu-west-1:{ACCOUNT}:shelfwatch-events"
@@ -102,6 +103,11 @@ MAY = {
         },
     },
     "rollout": {ALARMS: {"sns:Publish"}},
+    "loki": {
+        LOGS: {"s3:ListBucket"},
+        f"{LOGS}/*": {"s3:GetObject", "s3:PutObject", "s3:DeleteObject"},
+        KEY: {"kms:Decrypt", "kms:GenerateDataKey"},
+    },
     "keda": {QUEUE: {"sqs:GetQueueAttributes"}},
     "cert-manager": {
         "*": {"route53:ListHostedZonesByName"},
@@ -440,7 +446,7 @@ def test_a_topic_is_open_to_those_it_names(
     assert allows(policy, action, arn, **context) is allowed
 
 
-@pytest.mark.parametrize("bucket", ["photos", "results"])
+@pytest.mark.parametrize("bucket", ["photos", "results", "logs"])
 def test_a_bucket_is_private_versioned_and_under_our_key(
     made: dict[str, Json], bucket: str
 ) -> None:
@@ -466,7 +472,7 @@ def test_a_bucket_is_private_versioned_and_under_our_key(
         "*",
         "s3:*",
     )
-    arn = {"photos": PHOTOS, "results": OUTBOX}[bucket]
+    arn = {"photos": PHOTOS, "results": OUTBOX, "logs": LOGS}[bucket]
     assert statement["Resource"] == [arn, f"{arn}/*"]
     assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
 
@@ -635,7 +641,7 @@ def test_the_settings_for_the_pods_are_settings_of_the_code(plan: Json) -> None:
     Config.from_env(Recorder())
     SourceConfig.from_env(Recorder(QUEUE_URL="q", K_SINK="s"))
     settings = plan["output_changes"]["settings"]["after"]
-    for_manifests = {"IMAGE", "REGISTRY", "NOTICE_TOPIC_ARN"}
+    for_manifests = {"IMAGE", "REGISTRY", "LOGS_BUCKET", "NOTICE_TOPIC_ARN"}
     assert settings.keys() - for_manifests <= asked
     assert settings["IMAGE"].startswith(settings["REGISTRY"] + "/")
     assert settings["NOTICE_TOPIC_ARN"] == ALARMS

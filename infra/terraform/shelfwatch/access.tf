@@ -55,6 +55,16 @@ locals {
       statements      = [{ Sid = "Tell", Action = ["sns:Publish"], Resource = [aws_sns_topic.alarms.arn] }]
     }
 
+    loki = {
+      namespace       = var.loki.namespace
+      service_account = var.loki.service_account
+      statements = [
+        { Sid = "List", Action = ["s3:ListBucket"], Resource = [module.logs.arn] },
+        { Sid = "Keep", Action = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"], Resource = ["${module.logs.arn}/*"] },
+        { Sid = "Key", Action = ["kms:Decrypt", "kms:GenerateDataKey"], Resource = [aws_kms_key.data.arn] },
+      ]
+    }
+
     image-updater = {
       namespace       = var.image_updater.namespace
       service_account = var.image_updater.service_account

@@ -60,6 +60,15 @@ module "results" {
   }
 }
 
+# Loki's own compactor removes what is a month old.
+module "logs" {
+  source = "./modules/bucket"
+
+  name        = "${var.name}-logs-${var.account_id}"
+  kms_key_arn = aws_kms_key.data.arn
+  expire_days = {}
+}
+
 module "queue" {
   source = "./modules/queue"
 

@@ -9,6 +9,7 @@ locals {
     QUEUE_URL          = module.queue.url
     IMAGE              = aws_ecr_repository.this.repository_url
     REGISTRY           = split("/", aws_ecr_repository.this.repository_url)[0]
+    LOGS_BUCKET        = module.logs.name
     NOTICE_TOPIC_ARN   = aws_sns_topic.alarms.arn
   }
 }

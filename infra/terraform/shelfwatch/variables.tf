@@ -103,6 +103,12 @@ variable "image_updater" {
   default     = { namespace = "argocd", service_account = "argocd-image-updater" }
 }
 
+variable "loki" {
+  description = "Where Loki runs, which keeps log lines in a bucket"
+  type        = object({ namespace = string, service_account = string })
+  default     = { namespace = "monitoring", service_account = "loki" }
+}
+
 variable "cert_manager" {
   description = "Where cert-manager runs and the zone of Route 53 in which it proves that the domain is ours; null without a public way"
   type = object({

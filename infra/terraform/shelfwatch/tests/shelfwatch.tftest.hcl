@@ -17,6 +17,10 @@ mock_provider "aws" {
     values = { id = "shelfwatch-results-123456789012", arn = "arn:aws:s3:::shelfwatch-results-123456789012" }
   }
   override_resource {
+    target = module.logs.aws_s3_bucket.this
+    values = { id = "shelfwatch-logs-123456789012", arn = "arn:aws:s3:::shelfwatch-logs-123456789012" }
+  }
+  override_resource {
     target = module.queue.aws_sqs_queue.photos
     values = {
       id  = "https://sqs.eu-west-1.amazonaws.com/123456789012/shelfwatch-photos"
@@ -89,8 +93,8 @@ run "everything" {
     error_message = "Results are watched: they would come back as photos."
   }
   assert {
-    condition     = length(module.pod_role) == 8
-    error_message = "Function, source, sweep, replay, conductor, Image Updater, KEDA and cert-manager have a role each."
+    condition     = length(module.pod_role) == 9
+    error_message = "Function, source, sweep, replay, conductor, Loki, Image Updater, KEDA and cert-manager have a role each."
   }
   assert {
     condition     = output.settings.QUEUE_URL == "https://sqs.eu-west-1.amazonaws.com/123456789012/shelfwatch-photos"
@@ -111,7 +115,7 @@ run "least" {
   }
 
   assert {
-    condition     = length(module.pod_role) == 6
+    condition     = length(module.pod_role) == 7
     error_message = "A role for KEDA or cert-manager, which nobody asked for."
   }
   assert {
