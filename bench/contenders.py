@@ -10,7 +10,6 @@ import http.client
 import json
 import multiprocessing
 import os
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +25,7 @@ import numpy as np
 from function.detections import Thresholds
 from function.detector import Detector, postprocess, preprocess
 from function.image import read_image
-from local.processes import HOST, Child, running
+from local.processes import HOST, Child, free_port, running
 
 Run = Callable[[bytes], int]  # JPEG bytes in, the number of boxes out
 READY_SECONDS = 180.0
@@ -364,14 +363,6 @@ def resident_mib(processes: list[int]) -> float:
     """Sum the resident memory of processes; what they share counts for each."""
     pages = sum(int(Path(f"/proc/{process}/statm").read_text().split()[1]) for process in processes)
     return pages * PAGE / 2**20
-
-
-def free_port() -> int:
-    """Find a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 if sys.platform != "linux":

@@ -40,7 +40,7 @@ from function.detections import Thresholds
 from function.detector import Detector
 from function.image import read_image
 from local.aws import aws_env, create_resources
-from local.processes import HOST, ROOT
+from local.processes import HOST, ROOT, free_port
 from local.stack import running_emulator, running_function, running_source
 
 SAMPLES = sorted((ROOT / "local" / "samples").rglob("*.jpg"))
@@ -250,13 +250,6 @@ def through_the_path(photos: int, width: int) -> float:
                 while depth():
                     time.sleep(0.05)
             return (cpu_seconds(function.process.pid) - before) / photos
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def main() -> None:

@@ -36,6 +36,14 @@ def check_port_is_free(port: int, option: str) -> None:
             raise StackError(msg) from err
 
 
+def free_port() -> int:
+    """Find a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 @dataclass(frozen=True)
 class Child:
     """A running child process and where it logs."""

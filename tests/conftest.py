@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import socket
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -28,7 +27,7 @@ from function.config import Config
 from function.detector import Detector
 from local import subscriber
 from local.aws import Resources, create_resources
-from local.processes import HOST, running
+from local.processes import HOST, free_port, running
 from local.stack import answers, running_emulator
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -71,13 +70,6 @@ def make_image() -> Callable[..., bytes]:
         return file.getvalue()
 
     return make
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import socketserver
 import threading
 import time
@@ -24,7 +23,7 @@ import urllib3
 from events.codec import InvalidEvent
 from events.s3_notification import S3Object, events_from_body, object_id
 from local.aws import Resources, aws_env, create_resources
-from local.processes import HOST, Child, running
+from local.processes import HOST, Child, free_port, running
 from local.stack import answers, running_emulator, running_function, running_source
 
 LAUNCH = Path(__file__).parent / "launch"
@@ -32,13 +31,6 @@ TOKEN = "s3cret"
 # Short, so that what a killed process held comes back soon; a deployment has 120 and 55.
 VISIBILITY_TIMEOUT = 8  # seconds
 SINK_TIMEOUT = 6  # seconds
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @dataclass(frozen=True)
