@@ -15,7 +15,7 @@ data "aws_partition" "this" {}
 ################################################################################
 
 resource "aws_kms_key" "data" {
-  description             = "Photos, results and events of ${var.name}"
+  description             = "Photos, results, events and log lines of ${var.name}"
   enable_key_rotation     = true
   deletion_window_in_days = 30
 
