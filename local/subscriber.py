@@ -108,11 +108,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m local.subscriber", description=__doc__)
     parser.add_argument("--queue-url", required=True, help="a queue that is subscribed")
     parser.add_argument("--seen", type=Path, default="seen.sqlite", help="(%(default)s)")
+    parser.add_argument("--wait", type=int, default=WAIT_SECONDS, help="of a poll (%(default)s s)")
     options = parser.parse_args(arguments)
     sqs, s3 = boto3.client("sqs"), boto3.client("s3")
     with closing(Seen(options.seen)) as seen, suppress(KeyboardInterrupt):
         while True:
-            for event in once(receive_events(sqs, s3, options.queue_url, WAIT_SECONDS), seen):
+            for event in once(receive_events(sqs, s3, options.queue_url, options.wait), seen):
                 print(json.dumps(event, ensure_ascii=False), flush=True)
     return 0
 
