@@ -39,6 +39,7 @@ from function.config import Config
 from function.detections import Thresholds
 from function.detector import Detector
 from function.image import read_image
+from function.worker import tune_malloc
 from local.aws import aws_env, create_resources
 from local.processes import HOST, ROOT, free_port
 from local.stack import running_emulator, running_function, running_source
@@ -177,6 +178,7 @@ def pictures(width: int) -> list[bytes]:
 
 def bare_detector(photos: int, width: int) -> float:
     """CPU seconds a photo from JPEG bytes to detections, nothing around it."""
+    tune_malloc()  # as the function's process does
     detector = Detector.load(Config().model_path)
     detector.warm_up()
     files = pictures(width)
