@@ -95,14 +95,24 @@ def _from_end_to_end(output: Floats, confidence_threshold: float) -> tuple[Float
 
 def box_iou(xyxy: Floats, others: Floats) -> Floats:
     """Compute the IoU of xyxy boxes (..., 4) with others (..., 4), broadcast; no area gives 0."""
-    left, top, right, bottom = np.moveaxis(xyxy, -1, 0)
-    other_left, other_top, other_right, other_bottom = np.moveaxis(others, -1, 0)
+    overlap, union = _overlap_and_union(np.moveaxis(xyxy, -1, 0), np.moveaxis(others, -1, 0))
+    iou: Floats = np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
+    return iou
+
+
+def _overlap_and_union(edges: Floats, others: Floats) -> tuple[Floats, Floats]:
+    """Measure what boxes with edges (4, ...) share and cover together, in area, broadcast."""
+    left, top, right, bottom = edges
+    other_left, other_top, other_right, other_bottom = others
     width = np.minimum(right, other_right) - np.maximum(left, other_left)
     height = np.minimum(bottom, other_bottom) - np.maximum(top, other_top)
     overlap = np.maximum(width, 0) * np.maximum(height, 0)
-    union = box_area(xyxy) + box_area(others) - overlap
-    iou: Floats = np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
-    return iou
+    return overlap, _area(edges) + _area(others) - overlap
+
+
+def _area(edges: Floats) -> Floats:
+    area: Floats = (edges[2] - edges[0]) * (edges[3] - edges[1])
+    return area
 
 
 def pairwise_iou(xyxy: Floats, others: Floats) -> Floats:
@@ -127,11 +137,6 @@ def best_pairs(score: Floats, least: float) -> list[tuple[int, int]]:
     return pairs
 
 
-def box_area(xyxy: Floats) -> Floats:
-    """Compute the area (...) of boxes (..., 4)."""
-    return (xyxy[..., 2] - xyxy[..., 0]) * (xyxy[..., 3] - xyxy[..., 1])
-
-
 def non_max_suppression(
     xyxy: Floats, confidence: Floats, class_id: Ints, iou_threshold: float, limit: int
 ) -> Ints:
@@ -145,8 +150,7 @@ def non_max_suppression(
     by_left = np.argsort(apart[:, 0], kind="stable")
     edges = np.ascontiguousarray(apart[by_left].T)  # left, top, right, bottom
     low, high = _within_reach(edges, iou_threshold)
-    place = np.empty_like(by_left)
-    place[by_left] = np.arange(len(by_left))
+    place = np.argsort(by_left)
     order = place[np.argsort(-confidence, kind="stable")]
     free = np.ones(len(order), np.bool_)
     kept: list[int] = []
@@ -155,13 +159,18 @@ def non_max_suppression(
         corners = edges[:, block]
         best = block[_best_of(_overlap(corners[:, :, None], corners, iou_threshold))]
         kept += best.tolist()
-        counts = high[best] - low[best]
-        total = np.cumsum(counts)
-        near = np.arange(total[-1]) + np.repeat(high[best] - total, counts)
-        hidden = _overlap(edges[:, near], np.repeat(edges[:, best], counts, axis=1), iou_threshold)
+        near = ranges(low[best], high[best])
+        chosen = edges[:, best].repeat(high[best] - low[best], axis=1)
+        hidden = _overlap(edges[:, near], chosen, iou_threshold)
         free[near[hidden]] = False
         order = order[free[order]]
     return by_left[kept[:limit]]
+
+
+def ranges(low: Ints, high: Ints) -> Ints:
+    """Count from each low (n,) up to, not to, its high, one range after another: (sum,)."""
+    counts = high - low
+    return np.asarray(np.arange(counts.sum()) + (high - counts.cumsum()).repeat(counts))
 
 
 def _within_reach(edges: Floats, iou_threshold: float) -> tuple[Ints, Ints]:
@@ -177,22 +186,8 @@ def _within_reach(edges: Floats, iou_threshold: float) -> tuple[Ints, Ints]:
 
 
 def _overlap(edges: Floats, others: Floats, iou_threshold: float) -> npt.NDArray[np.bool_]:
-    """Tell where edges (4, ...) have an IoU above a threshold, broadcast.
-
-    `box_iou` without its division and in less memory: after an inference, NMS is most of the work.
-    """
-    left, top, right, bottom = edges
-    other_left, other_top, other_right, other_bottom = others
-    overlap = np.minimum(right, other_right)
-    overlap -= np.maximum(left, other_left)
-    height = np.minimum(bottom, other_bottom)
-    height -= np.maximum(top, other_top)
-    np.maximum(overlap, 0, out=overlap)
-    overlap *= np.maximum(height, 0, out=height)
-    union = (right - left) * (bottom - top) + (other_right - other_left) * (
-        other_bottom - other_top
-    )
-    union -= overlap
+    """Tell where edges (4, ...) have an IoU above a threshold, broadcast; spares a division."""
+    overlap, union = _overlap_and_union(edges, others)
     return np.asarray((overlap > iou_threshold * union) & (overlap > 0))
 
 

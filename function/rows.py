@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from function.boxes import Floats, Ints
+from function.boxes import Floats, Ints, ranges
 
 Doubles = npt.NDArray[np.float64]
 
@@ -112,7 +112,7 @@ def neighbours(boxes: Doubles) -> Ints:
     here = np.arange(len(boxes))
     counts = end - here - 1
     first = here.repeat(counts)
-    second = np.arange(len(first)) + (end - counts.cumsum()).repeat(counts)
+    second = ranges(here + 1, end)
     away, room = np.abs(y.repeat(counts) - y[second]), height.repeat(counts) + height[second]
     near = np.flatnonzero(away < room)
     return np.asarray(order[np.array((first[near], second[near]))])
