@@ -23,7 +23,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from function.detections import Thresholds
-from function.detector import Detector, postprocess, preprocess
+from function.detector import Detector, postprocess
 from function.image import read_image
 from local.processes import HOST, Child, free_port, running
 
@@ -46,7 +46,7 @@ def bare_session(model: Path) -> Run:
     def run(data: bytes) -> int:
         if data not in tensors:
             image = read_image(data, detector.model.input_size)
-            tensors[data] = preprocess(image, detector.model.input_size)[0]
+            tensors[data] = detector.preprocess(image)[0]
             if detector.model.input_dtype != np.uint8:
                 planes = np.ascontiguousarray(tensors[data].transpose(0, 3, 1, 2), np.float32)
                 tensors[data] = planes / 255
@@ -98,7 +98,7 @@ def openvino(model: Path) -> Run:
 
     def run(data: bytes) -> int:
         image = read_image(data, detector.model.input_size)
-        tensor, box = preprocess(image, detector.model.input_size)
+        tensor, box = detector.preprocess(image)
         output = infer(_fed(detector, tensor))
         return len(postprocess(output, len(detector.model.names), box, Thresholds()))
 
@@ -113,7 +113,7 @@ def bare_openvino(model: Path, precision: str = "") -> Run:
     def run(data: bytes) -> int:
         if data not in tensors:
             image = read_image(data, detector.model.input_size)
-            tensors[data] = _fed(detector, preprocess(image, detector.model.input_size)[0])
+            tensors[data] = _fed(detector, detector.preprocess(image)[0])
             run(data)
         start = time.perf_counter()
         infer(tensors[data])

@@ -2,7 +2,7 @@
 
 The detector is a stand-in that answers at once what the shipped model once did, so that everything
 but the inference runs (bodies, decoding, resizing, NMS, rows, JSON) thousands of times in minutes.
-An inference's own memory does not depend on the picture: the model's shapes are fixed.
+An inference takes no more memory than that of the model's largest sides, which the warm-up runs on.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from bench.contenders import OUR_HTTP, Server, resident_mib, running_server
 from bench.results import Part, plot, quiet, table
-from function.detector import Detector, preprocess
+from function.detector import Detector
 from function.image import read_image
 
 if TYPE_CHECKING:
@@ -33,8 +33,7 @@ def write_stand_in(path: Path, model: Path, picture: bytes) -> Path:
     from onnx import TensorProto, helper, numpy_helper
 
     detector = Detector.load(model)
-    size = detector.model.input_size
-    tensor, _ = preprocess(read_image(picture, size), size)
+    tensor, _ = detector.preprocess(read_image(picture, detector.model.input_size))
     output = detector.session.run(None, {detector.model.input_name: tensor})[0]
     nodes = [
         helper.make_node("Shape", ["pixels"], ["size"]),  # so that the input is used

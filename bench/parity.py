@@ -3,10 +3,10 @@
     python -m bench.parity float.onnx --photos shelves/images/val
 
 Runs in the venv of model/requirements.txt. Ultralytics shrinks with OpenCV's bilinear filter, which
-skips pixels; we shrink with Pillow's, which averages them all. So what follows the resize
-is judged in two ways: as both are, on pictures whose long side is the model's input, which neither
-resizes; and on pictures of any size with Pillow's filter put into Ultralytics' LetterBox. How much
-the filter matters is shown on the files as they are, and not judged.
+skips pixels; ours averages them all, as Pillow's does. So what follows the resize is judged in two
+ways: as both are, on pictures whose long side is the model's input, which neither resizes; and on
+pictures of any size with our filter put into Ultralytics' LetterBox. How much the filter matters
+is shown on the files as they are, and not judged.
 """
 
 from __future__ import annotations
@@ -114,13 +114,12 @@ def predict(yolo: Any, source: Pixels | str, size: int) -> tuple[Floats, Floats]
 
 
 @contextmanager
-def pillows_filter() -> Iterator[None]:
+def our_filter() -> Iterator[None]:
     """Let Ultralytics' LetterBox resize as the service does; all else stays its own."""
     import cv2
 
     def resize(pixels: Pixels, size: tuple[int, int], **_: object) -> Pixels:
-        bilinear = PIL.Image.Resampling.BILINEAR
-        return np.asarray(PIL.Image.fromarray(pixels).resize(size, bilinear))
+        return Image.of(pixels).resized(size)
 
     original, cv2.resize = cv2.resize, resize
     try:
@@ -179,9 +178,9 @@ def main() -> None:
     ]
     # Sides that no scale divides: the rounding of letterbox and way back shows.
     odd = [pixels[: 1280 - 71 * i, : 960 - 37 * (i % 5)] for i, pixels in enumerate(drawn)]
-    with pillows_filter():
+    with our_filter():
         judged += [
-            compare_pixels(f"{kind}, Pillow's filter in both", detector, yolo, pictures)
+            compare_pixels(f"{kind}, our filter in both", detector, yolo, pictures)
             for kind, pictures in (("drawn shelves, odd sizes", odd), ("photos", real))
         ]
     shown = compare_files("photos, each its own filter", detector, yolo, photos)

@@ -24,6 +24,7 @@ class Letterbox:
     height: int
     content: tuple[int, int]  # (width, height) of the resized image, in input pixels
     pad: tuple[int, int]  # (left, top), in input pixels
+    size: tuple[int, int]  # (width, height) of the input
 
     def undo(self, xyxy: Floats) -> Floats:
         """Map boxes (n, 4) from input pixels to image pixels, clipped to the image."""
@@ -34,16 +35,19 @@ class Letterbox:
         return clipped
 
 
-def letterbox(width: int, height: int, size: tuple[int, int]) -> Letterbox:
+def letterbox(width: int, height: int, size: tuple[int, int], step: int = 0) -> Letterbox:
     """Fit an image into `size` (width, height), centred, with its aspect ratio kept.
 
-    Rounding as in Ultralytics' LetterBox, so that its exports see the pixels they were trained on.
+    With a `step` the input is no larger than the image needs, in multiples of it. Rounding as in
+    Ultralytics' LetterBox, so that its exports see the pixels they were trained on.
     """
     scale = min(size[0] / width, size[1] / height)
     # A 5000 x 1 image would round to no rows at all.
     content = max(round(width * scale), 1), max(round(height * scale), 1)
+    if step:
+        size = -(-content[0] // step) * step, -(-content[1] // step) * step
     pad = round((size[0] - content[0]) / 2 - 0.1), round((size[1] - content[1]) / 2 - 0.1)
-    return Letterbox(width, height, content, pad)
+    return Letterbox(width, height, content, pad, size)
 
 
 def cxcywh_to_xyxy(cxcywh: Floats) -> Floats:

@@ -14,12 +14,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
-import PIL.Image
 
 from function.boxes import Floats, Letterbox, decode, letterbox, non_max_suppression
 from function.detections import Detections, ModelJson, Thresholds
 from function.errors import ModelError, NotReady, Overloaded
-from function.image import Image
+from function.image import RESIZED_BY, Image
 from function.pixel_budget import PixelBudget
 from function.session import OpenedSession, cpu_isa, open_session
 from function.spans import stage_span
@@ -57,16 +56,19 @@ class Timings(dict[str, float]):
             self[name] = round(self.get(name, 0) + (time.perf_counter() - start) * 1000, 2)
 
 
-def preprocess(image: Image, size: tuple[int, int]) -> tuple[Pixels, Letterbox]:
-    """Letterbox an image into `size` (width, height).
+def preprocess(image: Image, size: tuple[int, int], step: int = 0) -> tuple[Pixels, Letterbox]:
+    """Letterbox an image into `size` (width, height), or as much of it as the image needs.
 
     Returns the tensor (1, height, width, 3) of uint8 RGB and the `Letterbox` that undoes it.
     """
-    box = letterbox(image.width, image.height, size)
-    resized = np.asarray(image.picture.resize(box.content, PIL.Image.Resampling.BILINEAR))
-    tensor = np.full((1, size[1], size[0], 3), LETTERBOX_GREY, dtype=np.uint8)
+    box = letterbox(image.width, image.height, size, step)
+    width, height = box.size
     left, top = box.pad
-    tensor[0, top : top + box.content[1], left : left + box.content[0]] = resized
+    right, bottom = left + box.content[0], top + box.content[1]
+    tensor = np.empty((1, height, width, 3), dtype=np.uint8)
+    tensor[0, top:bottom, left:right] = image.resized(box.content)
+    for padding in (np.s_[:top], np.s_[bottom:], np.s_[:, :left], np.s_[:, right:]):
+        tensor[0][padding] = LETTERBOX_GREY
     return tensor, box
 
 
@@ -110,7 +112,8 @@ class Model:
     license: str
     names: dict[int, str]
     input_name: str
-    input_size: tuple[int, int]  # (width, height)
+    input_size: tuple[int, int]  # (width, height), the largest where it is free
+    input_step: int  # the sides may be any multiples of it up to input_size; 0: none but that
     input_dtype: InputType
 
 
@@ -148,6 +151,8 @@ class Detector:
                 "threads": opened.threads,
                 "threads_from": opened.threads_from,
                 "graph": opened.graph,
+                "input_step": model.input_step,
+                "resized_by": RESIZED_BY,
                 "cpu_isa": detector.cpu_isa,
             },
         )
@@ -166,7 +171,7 @@ class Detector:
         started = time.monotonic()
         width, height = self.model.input_size
         grey = np.full((height, width, 3), LETTERBOX_GREY, dtype=np.uint8)
-        tensor, box = preprocess(Image.of(grey), self.model.input_size)
+        tensor, box = self.preprocess(Image.of(grey))
         try:
             postprocess(self._run(tensor), len(self.model.names), box, Thresholds())
         except ValueError as err:
@@ -200,11 +205,15 @@ class Detector:
             raise NotReady(msg)
         timings = Timings() if timings is None else timings
         with timings.stage("preprocess"):
-            tensor, box = preprocess(image, self.model.input_size)
+            tensor, box = self.preprocess(image)
         with self._processor_held(timings), timings.stage("inference"):
             output = self._run(tensor)
         with timings.stage("postprocess"):
             return postprocess(output, len(self.model.names), box, thresholds)
+
+    def preprocess(self, image: Image) -> tuple[Pixels, Letterbox]:
+        """Letterbox an image as `preprocess` does, for this model."""
+        return preprocess(image, self.model.input_size, self.model.input_step)
 
     @contextmanager
     def _processor_held(self, timings: Timings) -> Iterator[None]:
@@ -258,6 +267,8 @@ def _describe(path: Path, opened: OpenedSession) -> Model:
     if (batch, channels) != (1, 3):
         raise ModelError(not_one_image)
     _check_output(path, session.get_outputs()[0].shape, len(names))
+    sides = first.shape[1:3] if dtype == np.uint8 else first.shape[2:]
+    free = not any(isinstance(side, int) for side in sides)
     return Model(
         name=metadata.get("name", path.stem),
         digest=opened.digest,
@@ -266,6 +277,7 @@ def _describe(path: Path, opened: OpenedSession) -> Model:
         names=names,
         input_name=first.name,
         input_size=(width, height),
+        input_step=_stride(path, metadata) if free else 0,
         input_dtype=dtype,
     )
 
@@ -280,9 +292,19 @@ def _names(path: Path, metadata: dict[str, str]) -> dict[int, str]:
 
 
 def _input_shape(shape: list[int | str], metadata: dict[str, str]) -> tuple[int, ...]:
-    """Fill the free axes of a dynamic float export: one RGB image of the size in its metadata."""
-    free = (1, 3, *ast.literal_eval(metadata.get("imgsz", "[640, 640]")))
+    """Fill the free axes of a dynamic export: one RGB image of the size in its metadata."""
+    sides = ast.literal_eval(metadata.get("imgsz", "[640, 640]"))
+    free = (1, 3, *sides) if shape[3] != 3 else (1, *sides, 3)
     return tuple(axis if isinstance(axis, int) else free[i] for i, axis in enumerate(shape))
+
+
+def _stride(path: Path, metadata: dict[str, str]) -> int:
+    """Read what the sides of a dynamic export must be multiples of; 0 where it does not say."""
+    try:
+        return int(metadata.get("stride", "0"))
+    except ValueError as err:
+        msg = f"{path} has the stride {metadata['stride']!r}, not a number of pixels"
+        raise ModelError(msg) from err
 
 
 def _check_output(path: Path, shape: list[int | str], classes: int) -> None:

@@ -13,6 +13,12 @@ import PIL.Image
 
 from function.errors import ImageCorrupt, ImageEmpty, ImageTooLarge, ImageUnsupported
 
+try:
+    import cykooz_resizer as simd
+except ImportError:  # no wheel for this platform, such as Linux on ARM
+    simd = None
+
+RESIZED_BY = "Pillow" if simd is None else simd.__name__
 # What cameras, phones and browsers send; each further decoder is attack surface.
 FORMATS = ("JPEG", "PNG", "WEBP")
 JPEGS = ("JPEG", "MPO")
@@ -54,6 +60,26 @@ class Image:
     def pixels(self) -> npt.NDArray[np.uint8]:
         """Copy the picture's pixels, (h, w, 3) RGB."""
         return np.asarray(self.picture)
+
+    def resized(self, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+        """Resize the picture to `size` (width, height): (height, width, 3) RGB.
+
+        Bilinear, over all pixels where it shrinks, as Pillow does it. Pillow takes four times as
+        long as `cykooz_resizer`; no value of theirs differs by more than one.
+        """
+        if simd is None:
+            return np.asarray(self.picture.resize(size, PIL.Image.Resampling.BILINEAR))
+        pixel = simd.PixelType.U8x3
+        # Through bytes: its way into Pillow's own memory is faster by a fifth, but goes by the
+        # layout of Pillow's structures, which no version promises.
+        stored = simd.ImageData(*self.picture.size, pixel, self.picture.tobytes())
+        scaled = simd.ImageData(*size, pixel)
+        bilinear = simd.ResizeAlg.convolution(simd.FilterType.bilinear)
+        # One resizer for all threads would have them wait for each other.
+        simd.Resizer().resize(stored, scaled, simd.ResizeOptions(bilinear))
+        del stored  # before the next megabytes are taken
+        pixels = np.frombuffer(scaled.get_buffer(), np.uint8)
+        return pixels.reshape(size[1], size[0], 3)
 
 
 @dataclass(frozen=True)

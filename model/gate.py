@@ -20,7 +20,7 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto
 
-from function.detector import Detector, preprocess
+from function.detector import Detector
 from function.errors import ModelError
 from function.image import Image
 from model.render import render_shelf
@@ -152,7 +152,7 @@ def distinct_scores(detector: Detector) -> int:
     """Count the distinct scores on drawn shelves, the fewest of one picture."""
     counts = []
     for image in _samples():
-        tensor, _ = preprocess(image, detector.model.input_size)
+        tensor, _ = detector.preprocess(image)
         output = detector.session.run(None, {detector.model.input_name: tensor})[0]
         counts.append(len(np.unique(output[:, 4:])))
     return min(counts)

@@ -36,6 +36,7 @@ from model.gate import (
     metadata_of,
 )
 from model.photos import DatasetError, find_photos, progress, read_tensor
+from model.shapes import ShapesError, free_sides
 
 Floats = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
@@ -59,6 +60,7 @@ class Report:
     distinct_scores: int  # the fewest on one photo
     score_difference: float  # INT8 against float, mean over the best anchors
     pixel_difference: float  # uint8 NHWC input against float NCHW, largest
+    sides: str  # that the input may have
 
 
 def input_size(model: onnx.ModelProto) -> tuple[int, int]:
@@ -197,15 +199,26 @@ def describe(model: onnx.ModelProto, metadata: dict[str, str]) -> None:
     onnx.checker.check_model(model)
 
 
+def take_any_sides(model: onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
+    """Free the sides of a file's input where its network allows it, and say what they may be."""
+    shape = model.graph.input[0].type.tensor_type.shape.dim
+    whole = f"{shape[2].dim_value} x {shape[1].dim_value}"
+    try:
+        freed = free_sides(model)
+    except ShapesError as err:
+        return model, f"{whole}; {err}"
+    return freed, f"multiples of {metadata_of(model)['stride']} up to {whole}"
+
+
 def check(
-    parent: onnx.ModelProto, quantized: onnx.ModelProto, path: Path, photos: list[Path]
+    parent: onnx.ModelProto, quantized: onnx.ModelProto, path: Path, photos: list[Path], sides: str
 ) -> Report:
     """Measure the finished file at `path` against its float parent and its float-input twin.
 
     Raises `GateError` when it is not INT8, `QuantizationError` when it is not close enough.
     """
     nodes = int8_nodes(path)
-    report = Report(nodes, *_compare(parent, quantized, path, photos[:CHECKED_PHOTOS]))
+    report = Report(nodes, *_compare(parent, quantized, path, photos[:CHECKED_PHOTOS]), sides)
     failures = {
         f"{report.distinct_scores} distinct scores on a photo, at least {MIN_DISTINCT_SCORES}": (
             report.distinct_scores < MIN_DISTINCT_SCORES
@@ -265,6 +278,7 @@ def _table(report: Report) -> str:
         "distinct scores a photo": f">= {report.distinct_scores}",
         "score difference to float": f"{report.score_difference:.4f} (best {COMPARED_ANCHORS})",
         "uint8 against float input": f"{report.pixel_difference} (largest difference)",
+        "sides of the input": report.sides,
     }
     return "\n".join(f"{name:<26} {value}" for name, value in rows.items())
 
@@ -287,11 +301,12 @@ def build(args: argparse.Namespace) -> Report:
         "calibration": f"mean MinMax of {len(photos)} photos",
     }
     describe(finished, metadata | added)
+    finished, sides = take_any_sides(finished)
     # Checked under another name, so that a bad result never takes the place of a good one.
     draft = args.output.with_suffix(".draft.onnx")
     try:
         onnx.save(finished, draft)
-        report = check(parent, quantized, draft, photos)
+        report = check(parent, quantized, draft, photos, sides)
         draft.replace(args.output)
     finally:
         draft.unlink(missing_ok=True)

@@ -37,9 +37,29 @@ def test_letterbox_keeps_the_aspect_ratio_and_centres(
     assert (box.content, box.pad) == (content, pad)
 
 
+@pytest.mark.parametrize(
+    ("width", "height", "size", "pad"),
+    [
+        pytest.param(640, 640, (640, 640), (0, 0), id="square"),
+        pytest.param(4032, 3024, (640, 480), (0, 0), id="landscape"),
+        pytest.param(3024, 4032, (480, 640), (0, 0), id="portrait"),
+        pytest.param(1920, 1080, (640, 384), (0, 12), id="wide"),
+        pytest.param(641, 480, (640, 480), (0, 0), id="one-row-short"),
+        pytest.param(5000, 1, (640, 32), (0, 15), id="line"),
+    ],
+)
+def test_a_letterbox_of_steps_is_no_larger_than_needed(
+    width: int, height: int, size: tuple[int, int], pad: tuple[int, int]
+) -> None:
+    box = letterbox(width, height, (640, 640), step=32)
+    assert (box.size, box.pad) == (size, pad)
+    assert box.content == letterbox(width, height, (640, 640)).content
+
+
+@pytest.mark.parametrize("step", [0, 32])
 @pytest.mark.parametrize(("width", "height"), [(640, 640), (4032, 3024), (333, 777), (5000, 1)])
-def test_undo_gives_back_image_pixels(width: int, height: int) -> None:
-    box = letterbox(width, height, (640, 640))
+def test_undo_gives_back_image_pixels(width: int, height: int, step: int) -> None:
+    box = letterbox(width, height, (640, 640), step)
     corners = [*box.pad, box.pad[0] + box.content[0], box.pad[1] + box.content[1]]
     np.testing.assert_allclose(box.undo(floats([corners])), [[0, 0, width, height]], atol=0.01)
     assert box.undo(floats([])).shape == (0, 4)

@@ -31,6 +31,7 @@ def save_model(
     input_type: int = TensorProto.FLOAT,
     input_shape: tuple[int | str, ...] = (1, 3, 32, 32),
     names: str | None = "{0: 'product'}",
+    stride: str | None = None,
 ) -> Path:
     """Write a model that takes an image and answers `output`."""
     size = helper.make_node("Shape", ["images"], ["size"])  # so that the input is used
@@ -45,8 +46,8 @@ def save_model(
         [helper.make_tensor_value_info("output0", TensorProto.FLOAT, output.shape)],
     )
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    metadata = {"imgsz": "[32, 32]", **({} if names is None else {"names": names})}
-    helper.set_model_props(made, metadata)
+    given = {"imgsz": "[32, 32]", "names": names, "stride": stride}
+    helper.set_model_props(made, {key: value for key, value in given.items() if value is not None})
     onnx.save(made, path)
     return path
 
@@ -110,6 +111,11 @@ def test_every_ultralytics_export_serves(
         ),
         pytest.param(
             lambda path: save_model(path, ONE_BOX, input_shape=(1, 3)), "RGB image", id="flat"
+        ),
+        pytest.param(
+            lambda path: save_model(path, ONE_BOX, input_shape=(1, 3, "h", "w"), stride="[8]"),
+            r"stride '\[8\]'",
+            id="stride",
         ),
     ],
 )
@@ -216,6 +222,39 @@ def test_a_wait_that_is_too_long_is_shed(tmp_path: Path, monkeypatch: pytest.Mon
     with detector._processor, pytest.raises(Overloaded, match="waited"):
         detector.detect(GREY, Thresholds())
     assert len(detector.detect(GREY, Thresholds())) == 1
+
+
+@pytest.mark.parametrize(
+    ("input_type", "input_shape", "stride", "shape"),
+    [
+        pytest.param(TensorProto.FLOAT, (1, 3, "h", "w"), "8", (1, 24, 32, 3), id="planes"),
+        pytest.param(TensorProto.UINT8, (1, "h", "w", 3), "8", (1, 24, 32, 3), id="pixels"),
+        pytest.param(TensorProto.UINT8, (1, "h", "w", 3), "16", (1, 32, 32, 3), id="coarse"),
+        pytest.param(TensorProto.UINT8, (1, "h", "w", 3), None, (1, 32, 32, 3), id="no-stride"),
+        pytest.param(TensorProto.UINT8, (1, 32, 32, 3), "8", (1, 32, 32, 3), id="fixed"),
+    ],
+)
+def test_a_model_of_free_sides_gets_no_more_than_the_image_needs(
+    tmp_path: Path,
+    input_type: int,
+    input_shape: tuple[int | str, ...],
+    stride: str | None,
+    shape: tuple[int, ...],
+) -> None:
+    path = save_model(
+        tmp_path / "m.onnx", ONE_BOX, input_type=input_type, input_shape=input_shape, stride=stride
+    )
+    detector = Detector.load(path, threads=1)
+    detector.warm_up()
+    tensor, box = detector.preprocess(GREY)  # 64 x 48
+    assert tensor.shape == shape
+    assert box.size == (shape[2], shape[1])
+    # The box that the model tells at (16, 16) of its input lies higher the less is padded.
+    top = (10 - box.pad[1]) * 2
+    np.testing.assert_allclose(
+        detector.detect(GREY, Thresholds()).xyxy, [[16, top, 48, top + 24]], atol=0.01
+    )
+    assert detector.json()["input"] == [32, 32]
 
 
 def test_preprocess_pads_with_grey_and_keeps_pixels() -> None:

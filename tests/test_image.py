@@ -7,13 +7,14 @@ import numpy as np
 import PIL.Image
 import pytest
 
+import function.image
 from function.errors import (
     ImageCorrupt,
     ImageEmpty,
     ImageTooLarge,
     ImageUnsupported,
 )
-from function.image import EXIF_ORIENTATION, MAX_IMAGE_BYTES, read_header, read_image
+from function.image import EXIF_ORIENTATION, MAX_IMAGE_BYTES, Image, read_header, read_image
 
 
 def corners(turn: int | None = None) -> bytes:
@@ -54,6 +55,29 @@ def test_exif_is_applied_once(
     red, green, _ = image.pixels[y, x]
     assert red > 200
     assert green < 60
+
+
+@pytest.mark.parametrize("simd", [True, False])
+@pytest.mark.parametrize(
+    ("stored", "size"),
+    [
+        pytest.param((64, 48), (64, 48), id="as-it-is"),
+        pytest.param((64, 48), (80, 60), id="enlarged"),
+        pytest.param((101, 67), (80, 53), id="shrunk"),
+        pytest.param((500, 3), (80, 1), id="line"),
+        pytest.param((1, 1), (80, 80), id="one-pixel"),
+    ],
+)
+def test_an_image_is_resized_as_pillow_does_it(
+    monkeypatch: pytest.MonkeyPatch, stored: tuple[int, int], size: tuple[int, int], simd: bool
+) -> None:
+    if not simd:  # Linux on ARM
+        monkeypatch.setattr(function.image, "simd", None)
+    noise = np.random.default_rng(0).integers(0, 256, (stored[1], stored[0], 3), np.uint8)
+    resized = Image.of(noise).resized(size)
+    expected = np.asarray(PIL.Image.fromarray(noise).resize(size, PIL.Image.Resampling.BILINEAR))
+    assert resized.shape == (size[1], size[0], 3)
+    assert np.abs(resized.astype(int) - expected).max() <= (1 if simd else 0)
 
 
 @pytest.mark.parametrize(

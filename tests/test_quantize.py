@@ -14,15 +14,16 @@ from onnx import TensorProto, helper, numpy_helper
 from model import quantize
 
 SIDE = 64
-ANCHORS = (SIDE // 2) ** 2  # the tiny network has one stride, 2
 CLASSES = 2
 NAMES = "{0: 'product', 1: 'price tag'}"
+# The tiny network has one stride, 2.
 METADATA = {"names": NAMES, "stride": "2", "imgsz": f"[{SIDE}, {SIDE}]", "license": "MIT"}
 STAY_FLOAT = {
     "/model.1/cv2.0/cv2.0.2/Conv",
     "/model.1/cv3.0/cv3.0.2/Conv",
     "/model.1/Reshape",
     "/model.1/Reshape_1",
+    "/model.1/Add_1",
     "/model.1/Mul_2",
     "/model.1/Sigmoid",
     "/model.1/Concat_3",
@@ -37,7 +38,9 @@ BECOME_INT8 = {
 class TinyYolo:
     """Builds the graph of a one-stride YOLO, its nodes named as Ultralytics exports name them."""
 
-    def __init__(self) -> None:
+    def __init__(self, height: int = SIDE, width: int = SIDE) -> None:
+        self.height, self.width = height, width
+        self.anchors = (height // 2) * (width // 2)
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
         self.random = np.random.default_rng(0)
@@ -75,13 +78,20 @@ class TinyYolo:
         """One head branch: a block, the last 1x1 convolution and the flattening."""
         x = self.block(f"/model.1/{name}.0/{name}.0.0", x, (8, 8, 3, 3))
         x = self.conv(f"/model.1/{name}.0/{name}.0.2/Conv", x, (channels, 8, 1, 1))
-        shape = self.constant(reshape + ".shape", np.array([1, channels, ANCHORS]))
+        shape = self.constant(reshape + ".shape", np.array([1, channels, self.anchors]))
         return self.node("Reshape", f"/model.1/{reshape}", x, shape)
+
+    def points(self) -> npt.NDArray[np.float32]:
+        """Where each anchor stands, (1, 4, anchors), so close that boxes still overlap."""
+        y, x = np.mgrid[: self.height // 2, : self.width // 2] / 100
+        points = np.stack([x, y, x * 0, y * 0])
+        return points.reshape(1, 4, -1).astype(np.float32)
 
     def model(self) -> onnx.ModelProto:
         features = self.block("/model.0", "images", (8, 3, 3, 3), stride=2)
         boxes = self.branch("cv2", features, 4, "Reshape")
         scores = self.branch("cv3", features, CLASSES, "Reshape_1")
+        boxes = self.node("Add", "/model.1/Add_1", boxes, self.constant("points", self.points()))
         stride = self.constant("stride", np.array(2, np.float32))
         boxes = self.node("Mul", "/model.1/Mul_2", boxes, stride)
         scores = self.node("Sigmoid", "/model.1/Sigmoid", scores)
@@ -89,8 +99,16 @@ class TinyYolo:
         graph = helper.make_graph(
             self.nodes,
             "tiny",
-            [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, SIDE, SIDE])],
-            [helper.make_tensor_value_info(output, TensorProto.FLOAT, [1, 4 + CLASSES, ANCHORS])],
+            [
+                helper.make_tensor_value_info(
+                    "images", TensorProto.FLOAT, [1, 3, self.height, self.width]
+                )
+            ],
+            [
+                helper.make_tensor_value_info(
+                    output, TensorProto.FLOAT, [1, 4 + CLASSES, self.anchors]
+                )
+            ],
             self.weights,
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -122,7 +140,19 @@ def test_quantised_file_takes_uint8_pixels(folder: Path) -> None:
     session = ort.InferenceSession(folder / "int8.onnx", providers=["CPUExecutionProvider"])
     pixels = session.get_inputs()[0]
     assert (pixels.name, pixels.type) == ("pixels", "tensor(uint8)")
-    assert pixels.shape == [1, SIDE, SIDE, 3]
+    assert pixels.shape == [1, "height", "width", 3]
+
+
+def test_a_network_of_fixed_shapes_stays_so(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = TinyYolo().model()
+    helper.set_model_props(model, METADATA | {"stride": "48"})
+    onnx.save(model, folder / "fixed.onnx")
+    quantize.main([*arguments(folder, "fixed.onnx"), "--output", str(folder / "own.onnx")])
+    session = ort.InferenceSession(folder / "own.onnx", providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].shape == [1, SIDE, SIDE, 3]
+    assert "64 x 64; 64 x 64 are no multiples of the stride 48" in capsys.readouterr().out
 
 
 def test_decode_and_last_convolutions_stay_float(folder: Path) -> None:

@@ -67,12 +67,12 @@ def test_the_optimised_copy_answers_bit_for_bit_as_its_source(tmp_path: Path, mo
     opened = open_session(copied, 1)
     assert (source.graph, opened.graph) == ("shelf.onnx", copy.name)
     assert opened.digest == source.digest
-    shape = source.session.get_inputs()[0].shape
-    assert opened.session.get_inputs()[0].shape == shape
-    tensor = np.full(shape, LETTERBOX_GREY, np.uint8)
-    tensor[0, :640, :480] = render_shelf(1, width=480, height=640).image
-    one, other = (s.run(None, {"pixels": tensor})[0] for s in (source.session, opened.session))
-    np.testing.assert_array_equal(one, other)
+    assert opened.session.get_inputs()[0].shape == source.session.get_inputs()[0].shape
+    for height, width in ((800, 800), (640, 480), (480, 640)):
+        tensor = np.full((1, height, width, 3), LETTERBOX_GREY, np.uint8)
+        tensor[0, :480, :480] = render_shelf(1, width=480, height=480).image
+        one, other = (s.run(None, {"pixels": tensor})[0] for s in (source.session, opened.session))
+        np.testing.assert_array_equal(one, other)
     assert Detector.load(copied, 1).model == Detector.load(model, 1).model
 
 
