@@ -10,10 +10,11 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
-# Candidates that NMS judges at a time: one by one, NumPy's calls cost more than the sums in them,
-# and many at once compare candidates that a better one hides anyway.
-NMS_BLOCK = 64
-LEAST_SHARE = 1e-6  # of an IoU of 0, which any overlap exceeds
+# Candidates that NMS judges at a time, fewer where they lie so close that the pairs among them are
+# too many to keep: a full shelf has 1 500 candidates and 40 000 pairs, and then NumPy's calls cost
+# more than the sums in them. 250 000 pairs take 15 MB.
+NMS_BLOCK, LEAST_NMS_BLOCK = 2048, 64
+MAX_PAIRS = 250_000
 
 
 @dataclass(frozen=True)
@@ -153,53 +154,66 @@ def non_max_suppression(
     apart = xyxy + (class_id[:, None] * extent).astype(np.float32)
     by_left = np.argsort(apart[:, 0], kind="stable")
     edges = np.ascontiguousarray(apart[by_left].T)  # left, top, right, bottom
-    low, high = _within_reach(edges, iou_threshold)
-    place = np.argsort(by_left)
-    order = place[np.argsort(-confidence, kind="stable")]
-    free = np.ones(len(order), np.bool_)
-    kept: list[int] = []
+    order = np.argsort(by_left)[np.argsort(-confidence, kind="stable")]
+    kept, size = order[:0], NMS_BLOCK
     while order.size and len(kept) < limit:
-        block, order = order[:NMS_BLOCK], order[NMS_BLOCK:]
-        corners = edges[:, block]
-        best = block[_best_of(_overlap(corners[:, :, None], corners, iou_threshold))]
-        kept += best.tolist()
-        near = ranges(low[best], high[best])
-        chosen = edges[:, best].repeat(high[best] - low[best], axis=1)
-        hidden = _overlap(edges[:, near], chosen, iou_threshold)
-        free[near[hidden]] = False
-        order = order[free[order]]
+        # Those kept are better than all that follow, and overlap none of their own.
+        block = np.concatenate([kept, order[:size]])
+        rank = np.argsort(block)
+        own = edges[:, block[rank]]
+        low, high = _within_reach(own, iou_threshold)
+        if (high - low).sum() > MAX_PAIRS and size > LEAST_NMS_BLOCK:
+            size //= 2
+            continue
+        first, second = (rank[side] for side in _overlapping(own, low, high, iou_threshold))
+        best = _best_of(len(block), np.minimum(first, second), np.maximum(first, second))
+        kept, order = block[best], order[size:]
     return by_left[kept[:limit]]
+
+
+def _within_reach(edges: Floats, iou_threshold: float) -> tuple[Ints, Ints]:
+    """Bound who further right may overlap each box by more than a threshold: low to high, (n,).
+
+    Takes edges (4, n) sorted by the left one. The IoU of boxes is at most that of their widths.
+    """
+    left, _, right, _ = edges
+    reach = np.maximum(right - left, 0) * (1 - iou_threshold)
+    high = np.searchsorted(left, left + reach, side="right")
+    low = np.minimum(np.arange(len(left)) + 1, high)
+    return low, high
+
+
+def _overlapping(edges: Floats, low: Ints, high: Ints, iou_threshold: float) -> tuple[Ints, Ints]:
+    """List the pairs whose IoU is above a threshold, of each box with those from low to high.
+
+    The IoU of boxes is at most that of their heights, which tells most pairs apart by one edge.
+    """
+    first, second = np.arange(len(low)).repeat(high - low), ranges(low, high)
+    _, top, _, bottom = edges
+    down, reach = top[second] - top[first], np.maximum(bottom - top, 0) * (1 - iou_threshold)
+    near = (down <= reach[first]) & (-down <= reach[second])
+    first, second = first[near], second[near]
+    overlap, union = _overlap_and_union(edges[:, first], edges[:, second])
+    above = (overlap > iou_threshold * union) & (overlap > 0)  # spares a division
+    return first[above], second[above]
+
+
+def _best_of(count: int, better: Ints, worse: Ints) -> npt.NDArray[np.bool_]:
+    """Choose greedily from boxes, best first, given the pairs (m,) that overlap: (count,)."""
+    left, chosen = np.ones(count, np.bool_), np.zeros(count, np.bool_)
+    while better.size:
+        # All at once whose rivals are gone: a handful of rounds instead of a step a box.
+        rivalled = np.zeros(count, np.bool_)
+        rivalled[worse] = True
+        chosen |= left & ~rivalled
+        left &= rivalled
+        left[worse[chosen[better]]] = False
+        open_ = left[better] & left[worse]
+        better, worse = better[open_], worse[open_]
+    return chosen | left
 
 
 def ranges(low: Ints, high: Ints) -> Ints:
     """Count from each low (n,) up to, not to, its high, one range after another: (sum,)."""
     counts = high - low
     return np.asarray(np.arange(counts.sum()) + (high - counts.cumsum()).repeat(counts))
-
-
-def _within_reach(edges: Floats, iou_threshold: float) -> tuple[Ints, Ints]:
-    """Bound who may overlap each box by more than a threshold: places low to high, (n,) each.
-
-    Takes edges (4, n) sorted by the left one. The IoU of boxes is at most that of their widths.
-    """
-    left, _, right, _ = edges
-    share = max(iou_threshold, LEAST_SHARE)
-    reach = np.maximum(right - left, 0) * (1 - share)
-    low = np.searchsorted(left, left - reach / share)
-    return low, np.searchsorted(left, left + reach, side="right")
-
-
-def _overlap(edges: Floats, others: Floats, iou_threshold: float) -> npt.NDArray[np.bool_]:
-    """Tell where edges (4, ...) have an IoU above a threshold, broadcast; spares a division."""
-    overlap, union = _overlap_and_union(edges, others)
-    return np.asarray((overlap > iou_threshold * union) & (overlap > 0))
-
-
-def _best_of(overlaps: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Choose greedily, first to last, what overlaps none chosen before it: (n, n) to (n,)."""
-    free = [True] * len(overlaps)
-    better, worse = np.nonzero(overlaps)
-    for one, other in zip(better.tolist(), worse.tolist(), strict=True):
-        if one < other and free[one]:
-            free[other] = False
-    return np.array(free)

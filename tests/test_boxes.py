@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import function.boxes
 from function.boxes import (
     best_pairs,
     box_iou,
@@ -137,8 +138,27 @@ def one_by_one(xyxy: np.ndarray, confidence: np.ndarray, iou_threshold: float) -
 
 
 @pytest.mark.parametrize("iou_threshold", [0.0, 0.3, 0.6, 1.0])
-@pytest.mark.parametrize("count", [63, 64, 65, 400])
-def test_many_candidates_are_judged_as_one_by_one(count: int, iou_threshold: float) -> None:
+@pytest.mark.parametrize(
+    ("count", "block", "least", "pairs"),
+    [
+        pytest.param(65, 2048, 64, 250_000, id="at-once"),
+        pytest.param(400, 2048, 64, 250_000, id="many-at-once"),
+        pytest.param(400, 64, 64, 250_000, id="in-blocks"),
+        pytest.param(400, 2048, 10, 500, id="in-smaller-blocks-where-they-are-dense"),
+        pytest.param(129, 2048, 1, 0, id="one-by-one"),
+    ],
+)
+def test_many_candidates_are_judged_as_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+    count: int,
+    block: int,
+    least: int,
+    pairs: int,
+    iou_threshold: float,
+) -> None:
+    monkeypatch.setattr(function.boxes, "NMS_BLOCK", block)
+    monkeypatch.setattr(function.boxes, "LEAST_NMS_BLOCK", least)
+    monkeypatch.setattr(function.boxes, "MAX_PAIRS", pairs)
     rng = np.random.default_rng(count)
     corner, size = rng.uniform(0, 100, (count, 2)), rng.uniform(5, 40, (count, 2))
     xyxy = np.hstack((corner, corner + size)).astype(np.float32)
@@ -149,6 +169,13 @@ def test_many_candidates_are_judged_as_one_by_one(count: int, iou_threshold: flo
     for limit in (1, len(expected) // 2, len(expected), count):
         kept = non_max_suppression(xyxy, confidence, class_id, iou_threshold, limit)
         assert kept.tolist() == expected[:limit]
+
+
+def test_thousands_upon_each_other_leave_one() -> None:
+    xyxy = np.tile(floats([[10, 10, 50, 50]]), (13_125, 1))
+    confidence = np.linspace(0.3, 0.9, 13_125, dtype=np.float32)
+    kept = non_max_suppression(xyxy, confidence, np.zeros(13_125, np.int64), 0.6, 1000)
+    assert kept.tolist() == [13_124]
 
 
 def test_a_thousand_boxes_are_all_kept() -> None:
