@@ -39,13 +39,13 @@ ANSWER_SECONDS = 60.0
 # Of glibc, malloc.h. Left alone, it raises the threshold of large blocks to the largest that was
 # ever freed, and each thread keeps such blocks: four 50 MP pictures, one after another, took 309 MB
 # for 196. With that threshold alone it would give small blocks back, too, and fetch them again for
-# the next photo, at 1 800 page faults or 4 ms. So an ordinary photo's memory is kept, in two arenas
-# for all threads: one photo is decoded while another is looked at. Of 32 MB, memory grew by a tenth
-# over 10 000 photos; of 16 it does not.
+# the next photo, at 1 800 page faults or 4 ms. So an ordinary photo's memory is kept, in one arena
+# for all threads. In two of 16 MB each, memory rose by a tenth over 10 000 photos, whenever two
+# large ones met in one; in one of 24 MB it stays, and 12 MP fetch nothing anew either.
 MALLOC = {
     -3: 4 * 1024 * 1024,  # M_MMAP_THRESHOLD: blocks from here on go back when they are freed
-    -1: 16 * 1024 * 1024,  # M_TRIM_THRESHOLD: free memory to keep in an arena
-    -8: 2,  # M_ARENA_MAX
+    -1: 24 * 1024 * 1024,  # M_TRIM_THRESHOLD: free memory to keep in the arena
+    -8: 1,  # M_ARENA_MAX
 }
 
 
