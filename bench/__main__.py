@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.compare import Model, compare
+from bench.compare import Model, compare, overhead
 from bench.load import measure_load
 from bench.memory import measure_memory
 from bench.pictures import draw_pictures
@@ -22,7 +22,16 @@ from bench.session import measure_sessions
 from bench.start import measure_starts
 from function.config import Config
 
-PARTS = ("compare", "compare-large", "start", "session", "load", "load-one-core", "memory")
+PARTS = (
+    "compare",
+    "compare-large",
+    "overhead",
+    "start",
+    "session",
+    "load",
+    "load-one-core",
+    "memory",
+)
 
 
 def main() -> None:
@@ -46,8 +55,9 @@ def main() -> None:
     large = _model("YOLO11L", args.large_int8, args.large_fp32)
     models = [model for model in (small, large) if model.files]
     measures: dict[str, Callable[[Part], object]] = {
-        "compare": lambda part: compare(part, small, pictures, part.choose(2, 10)),
-        "compare-large": lambda part: compare(part, large, pictures, part.choose(1, 4)),
+        "compare": lambda part: compare(part, small, pictures, part.choose(2, 30)),
+        "compare-large": lambda part: compare(part, large, pictures, part.choose(1, 8)),
+        "overhead": lambda part: overhead(part, small, pictures, part.choose(3, 20)),
         "start": lambda part: measure_starts(part, models, pictures, part.choose(1, 3)),
         "session": lambda part: measure_sessions(part, models, part.choose(1, 3)),
         "load": lambda part: measure_load(part, args.int8, pictures, one_core=False),

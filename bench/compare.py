@@ -2,7 +2,8 @@
 
 A turn is a few pictures of one size by one contender; the order is shuffled each time, so that
 whatever else the machine does slows all alike. A pause lets the threads of the one before, which
-spin for a while, come to rest.
+spin for a while, come to rest; it also lets the caches go cold. What the service adds to the bare
+inference in steady work is measured by itself, without those that spin and so without pauses.
 """
 
 from __future__ import annotations
@@ -10,26 +11,45 @@ from __future__ import annotations
 import random
 import statistics
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.contenders import OUR_HTTP, PLAIN, Contender, cpu_seconds, running_contender
+from bench.contenders import (
+    OUR_HTTP,
+    OUR_HTTP_PLAIN,
+    PLAIN,
+    Contender,
+    cpu_seconds,
+    running_contender,
+)
 from bench.results import Part, plot, quantile, quiet, ratio, table, told_ratio
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PAUSE_SECONDS = 0.25
+STEADY = 5  # times that each picture is asked for in a turn of `overhead`
 BARE, DETECTOR, THEIRS = "session.run", "our Detector", "Ultralytics predict"
 BARE_OPENVINO, OPENVINO = "OpenVINO, bare", "OpenVINO in our Detector"
 OPENVINO_F32 = "OpenVINO, bare, told f32"
 # Ultralytics' predict and the plain server feed floats in planes, so they run the float parent.
 CONTENDERS = {
-    "INT8": (BARE, DETECTOR, OUR_HTTP, BARE_OPENVINO, OPENVINO),
+    "INT8": (BARE, DETECTOR, OUR_HTTP, OUR_HTTP_PLAIN, BARE_OPENVINO, OPENVINO),
     "FP32": (BARE, DETECTOR, OUR_HTTP, THEIRS, PLAIN, BARE_OPENVINO, OPENVINO_F32, OPENVINO),
 }
+LAYERS = {"INT8": (BARE, DETECTOR, OUR_HTTP, OUR_HTTP_PLAIN)}  # none of them spins
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How the contenders take turns."""
+
+    turns: int
+    times: int = 1  # that each picture is asked for in a turn
+    pause: float = PAUSE_SECONDS
 
 
 @dataclass(frozen=True)
@@ -56,24 +76,42 @@ def compare(
     part: Part, model: Model, pictures: dict[str, list[Path]], turns: int
 ) -> dict[str, object]:
     """Run every contender of a model, write what came of it, and return the raw data."""
+    return _measure(part, model, pictures, CONTENDERS, Pace(turns))
+
+
+def overhead(
+    part: Part, model: Model, pictures: dict[str, list[Path]], turns: int
+) -> dict[str, object]:
+    """Measure what Detector and HTTP add to the bare inference while they have work to do."""
+    return _measure(part, model, pictures, LAYERS, Pace(turns, STEADY, pause=0))
+
+
+def _measure(
+    part: Part,
+    model: Model,
+    pictures: dict[str, list[Path]],
+    chosen: Mapping[str, tuple[str, ...]],
+    pace: Pace,
+) -> dict[str, object]:
     data = {size: [path.read_bytes() for path in paths] for size, paths in pictures.items()}
     with ExitStack() as stack:
         contenders = {
             (precision, name): stack.enter_context(
                 running_contender(name, model.files[precision], part.folder / "logs")
             )
-            for precision, names in CONTENDERS.items()
+            for precision, names in chosen.items()
             if precision in model.files
             for name in names
         }
         records = {
             (size, *key): record
             for size, files in data.items()
-            for key, record in _in_turns(contenders, files, turns).items()
+            for key, record in _in_turns(contenders, files, pace).items()
         }
     raw: dict[str, object] = {
         "model": model.name,
         "files": {precision: path.name for precision, path in model.files.items()},
+        "pace": vars(pace),
         "records": [
             {"size": size, "precision": precision, "contender": name, **vars(record)}
             for (size, precision, name), record in records.items()
@@ -85,24 +123,24 @@ def compare(
 
 
 def _in_turns(
-    contenders: dict[tuple[str, str], Contender], files: list[bytes], turns: int
+    contenders: dict[tuple[str, str], Contender], files: list[bytes], pace: Pace
 ) -> dict[tuple[str, str], Record]:
     shuffle = random.Random(1).shuffle
     records = {key: Record([], 0.0, []) for key in contenders}
     for contender in contenders.values():
         for data in files:  # memory is taken on the first
             contender.ask(data)
-    for _ in range(turns):
+    for _ in range(pace.turns):
         order = list(contenders)
         shuffle(order)
         for key in order:
-            time.sleep(PAUSE_SECONDS)
+            time.sleep(pace.pause)
             before = cpu_seconds(contenders[key].processes())
-            answers = [contenders[key].ask(data) for data in files]
+            answers = [contenders[key].ask(data) for data in files * pace.times]
             spent = cpu_seconds(contenders[key].processes()) - before
-            records[key].cpu_milliseconds += spent * 1000 / len(files) / turns
+            records[key].cpu_milliseconds += spent * 1000 / len(answers) / pace.turns
             records[key].milliseconds += [answer.milliseconds for answer in answers]
-            records[key].boxes = [answer.boxes for answer in answers]
+            records[key].boxes = [answer.boxes for answer in answers[: len(files)]]
     return records
 
 
@@ -120,13 +158,15 @@ def _tables(model: Model, records: Records, sizes: list[str]) -> str:
     ratios = [
         [f"{_named(ours)} over {_named(theirs)}", *[_told(records, s, ours, theirs) for s in sizes]]
         for ours, theirs in _pairs(model)
+        if {ours, theirs} <= set(keys)
     ]
     above = [
         [
-            f"our HTTP above session.run, {precision}, ms",
-            *[f"{_above(records, size, precision):.1f}" for size in sizes],
+            f"{name} above session.run, {precision}, ms",
+            *[f"{_above(records, size, precision, name):.1f}" for size in sizes],
         ]
-        for precision in model.files
+        for precision, name in keys
+        if name in (DETECTOR, OUR_HTTP, OUR_HTTP_PLAIN)
     ]
     return "\n\n".join((table(head, rows), table(["", *sizes], ratios + above)))
 
@@ -165,8 +205,8 @@ def _times(record: Record) -> str:
     return f"{middle:.1f}, {low:.0f}-{high:.0f} ({record.cpu_milliseconds:.0f})"
 
 
-def _above(records: Records, size: str, precision: str) -> float:
-    http, bare = records[size, precision, OUR_HTTP], records[size, precision, BARE]
+def _above(records: Records, size: str, precision: str, name: str) -> float:
+    http, bare = records[size, precision, name], records[size, precision, BARE]
     return statistics.median(http.milliseconds) - statistics.median(bare.milliseconds)
 
 

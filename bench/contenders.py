@@ -33,6 +33,7 @@ IDLE_SECONDS = 1.0  # uvicorn closes after 5
 TICK, PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
 BOUNDARY = "shelfwatch-bench"
 FORM = {"content-type": f"multipart/form-data; boundary={BOUNDARY}"}
+JPEG = {"content-type": "image/jpeg"}
 
 
 # --- in a process of their own ---------------------------------------------------------------
@@ -227,11 +228,15 @@ def running_worker(name: str, model: Path) -> Iterator[Worker]:
 
 @dataclass
 class Server:
-    """A contender that answers HTTP on loopback; a form with one file, as browsers send it."""
+    """A contender that answers HTTP on loopback.
+
+    It gets a form with one file, as browsers send it, or the picture alone, as cameras do.
+    """
 
     child: Child
     port: int
     boxes: str  # the answer's field that lists them
+    plain: bool = False  # the picture alone
     _client: http.client.HTTPConnection | None = None
     _used: float = 0.0
 
@@ -249,7 +254,10 @@ class Server:
     def post(self, data: bytes) -> tuple[int, bytes]:
         """Send a picture over the connection that is kept."""
         client = self._connect()
-        client.request("POST", "/predict", form(data), FORM)
+        body, headers = ([data], JPEG) if self.plain else (form_parts(data), FORM)
+        length = str(sum(map(len, body)))
+        # In parts: joined, a large picture would be copied three times before its first byte left.
+        client.request("POST", "/predict", body, headers | {"content-length": length})
         answer = client.getresponse()
         self._used = time.monotonic()
         return answer.status, answer.read()
@@ -269,12 +277,17 @@ class Server:
 
 def form(data: bytes) -> bytes:
     """Wrap a picture as a form's part named file."""
+    return b"".join(form_parts(data))
+
+
+def form_parts(data: bytes) -> list[bytes]:
+    """Wrap a picture as `form` does, without a copy of it."""
     head = (
         f"--{BOUNDARY}\r\n"
         'Content-Disposition: form-data; name="file"; filename="shelf.jpg"\r\n'
         "Content-Type: image/jpeg\r\n\r\n"
     )
-    return head.encode() + data + f"\r\n--{BOUNDARY}--\r\n".encode()
+    return [head.encode(), data, f"\r\n--{BOUNDARY}--\r\n".encode()]
 
 
 @contextmanager
@@ -284,13 +297,14 @@ def running_server(
     """Run our HTTP or the plain server for the length of the block, once it answers."""
     port = free_port()
     with started_server(name, model, port, logs, env or {}) as child:
-        server = Server(child, port, "detections")
-        path = "/health/ready" if name == OUR_HTTP else "/openapi.json"
+        server = Server(child, port, "detections", plain=name == OUR_HTTP_PLAIN)
+        path = "/openapi.json" if name == PLAIN else "/health/ready"
         child.wait_until(lambda: answers(port, path), READY_SECONDS)
         yield server
 
 
-OUR_HTTP, PLAIN = "our HTTP", "FastAPI + ONNX Runtime"
+OUR_HTTP, OUR_HTTP_PLAIN = "our HTTP", "our HTTP, no form"
+PLAIN = "FastAPI + ONNX Runtime"
 
 
 @contextmanager
@@ -300,7 +314,7 @@ def started_server(
     """Start a server; it may not answer yet."""
     logs.mkdir(parents=True, exist_ok=True)
     settings = {**os.environ, "EVENTS_AUTH": "none", "PORT": str(port), **env}
-    if name == OUR_HTTP:
+    if name != PLAIN:
         settings["SHELFWATCH_MODEL"] = str(model.absolute())
         command = ["gunicorn", "-c", "function/gunicorn.conf.py"]
     else:
