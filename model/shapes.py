@@ -73,7 +73,7 @@ class _Graph:
             stride: self._add("Div", f"grid{stride}", sides, self._constant(f"{stride}", [stride]))
             for stride in self.strides
         }
-        cut: dict[bytes, str] = {}  # the anchors stand in most exports twice
+        cut: dict[tuple[tuple[int, ...], bytes], str] = {}  # most exports hold the anchors twice
         for node in self.graph.node:
             if node.op_type == "Reshape" and node.input[1] in self.constants:
                 node.input[1] = self._open_shape(node.input[1], grids)
@@ -81,7 +81,7 @@ class _Graph:
             for index, name in enumerate(node.input):
                 value = self.constants.get(name)
                 if value is not None and value.shape[-1:] == (self.anchors,):
-                    key = value.tobytes()
+                    key = value.shape, value.tobytes()
                     cut[key] = cut.get(key) or self._cut(f"cut{len(cut)}", value, grids)
                     node.input[index] = cut[key]
         rest = list(self.graph.node)
