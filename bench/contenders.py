@@ -23,7 +23,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from function.detections import Thresholds
-from function.detector import Detector, postprocess
+from function.detector import Detector, postprocess, to_float_nchw
 from function.image import read_image
 from local.processes import HOST, Child, free_port, running
 
@@ -47,10 +47,7 @@ def bare_session(model: Path) -> Run:
     def run(data: bytes) -> int:
         if data not in tensors:
             image = read_image(data, detector.model.input_size)
-            tensors[data] = detector.preprocess(image)[0]
-            if detector.model.input_dtype != np.uint8:
-                planes = np.ascontiguousarray(tensors[data].transpose(0, 3, 1, 2), np.float32)
-                tensors[data] = planes / 255
+            tensors[data] = _fed(detector, detector.preprocess(image)[0])
             run(data)
         start = time.perf_counter()
         detector.session.run(None, {detector.model.input_name: tensors[data]})
@@ -137,9 +134,7 @@ def _openvino(model: Path, precision: str = "") -> tuple[Callable[[Any], Any], D
 
 
 def _fed(detector: Detector, tensor: Any) -> Any:
-    if detector.model.input_dtype == np.uint8:
-        return tensor
-    return np.ascontiguousarray(tensor.transpose(0, 3, 1, 2), np.float32) / 255
+    return tensor if detector.model.input_dtype == np.uint8 else to_float_nchw(tensor)
 
 
 IN_PROCESS: dict[str, Callable[[Path], Run]] = {

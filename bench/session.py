@@ -42,11 +42,10 @@ PICTURE = Image.of(np.zeros((960, 1280, 3), np.uint8))
 def measure_sessions(part: Part, models: list[Model], rounds: int) -> dict[str, object]:
     """Load and run every variant of every INT8 file, in turns, and write what came of it."""
     found: dict[str, dict[str, list[float]]] = {}
+    models = [model for model in models if "INT8" in model.files]
+    shapes = [Detector.load(model.files["INT8"]).preprocess(PICTURE)[0].shape for model in models]
     for _ in range(rounds):
-        for model in models:
-            if "INT8" not in model.files:
-                continue
-            shape = Detector.load(model.files["INT8"]).preprocess(PICTURE)[0].shape
+        for model, shape in zip(models, shapes, strict=True):
             for variant in VARIANTS:
                 file = model_file(part, model.files["INT8"], optimized=variant == COPY)
                 with multiprocessing.get_context("spawn").Pool(1) as pool:

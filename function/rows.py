@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from function.boxes import Floats, Ints, ranges
+from function.boxes import Floats, Ints, pairs
 
 Doubles = npt.NDArray[np.float64]
 
@@ -109,11 +109,8 @@ def neighbours(boxes: Doubles) -> Ints:
     x, y = ((left + right) / 2)[order], ((top + bottom) / 2)[order]
     reach, height = REACH * quantile(right - left, 0.9), (bottom - top)[order]
     end = x.searchsorted(x + reach, side="right")
-    here = np.arange(len(boxes))
-    counts = end - here - 1
-    first = here.repeat(counts)
-    second = ranges(here + 1, end)
-    away, room = np.abs(y.repeat(counts) - y[second]), height.repeat(counts) + height[second]
+    first, second = pairs(np.arange(len(boxes)) + 1, end)
+    away, room = np.abs(y[first] - y[second]), height[first] + height[second]
     near = np.flatnonzero(away < room)
     return np.asarray(order[np.array((first[near], second[near]))])
 

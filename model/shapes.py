@@ -8,7 +8,6 @@ the bit; a picture of 4:3 takes three quarters of the time.
 
 from __future__ import annotations
 
-import ast
 import math
 
 import numpy as np
@@ -148,8 +147,8 @@ class _Graph:
 
 def _stride(model: onnx.ModelProto) -> int:
     try:
-        return int(ast.literal_eval(metadata_of(model)["stride"]))
-    except (KeyError, ValueError, SyntaxError, TypeError) as err:
+        return int(metadata_of(model)["stride"])
+    except (KeyError, ValueError) as err:
         msg = "The metadata tell no stride"
         raise ShapesError(msg) from err
 
@@ -160,7 +159,7 @@ def _strides(sides: tuple[int, int], anchors: int, largest: int) -> list[int]:
         msg = f"{sides[1]} x {sides[0]} are no multiples of the stride {largest}"
         raise ShapesError(msg)
     strides = [largest]
-    while (points := sum(math.prod(side // of for side in sides) for of in strides)) < anchors:
+    while (points := _points(sides, strides)) < anchors:
         if strides[0] % 2:
             break
         strides.insert(0, strides[0] // 2)
@@ -168,6 +167,11 @@ def _strides(sides: tuple[int, int], anchors: int, largest: int) -> list[int]:
         msg = f"{anchors} anchors are not those of grids up to the stride {largest}"
         raise ShapesError(msg)
     return strides
+
+
+def _points(sides: tuple[int, int], strides: list[int]) -> int:
+    """Count the anchors of all grids together."""
+    return sum(math.prod(side // stride for side in sides) for stride in strides)
 
 
 def _try_out(model: onnx.ModelProto, sides: tuple[int, int], strides: list[int]) -> None:
@@ -183,7 +187,6 @@ def _try_out(model: onnx.ModelProto, sides: tuple[int, int], strides: list[int])
         shape = (1, height, width, 3) if pixels else (1, 3, height, width)
         picture = np.zeros(shape, np.uint8 if pixels else np.float32)
         output = session.run(None, {image.name: picture})[0]
-        points = sum((height // stride) * (width // stride) for stride in strides)
-        if output.shape[2] != points:
+        if output.shape[2] != (points := _points((height, width), strides)):
             msg = f"{width} x {height} gives {output.shape[2]} anchors, not {points}"
-            raise ShapesError(msg)
+            raise ValueError(msg)
