@@ -81,7 +81,7 @@ def running_source(
         "RECEIVE_WAIT_SECONDS": RECEIVE_WAIT_SECONDS,
     }
     log = logs / "source.log"
-    with running("The source", ["events.sqs_source"], {**env, **settings}, log) as child:
+    with running("The source", ["events.source"], {**env, **settings}, log) as child:
         yield child
 
 

@@ -87,7 +87,7 @@ def test_only_settings_and_process_files_read_the_environment(room: str) -> None
     }
     assert readers <= {
         *("config.py", "gunicorn.conf.py", "__main__.py"),
-        *("sqs_source.py", "replay.py", "sweep.py"),
+        *("replay.py", "sweep.py"),
     }
 
 
