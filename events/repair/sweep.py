@@ -1,9 +1,9 @@
 """Find photos in the bucket without a result and put them on the queue.
 
 `python -m events.repair.sweep [--send]`; without `--send` it only lists them. S3 may drop a
-notification, and announces nothing that was uploaded before its rule took effect. A photo found here goes onto
-the queue as S3 would have put it, so that its event has the id it would have had: a photo that is
-announced twice is audited once. Run it hourly.
+notification, and announces nothing that was uploaded before its rule took effect. A photo found
+here goes onto the queue as S3 would have put it, so that its event has the id it would have had: a
+photo that is announced twice is audited once. Run it hourly.
 """
 
 from __future__ import annotations
