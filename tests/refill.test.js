@@ -27,13 +27,21 @@ table("the list is text that can be sent", listAsText, [
 ]);
 
 const slot = (row, left) => ({ row, xyxy: [left, 0, left + 10, 5] });
-const compared = (missing, extra, moved) => ({ image: { width: 300 }, compliance: { missing, extra, moved } });
+const compared = (missing, extra, moved, ...labels) => ({
+  image: { width: 300 }, compliance: { missing, extra, moved }, detections: labels.map((label) => ({ label })),
+});
 
 table("differences are listed row by row from the left, a moved one at its slot", (told) =>
   differencesOf(told).map(({ kind, row, third, from }) => [kind, row, third, from?.[0]]), [
   [[compared([], [], [])], []],
   [[compared([slot(1, 0)], [slot(0, 290)], [{ row: 0, slot: [0, 0, 10, 5], xyxy: [20, 0, 30, 5] }])],
     [["moved", 0, "left", 20], ["extra", 0, "right", undefined], ["missing", 1, "left", undefined]]],
+]);
+
+table("a product is named only where the model tells products apart", (told) => differencesOf(told).map(({ label }) => label), [
+  [[compared([{ ...slot(0, 0), label: "product" }], [], [], "product")], [undefined]],
+  [[compared([{ ...slot(0, 0), label: "cola" }], [], [], "product")], ["cola"]], // of a planogram
+  [[compared([{ ...slot(0, 0), label: "cola" }], [], [], "cola", "tea")], ["cola"]],
 ]);
 
 table("a counted picture is the reference of another", asReference, [

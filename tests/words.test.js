@@ -143,6 +143,7 @@ const compared = (rate, missing, extra, moved) => ({ rate, missing: Array(missin
 tableIn(["en"], "a comparison is one sentence", describeCompliance, [
   [[compared(null, 0, 3, 0)], "The reference has no places."],
   [[compared(1, 0, 0, 0)], "Everything stands as it should."],
+  [[compared(0.1, 9, 0, 0)], "10% in place: 9 missing, 0 extra, 0 moved. Is it the same shelf, seen from the same place?"],
   [[compared(0.978, 3, 1, 0)], "98% in place: 3 missing, 1 extra, 0 moved"],
 ]);
 

@@ -250,11 +250,10 @@ function draw() {
 
 function statusOf(item) {
   switch (item.state) {
-    case "counted": return describeAudit(item.answer);
     case "counting": return say(item.answer ? "comparing" : "statusCounting");
     case "waiting": return say(item.answer ? "comparing" : "statusWaiting");
     case "pausing": return say("statusBusy", { state: describeItem(item) });
-    default: return "";
+    default: return ""; // counted: the list says it, failed: the problem
   }
 }
 

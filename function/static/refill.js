@@ -29,7 +29,7 @@ export function listAsText(title, places, filled) {
 }
 
 /** What is not as the reference has it, `{ kind, row, third, label, xyxy, from }`, row by row; `from` of what moved. */
-export function differencesOf({ compliance, image }) {
+export function differencesOf({ compliance, image, detections }) {
   const all = [
     ...compliance.missing.map((slot) => ({ kind: "missing", ...slot })),
     ...compliance.extra.map((slot) => ({ kind: "extra", ...slot })),
@@ -37,7 +37,12 @@ export function differencesOf({ compliance, image }) {
   ];
   return all
     .sort((a, b) => a.row - b.row || a.xyxy[0] - b.xyxy[0])
-    .map((difference) => ({ ...difference, third: thirdOf(difference.xyxy, image.width) }));
+    .map(({ label, ...difference }) => ({ ...difference, third: thirdOf(difference.xyxy, image.width), ...named(label, detections) }));
+}
+
+/** A model of one class calls everything the same, which names nothing. */
+function named(label, detections) {
+  return label && detections.some((detection) => detection.label !== label) ? { label } : {};
 }
 
 /** A counted picture as the reference of another one: what the service needs of its answer. */

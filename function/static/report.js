@@ -1,7 +1,8 @@
 // The numbers beside the picture: warnings, figures, confidence, and a line of the table for each row.
 
 import {
-  describeConfidence, describeWarning, formatConfidence, formatMilliseconds, formatNumber, formatPercent, say,
+  describeAudit, describeConfidence, describeWarning, formatConfidence, formatMilliseconds, formatNumber, formatPercent,
+  say,
 } from "./words.js";
 
 const element = (id) => document.getElementById(id);
@@ -17,6 +18,7 @@ export function createReport({ onLight, onZoom }) {
     element("count").textContent = shownOf(result, answer);
     element("fill-rate").textContent = formatPercent(answer.fill_rate);
     element("gap-count").textContent = formatNumber(answer.gaps.length);
+    element("told").textContent = describeAudit(answer);
     renderConfidence(result, answer);
     renderRows(result);
     element("time").textContent = say("countedIn", { time: formatMilliseconds(answer.timings_ms) });

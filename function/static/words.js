@@ -95,16 +95,19 @@ export function describeWarning({ code, detail }) {
   return speaker.words.warnings[code] ?? detail ?? code;
 }
 
-/** A comparison in one sentence. */
+const FEW_IN_PLACE = 0.3; // below it the reference is more likely another shelf's, or another camera's
+
+/** A comparison in one sentence, two where it may be none. */
 export function describeCompliance({ rate, missing, extra, moved }) {
   if (rate === null) return say("noSlots");
   if (missing.length + extra.length + moved.length === 0) return say("asItShould");
-  return say("compliance", {
+  const told = say("compliance", {
     rate: formatPercent(rate),
     missing: say("missing", { count: missing.length }),
     extra: say("extra", { count: extra.length }),
     moved: say("moved", { count: moved.length }),
   });
+  return rate < FEW_IN_PLACE ? `${told}. ${say("otherShelf")}` : told;
 }
 
 /** `kind` is missing, extra or moved; `label` the product's name where the reference has one. */

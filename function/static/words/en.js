@@ -65,6 +65,7 @@ export default {
   extra: { one: "{count} extra", other: "{count} extra" },
   moved: { one: "{count} moved", other: "{count} moved" },
   asItShould: "Everything stands as it should.",
+  otherShelf: "Is it the same shelf, seen from the same place?",
   noSlots: "The reference has no places.",
   differenceMissing: "Missing: {place}",
   differenceExtra: "Extra: {place}",

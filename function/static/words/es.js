@@ -64,6 +64,7 @@ export default {
   extra: { one: "sobra {count}", other: "sobran {count}" },
   moved: { one: "{count} movido", other: "{count} movidos" },
   asItShould: "Todo está como debe.",
+  otherShelf: "¿Es la misma estantería, vista desde el mismo sitio?",
   noSlots: "La referencia no tiene ningún lugar.",
   differenceMissing: "Falta: {place}",
   differenceExtra: "Sobra: {place}",
