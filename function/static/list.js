@@ -1,11 +1,13 @@
-// The list of places to fill: what a person takes along. A tap shows the place on the picture, a tick keeps it as filled.
+// The list of places to fill: what a person takes along. A tap shows the place on the picture; a tick keeps it as filled,
+// in this browser, for that picture.
 
 import { listAsText, placesToFill } from "./refill.js";
-import { pictureKey, readTicks, writeTicks } from "./ticks.js";
 import { describePlace, describePlaces, describeSurety, formatNumber, formatTime, say } from "./words.js";
 
 const element = (id) => document.getElementById(id);
 const make = (tag, properties) => Object.assign(document.createElement(tag), properties);
+const TICKS = "ticks"; // in localStorage
+const KEPT = 60; // pictures, a few weeks of walks
 
 /** `onShow(place)` hears of a tap on a place, `onTick()` of one that was ticked off or no longer is. */
 export function createList({ onShow, onTick }) {
@@ -72,4 +74,32 @@ export function createList({ onShow, onTick }) {
 
   element("share").addEventListener("click", share);
   return { render, places: () => shown.places, filled: () => shown.filled };
+}
+
+/** A picture is known by its name, size and time; the service is never told. */
+function pictureKey({ name, size, lastModified }) {
+  return `${name} ${size} ${lastModified}`;
+}
+
+/** The ids that are ticked off on a picture. */
+function readTicks(key) {
+  return new Set(read().find(([known]) => known === key)?.[1] ?? []);
+}
+
+/** The picture that was touched last is kept longest. */
+function writeTicks(key, ids) {
+  const others = read().filter(([known]) => known !== key);
+  const entries = ids.size > 0 ? [[key, [...ids]], ...others] : others;
+  try {
+    localStorage.setItem(TICKS, JSON.stringify(entries.slice(0, KEPT)));
+  } catch { /* full, or forbidden in a private window: the ticks last as long as the page */ }
+}
+
+function read() {
+  try {
+    const entries = JSON.parse(localStorage.getItem(TICKS) ?? "[]");
+    return Array.isArray(entries) ? entries : [];
+  } catch {
+    return [];
+  }
 }
