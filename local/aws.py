@@ -38,7 +38,8 @@ class Resources:
     queue_url: str
     dlq_url: str
     topic_arn: str
-    subscriber_url: str  # a queue that gets every event of the topic
+    subscriber_url: str  # a queue that gets every event of the topic; `make run` prints from it
+    example_url: str  # another, for a subscriber of your own
 
 
 def aws_env(endpoint_url: str, env: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -106,7 +107,10 @@ def create_resources(
     )
     topic_arn = sns.create_topic(Name=f"{prefix}-events")["TopicArn"]
     subscriber_url = subscribe(sqs, sns, topic_arn, f"{prefix}-subscriber")
-    return Resources(prefix, results_bucket, queue_url, dlq_url, topic_arn, subscriber_url)
+    example_url = subscribe(sqs, sns, topic_arn, f"{prefix}-example")
+    return Resources(
+        prefix, results_bucket, queue_url, dlq_url, topic_arn, subscriber_url, example_url
+    )
 
 
 def subscribe(sqs: SQSClient, sns: SNSClient, topic_arn: str, name: str) -> str:
