@@ -1,6 +1,7 @@
 """The source's two kinds of messages: S3's notifications, and events as the topic sends them."""
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 from conftest import EVENTS as FILES
@@ -9,8 +10,8 @@ from events.codec import InvalidEvent, from_json, new_event, to_json
 from events.source.bodies import EVENTS, NOTIFICATIONS, read_body_of
 from events.source.config import SettingError, SourceConfig
 
-ATTRIBUTES = {"id": "1", "source": "urn:s", "type": "io.shelfwatch.shelf.audited"}
-ATTRIBUTES |= {"time": "2026-11-22T08:13:57Z"}
+TIME = datetime(2026, 11, 22, 8, 13, 57, tzinfo=UTC)
+ATTRIBUTES = {"id": "1", "source": "urn:s", "type": "io.shelfwatch.shelf.audited", "time": TIME}
 EVENT = new_event(ATTRIBUTES, {"count": 3})
 CLAIM = new_event({**ATTRIBUTES, "dataref": "s3://results/results/1.json"}, None)
 
