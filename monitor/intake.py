@@ -116,7 +116,7 @@ def read_news(event: CloudEvent, data: Json, view: View) -> News:
     fill_rate = data.get("fill_rate")
     return News(
         audit=Audit(
-            photo=_photo(event),
+            photo=photo_of(event),
             generation=_generation(event),
             captured=_captured(image, uploaded),
             doubtful=any(DOUBTFUL.get(code, False) for code in warnings),
@@ -137,7 +137,7 @@ def milliseconds(time: datetime) -> int:
     return round(time.timestamp() * 1000)
 
 
-def _photo(event: CloudEvent) -> str:
+def photo_of(event: CloudEvent) -> str:
     """Name the photo: what all its audits share, else the audit itself."""
     return str(event.get_extension("photo") or event.get_id())
 
