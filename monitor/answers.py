@@ -6,7 +6,6 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from datetime import UTC, datetime
 
 from flask import Response, jsonify, request
 
@@ -159,19 +158,3 @@ def _numbers(numbers: Numbers) -> dict[str, object]:
 
 def _time(time: int | None) -> str | None:
     return None if time is None else iso(time)
-
-
-def clock(time: int, zone: object = UTC) -> str:
-    """Write a time for people, in a store's own zone."""
-    return datetime.fromtimestamp(time / 1000, zone).strftime("%a %d %b %H:%M")  # type: ignore[arg-type]
-
-
-def duration(minutes: float) -> str:
-    """Write a length of time for people."""
-    if minutes < 1:
-        return "less than a minute"
-    if minutes < 120:
-        return f"{minutes:.0f} min"
-    if minutes < 48 * 60:
-        return f"{minutes / 60:.0f} h"
-    return f"{minutes / 1440:.0f} days"

@@ -8,7 +8,6 @@ import time
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
-from botocore.config import Config as BotoConfig
 from flask import Flask, Response, abort, render_template, request, url_for
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import text
@@ -17,10 +16,9 @@ from events.codec import from_http
 from function.bearer import require_token
 from function.errors import InvalidParameter, Unauthorized
 from function.problems import register_error_handlers
-from monitor import answers, drawing
+from monitor import answers, drawing, words
 from monitor.config import Config, ConfigError
-from monitor.database import StoreAway, is_migrated, migrate, open_database, reading
-from monitor.metrics import Metrics
+from monitor.database import StoreAway, is_migrated, migrate, reading
 from monitor.queries import (
     DAY,
     list_stores,
@@ -31,7 +29,7 @@ from monitor.queries import (
 )
 from monitor.register import folder_of
 from monitor.store import Store
-from monitor.watcher import Watcher
+from monitor.watcher import Watcher, make_watcher
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +83,7 @@ def create_app(config: Config, watcher: Watcher) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.json.sort_keys = False  # type: ignore[attr-defined]  # as their types have them
     app.jinja_env.globals.update(
-        clock=answers.clock, duration=answers.duration, spark=drawing.spark, quote=quote
+        clock=words.clock, duration=words.duration, spark=drawing.spark, quote=quote
     )
     board = Board(config.board_token)
     engine, register, metrics = watcher.store.engine, config.register, watcher.metrics
@@ -225,39 +223,6 @@ def check_ready(store: Store) -> None:
         if not is_migrated(connection):
             msg = "The database is not migrated yet"
             raise StoreAway(msg)
-
-
-def make_watcher(config: Config) -> Watcher:
-    """Make what takes in events. Raises `ConfigError`."""
-    try:
-        engine = open_database(config.database_url)
-    except ValueError as err:
-        raise ConfigError(str(err)) from err
-    s3 = sns = None
-    if config.results_bucket or config.topic_arn:
-        import boto3
-
-        session = boto3.Session()
-        if not session.region_name:
-            msg = "AWS_DEFAULT_REGION is not set"
-            raise ConfigError(msg)
-        # Three tries fit into the source's 55 s.
-        settings = BotoConfig(
-            connect_timeout=3,
-            read_timeout=10,
-            retries={"mode": "standard", "total_max_attempts": 3},
-        )
-        s3 = session.client("s3", config=settings) if config.results_bucket else None
-        sns = session.client("sns", config=settings) if config.topic_arn else None
-    return Watcher(
-        store=Store(engine, config.rules, config.keep_days),
-        register=config.register,
-        metrics=Metrics(),
-        s3=s3,
-        results_bucket=config.results_bucket,
-        sns=sns,
-        topic_arn=config.topic_arn,
-    )
 
 
 def serve() -> Flask:

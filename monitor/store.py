@@ -328,11 +328,11 @@ def put(
     keys: Sequence[str],
     rows: Iterable[Mapping[str, object]],
     keep: bool = False,
-) -> None:
-    """Insert rows; change those that are there, or `keep` them as they are."""
+) -> int:
+    """Insert rows; change those that are there, or `keep` them as they are. Count the written."""
     given = [dict(row) for row in rows]
     if not given:
-        return
+        return 0
     on_postgresql = connection.dialect.name == "postgresql"
     statement: Any = (postgresql_insert if on_postgresql else sqlite_insert)(table)
     if keep:
@@ -340,7 +340,8 @@ def put(
     else:
         changed = {name: statement.excluded[name] for name in given[0] if name not in keys}
         statement = statement.on_conflict_do_update(index_elements=keys, set_=changed)
-    connection.execute(statement, given)
+    written: int = connection.execute(statement, given).rowcount
+    return written
 
 
 def at_or_after(table: Table, at: Position) -> ColumnElement[bool]:

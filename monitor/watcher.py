@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from botocore.config import Config as BotoConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
 from events.codec import InvalidEvent, Json, data_of, read_json
@@ -19,6 +20,8 @@ from events.outbox import RESULTS
 from events.sns_publisher import publish
 from events.trace import about_event, trace_of, traced
 from function.errors import BucketForbidden, DependencyFailed
+from monitor.config import Config, ConfigError
+from monitor.database import open_database
 from monitor.intake import Place, check_type, photo_of, place_of_event, read_news, uploaded_at
 from monitor.messages import telling_event
 from monitor.metrics import Metrics
@@ -120,3 +123,37 @@ class Watcher:
             msg = f"{uri} must hold a JSON object"
             raise InvalidEvent(msg)
         return data
+
+
+def make_watcher(config: Config) -> Watcher:
+    """Make what takes in events. Raises `ConfigError`."""
+    try:
+        engine = open_database(config.database_url)
+    except ValueError as err:
+        raise ConfigError(str(err)) from err
+    metrics = Metrics()
+    s3 = sns = None
+    if config.results_bucket or config.topic_arn:
+        import boto3
+
+        session = boto3.Session()
+        if not session.region_name:
+            msg = "AWS_DEFAULT_REGION is not set"
+            raise ConfigError(msg)
+        # Three tries fit into the source's 55 s.
+        settings = BotoConfig(
+            connect_timeout=3,
+            read_timeout=10,
+            retries={"mode": "standard", "total_max_attempts": 3},
+        )
+        s3 = session.client("s3", config=settings) if config.results_bucket else None
+        sns = session.client("sns", config=settings) if config.topic_arn else None
+    return Watcher(
+        store=Store(engine, config.rules, config.keep_days),
+        register=config.register,
+        metrics=metrics,
+        s3=s3,
+        results_bucket=config.results_bucket,
+        sns=sns,
+        topic_arn=config.topic_arn,
+    )

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from postgresql import Server, bin_directory, running_postgresql
+from postgresql import Server
 from sqlalchemy import func, select
 from test_fold import ELSEWHERE, MINUTE, SHELF, photo
 
@@ -28,18 +28,6 @@ from monitor.tables import audits, checkpoints, episodes, rejections, tellings, 
 from monitor.telling import fact_of
 
 COUNTER = itertools.count()
-NO_POSTGRESQL = "PostgreSQL's programs (initdb, pg_ctl) are not installed"
-
-
-@pytest.fixture(scope="session")
-def postgresql() -> Iterator[Server]:
-    if bin_directory() is None:
-        pytest.skip(NO_POSTGRESQL)
-    with running_postgresql() as server:
-        engine = open_database(server.url)
-        migrate(engine)
-        engine.dispose()
-        yield server
 
 
 @pytest.fixture(autouse=True)
