@@ -39,7 +39,7 @@ SAMPLE = GOOD_SAMPLE.read_bytes()
 JPEG = "image/jpeg"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Service:
     """The function, as its callers see it."""
 
@@ -75,7 +75,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     logs = tmp_path_factory.mktemp("logs")
     with running_function(port, aws_env("http://127.0.0.1:9"), logs) as (url, child):
         worker = Path(f"/proc/{child.process.pid}/task/{child.process.pid}/children").read_text()
-        yield Service(url, port, child, urllib3.PoolManager(retries=False, timeout=30))
+        yield Service(
+            url=url, port=port, child=child, pool=urllib3.PoolManager(retries=False, timeout=30)
+        )
         child.check()
         same = Path(f"/proc/{child.process.pid}/task/{child.process.pid}/children").read_text()
         assert same == worker, "a worker died on the way"
