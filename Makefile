@@ -12,7 +12,7 @@ NODE := node -e 'const [a, b] = process.versions.node.split(".").map(Number); pr
 # ONNX Runtime reports home otherwise.
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: help .venv run once serve quick quick-tests test manifests faults rollout-runs fuzz alerts rules bench lint types docs image compose scan sbom package notes publish e2e audit workflows format lock terraform samples judge model clean
+.PHONY: help .venv run once serve quick quick-tests test manifests faults rollout-runs fuzz alerts rules bench lint types schemas docs image compose scan sbom package notes publish e2e audit workflows format lock terraform samples judge model clean
 
 help: ## lists the jobs
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -75,6 +75,9 @@ $(BENCH_VENV)/bin/uvicorn:
 	$(PYTHON) -m venv $(BENCH_VENV)
 	$(BENCH_VENV)/bin/pip install --disable-pip-version-check --require-hashes -r requirements.txt
 	$(BENCH_VENV)/bin/pip install --disable-pip-version-check -r bench/requirements.txt
+
+schemas: .venv ## writes the schemas of the events from the types of the result
+	$(BIN)/python -m function.schemas
 
 lint: .venv ## ruff: rules and format
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
