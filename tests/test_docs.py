@@ -33,6 +33,7 @@ PAGES = sorted(set(DOCS.rglob("*.md")) - {DOCS / "README.md"})
 DOCUMENTS = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")),
     *(ROOT / "model" / "MODEL_CARD.md", DOCS / "README.md"),
+    *(ROOT / "local" / "samples" / "README.md", ROOT / "observability" / "compose" / "README.md"),
     *PAGES,
 ]
 MAX_README_BYTES = 6144  # a first page, read in five minutes; the rest has pages of its own
