@@ -125,13 +125,13 @@ class Auditor:
                 log.info("image.ignored", extra={"uri": found.uri})
                 return None
             if found.bucket not in self.buckets:
-                msg = f"Bucket {found.bucket!r} is not in EVENTS_BUCKETS"
+                msg = f"The bucket must be one of `EVENTS_BUCKETS`, got {found.bucket!r}"
                 raise BucketForbidden(msg)
             try:
                 return self._audit_once(event, found, name)
             except (ClientError, BotoCoreError) as err:
                 log.warning("dependency.failed", extra={"uri": found.uri, "error": str(err)})
-                msg = "S3 or SNS did not do its part"
+                msg = "S3 or SNS refused a call or did not answer"
                 raise DependencyFailed(msg) from err
 
     def _is_ours(self, found: S3Object) -> bool:

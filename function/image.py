@@ -139,10 +139,10 @@ def read_header(data: bytes, size: tuple[int, int] | None = None) -> Header:
     Raises `ImageEmpty`, `ImageTooLarge`, `ImageUnsupported` or `ImageCorrupt`.
     """
     if not data:
-        msg = "The image has no bytes"
+        msg = "The image must have bytes, got none"
         raise ImageEmpty(msg)
     if len(data) > MAX_IMAGE_BYTES:
-        msg = f"The image has {len(data)} bytes, the limit is {MAX_IMAGE_BYTES}"
+        msg = f"The image must have at most {MAX_IMAGE_BYTES} bytes, got {len(data)}"
         raise ImageTooLarge(msg)
     file = _open(data)
     scale = _scale(file.size, size) if size else 1
@@ -167,19 +167,20 @@ def _open(data: bytes) -> PIL.Image.Image:
         # A phone's MPO holds a JPEG and its preview: the first frame is the photo.
         animated = getattr(file, "n_frames", 1) > 1 and file.format != "MPO"
     except PIL.UnidentifiedImageError as err:
-        msg = f"The image is none of {', '.join(FORMATS)}"
+        msg = f"The image must be one of {', '.join(FORMATS)}"
         raise ImageUnsupported(msg) from err
     except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as err:
-        msg = f"The image has more than {MAX_IMAGE_PIXELS} pixels"
+        msg = f"The image must have at most {MAX_IMAGE_PIXELS} pixels, got more"
         raise ImageTooLarge(msg) from err
     except DECODE_ERRORS as err:
-        msg = "The image's header is damaged"
+        msg = "The image's header must be whole, and is damaged"
         raise ImageCorrupt(msg) from err
     if file.width * file.height > MAX_IMAGE_PIXELS:
-        msg = f"The image has {file.width} x {file.height} pixels, the limit is {MAX_IMAGE_PIXELS}"
+        size = f"{file.width} x {file.height}"
+        msg = f"The image must have at most {MAX_IMAGE_PIXELS} pixels, got {size}"
         raise ImageTooLarge(msg)
     if animated:
-        msg = f"The {file.format} image is animated"
+        msg = f"The {file.format} image must be a still, and is animated"
         raise ImageUnsupported(msg)
     return file
 

@@ -29,5 +29,5 @@ def test_arrays_of_different_lengths_are_refused() -> None:
     ],
 )
 def test_a_threshold_out_of_bounds_is_named(field: str, value: float) -> None:
-    with pytest.raises(InvalidParameter, match=f"{field} is {value!r}"):
+    with pytest.raises(InvalidParameter, match=f"`{field}` must be .*, got {value!r}"):
         Thresholds(**{field: value})
