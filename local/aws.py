@@ -29,7 +29,7 @@ QUEUE_RETENTION = 4 * 86400  # seconds
 DLQ_RETENTION = 14 * 86400
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Resources:
     """What the function, the source and a subscriber need to know."""
 
@@ -109,7 +109,13 @@ def create_resources(
     subscriber_url = subscribe(sqs, sns, topic_arn, f"{prefix}-subscriber")
     example_url = subscribe(sqs, sns, topic_arn, f"{prefix}-example")
     return Resources(
-        prefix, results_bucket, queue_url, dlq_url, topic_arn, subscriber_url, example_url
+        bucket=prefix,
+        results_bucket=results_bucket,
+        queue_url=queue_url,
+        dlq_url=dlq_url,
+        topic_arn=topic_arn,
+        subscriber_url=subscriber_url,
+        example_url=example_url,
     )
 
 

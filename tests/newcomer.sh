@@ -21,22 +21,24 @@ fi
 # Nothing of the person who runs this: neither a virtual environment, nor a cache or a setting of pip's but its index.
 clean() {
     env -i HOME="$home" PATH=/usr/local/bin:/usr/bin:/bin PORT="$PORT" AWS_PORT="$AWS_PORT" CI="${CI:-}" \
-        ${PIP_INDEX_URL:+PIP_INDEX_URL="$PIP_INDEX_URL"} ${HTTPS_PROXY:+HTTPS_PROXY="$HTTPS_PROXY"} PIP_NO_CACHE_DIR=1 "$@"
+        ${PIP_INDEX_URL:+PIP_INDEX_URL="$PIP_INDEX_URL"} ${PIP_CERT:+PIP_CERT="$PIP_CERT"} \
+        ${HTTPS_PROXY:+HTTPS_PROXY="$HTTPS_PROXY"} PIP_NO_CACHE_DIR=1 "$@"
 }
 
 # `make run` stays: it has done its work once the page answers and the samples' events are there.
 until_it_runs() {
-    clean setsid $1 >out.log 2>err.log &
-    local running=$! events=0
+    # shellcheck disable=SC2016 # the inner shell's own number, which is its group's too
+    clean setsid sh -c 'echo $$ >running; exec $0' "$1" >out.log 2>err.log &
+    local child=$! events=0
     while [ "$events" -lt 6 ]; do
-        kill -0 "$running" 2>/dev/null || { cat out.log err.log >&2; return 1; }
+        kill -0 "$child" 2>/dev/null || { cat out.log err.log >&2; return 1; }
         sleep 0.2
         events=$(grep -c '^store-' out.log || true)
     done
     clean curl --silent --fail --output /dev/null "http://127.0.0.1:$PORT/"
-    cat out.log >&2
-    kill -INT -- "-$running"
-    wait "$running" || true
+    cat err.log out.log >&2
+    kill -INT -- "-$(cat running)"
+    wait "$child" || true
 }
 
 printf '%-16s %8s %8s\n' command seconds MB

@@ -97,8 +97,8 @@ def test_json_has_the_problem_of_a_refused_photo(run: object) -> None:
     [
         ([], "PHOTO|FOLDER"),
         ([GAPS, "--json", "--csv"], "not allowed with"),
-        ([GAPS, "--confidence", "high"], "confidence is 'high'"),
-        ([GAPS, "--reference", CORRUPT], "The reference is not JSON"),
+        ([GAPS, "--confidence", "high"], "got 'high'"),
+        ([GAPS, "--reference", CORRUPT], "The reference must be JSON"),
         ([GAPS, "--reference", "no.json"], "no.json"),
         ([ROOT / "docs" / "performance" / ".." / ".." / "events"], "holds no .jpg"),
     ],

@@ -26,7 +26,7 @@ def shelf(rows: int = 2, facings: int = 5) -> Boxes:
 def detections(xyxy: Boxes, class_id: list[int] | None = None) -> Detections:
     boxes = np.array(xyxy, np.float32).reshape(-1, 4)
     ids = np.array(class_id or [0] * len(boxes), np.int64)
-    return Detections(boxes, np.ones(len(boxes), np.float32), ids)
+    return Detections(xyxy=boxes, confidence=np.ones(len(boxes), np.float32), class_id=ids)
 
 
 def planogram(xyxy: Boxes, **fields: list[object]) -> dict[str, object]:
@@ -141,24 +141,24 @@ def broken(**fields: object) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("data", "named"),
     [
-        (None, "not a JSON object"),
-        ([], "not a JSON object"),
-        ({}, "no slots, detections or positions"),
+        (None, "must be a JSON object"),
+        ([], "must be a JSON object"),
+        ({}, "must have slots, detections or positions"),
         ({"slots": {}}, "slots"),
         ({"slots": [1]}, "Slot 0"),
         ({"slots": [{"xyxy": [0, 0, 1, 1]}] * (MAX_SLOTS + 1)}, str(MAX_SLOTS)),
-        ({"detections": []}, "width and height"),
-        ({"detections": [], "image": {"width": 0, "height": 1}}, "width and height"),
-        (broken(xyxy=None), "xyxy None"),
+        ({"detections": []}, "must have a width and a height"),
+        ({"detections": [], "image": {"width": 0, "height": 1}}, "must have a width and a height"),
+        (broken(xyxy=None), "must be left, top, right, bottom, got None"),
         (broken(xyxy=[0, 0, 1]), "xyxy"),
         (broken(xyxy=[0, 0, 1, "1"]), "xyxy"),
         (broken(xyxy=[0, 0, True, 1]), "xyxy"),
         (broken(xyxy=[0, 0, 1, float("nan")]), "xyxy"),
         (broken(xyxy=[0.5, 0, 0.5, 1]), "xyxy"),
         (broken(xyxy=[0, 0, 200, 300]), "shares"),
-        (broken(row=-1), "row -1"),
-        (broken(row="top"), "row 'top'"),
-        (broken(label=7), "label 7"),
+        (broken(row=-1), "`row` of slot 0 must be a number from 0, got -1"),
+        (broken(row="top"), "`row` of slot 0 must be a number from 0, got 'top'"),
+        (broken(label=7), "`label` of slot 0 must be a text, got 7"),
     ],
 )
 def test_a_broken_reference_is_refused_and_named(data: object, named: str) -> None:
@@ -246,21 +246,27 @@ POSITION = {"id": "p", "productId": "sku", "fixtureId": "board 0", "x": 0, "y": 
 @pytest.mark.parametrize(
     ("planogram", "words"),
     [
-        ({"positions": []}, "The planogram has width None"),
-        ({"planogram": []}, "planogram is not a JSON object"),
-        (broken(height=True), "has height True, not a number"),
+        ({"positions": []}, "`width` of the planogram must be a number, got None"),
+        ({"planogram": []}, "planogram must be a JSON object"),
+        (broken(height=True), "`height` of the planogram must be a number, got True"),
         (broken(width=0), "wider and higher than 0"),
-        (broken(width=float("nan")), "has width nan, not a number"),
-        (broken(products=None), "products are not a list"),
+        (broken(width=float("nan")), "must be a number, got nan"),
+        (broken(products=None), "products must be a list"),
         (broken(products=[{"id": "sku", "w": 0, "h": 1}]), "wider and higher than 0"),
         (broken(products=[{"w": 1, "h": 1}]), "Item 0 of the planogram's products"),
         (broken(positions=[POSITION, POSITION]), "Item 1 of the planogram's positions"),
-        (broken(positions=[{**POSITION, "x": "1"}]), "'p' of the planogram's positions has x '1'"),
+        (
+            broken(positions=[{**POSITION, "x": "1"}]),
+            "`x` of 'p' in `positions` must be a number, got '1'",
+        ),
         (
             broken(positions=[{**POSITION, "productId": "no"}]),
-            "productId 'no', which the planogram",
+            "`productId` of position 'p' must be the id",
         ),
-        (broken(positions=[{**POSITION, "fixtureId": 3}]), "fixtureId 3, which the planogram"),
+        (
+            broken(positions=[{**POSITION, "fixtureId": 3}]),
+            "`fixtureId` of position 'p' must be the id",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_planogram_is_named(planogram: dict[str, object], words: str) -> None:
