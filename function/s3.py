@@ -46,12 +46,7 @@ class S3Pictures:
 
     def read(self, uri: str) -> bytes:
         """Read s3://bucket/key. Raises `BucketForbidden`, `ImageError` or `DependencyFailed`."""
-        bucket, _, key = uri.removeprefix("s3://").partition("/")
-        # What cannot be printed (a lone surrogate) cannot be sent to S3 either.
-        well_formed = uri.startswith("s3://") and bucket and key and uri.isprintable()
-        if not well_formed or len(key.encode()) > MAX_KEY_BYTES:
-            msg = f"`image.s3` must be s3://bucket/key, got {uri!r}"
-            raise InvalidParameter(msg)
+        bucket, key = split_uri(uri, "image.s3")
         if bucket not in self.buckets:
             msg = f"The bucket must be one of `PREDICT_S3_BUCKETS`, got {bucket!r}"
             raise BucketForbidden(msg)
@@ -60,6 +55,17 @@ class S3Pictures:
         except (ClientError, BotoCoreError) as err:
             msg = "S3 refused a call or did not answer"
             raise DependencyFailed(msg) from err
+
+
+def split_uri(uri: str, name: str) -> tuple[str, str]:
+    """Split s3://bucket/key. Raises `InvalidParameter` that calls it `name`."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    # What cannot be printed (a lone surrogate) cannot be sent to S3 either.
+    well_formed = uri.startswith("s3://") and bucket and key and uri.isprintable()
+    if not well_formed or len(key.encode()) > MAX_KEY_BYTES:
+        msg = f"`{name}` must be s3://bucket/key, got {uri!r}"
+        raise InvalidParameter(msg)
+    return bucket, key
 
 
 def fetch(s3: S3Client, found: S3Object) -> bytes:

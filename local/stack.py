@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
 
+UPLOADS_TOKEN = "local"  # everything is on loopback
 EMULATOR_SECONDS = 20.0
 FUNCTION_SECONDS = 30.0  # with a large model on a slow machine
 # Short polls, so that Ctrl-C is answered soon; in an account a long poll is cheaper.
@@ -106,6 +107,8 @@ def running_stack(
             "EVENTS_BUCKETS": resources.bucket,
             "RESULTS_BUCKET": resources.results_bucket,
             "TOPIC_ARN": resources.topic_arn,
+            "UPLOADS_BUCKET": resources.bucket,
+            "UPLOADS_TOKEN": UPLOADS_TOKEN,
         }
         with (
             running_function(port, function_env, logs) as (page, function),

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -71,7 +72,23 @@ def test_once_prints_an_event_for_every_sample() -> None:
     assert_nothing_is_left(ports)
 
 
-def test_it_stays_and_takes_what_a_person_puts_into_the_bucket() -> None:
+def assert_the_client_of_the_docs_works(port: int, folder: Path) -> None:
+    """Without AWS keys: as docs/http.md has it, but for the port."""
+    (client,) = re.findall(
+        r"^```python\n(import json, sys.*?)^```",
+        (ROOT / "docs" / "http.md").read_text(),
+        re.M | re.S,
+    )
+    program = folder / "client.py"
+    program.write_text(client.replace("127.0.0.1:8080", f"127.0.0.1:{port}"))
+    command = [sys.executable, str(program), str(GOOD_SAMPLE)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert re.fullmatch(
+        r"s3://shelves/store-17/cam-2/\d{8}T\d{12}Z\.jpg 136 products\n", done.stdout
+    ), done.stderr
+
+
+def test_it_stays_and_takes_what_a_person_puts_into_the_bucket(tmp_path: Path) -> None:
     with running_local("--samples", str(GOOD_SAMPLE.parent)) as (process, ports):
         assert process.stdout is not None
         lines = iter(process.stdout.readline, "")
@@ -83,6 +100,7 @@ def test_it_stays_and_takes_what_a_person_puts_into_the_bucket() -> None:
         assert own.split()[1:5:2] == ["136", "0"]  # products and gaps
         assert own.endswith("  my photo.jpg\n")
         assert len(own) <= 81
+        assert_the_client_of_the_docs_works(ports[0], tmp_path)
         process.send_signal(signal.SIGINT)
         process.stdout.read()
         assert process.wait(20) == 0
