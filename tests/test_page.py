@@ -1018,7 +1018,13 @@ def test_focus_and_selection_stay_where_the_person_is(page: Page) -> None:
         expect(page.locator(".strip li").nth(number)).to_have_attribute("data-state", "counted")
     assert page.evaluate("document.activeElement.ariaLabel") == before
     expect(page.locator(".tile").first).to_have_attribute("aria-current", "true")
-    page.screenshot(path=SCREENS / "desk.png")  # `make screens` puts it into docs/
+    keep_picture(page, "desk.png")
+
+
+def keep_picture(page: Page, name: str) -> None:
+    """Write what is on the screen, small enough for Git: `make screens` puts it into docs/."""
+    with PIL.Image.open(io.BytesIO(page.screenshot())) as shot:
+        shot.convert("RGB").quantize(192).save(SCREENS / name, optimize=True)
 
 
 def is_predict_response(response: Response) -> bool:
@@ -1072,7 +1078,7 @@ def small_targets(page: Page) -> list[str]:
 def test_the_picture_stays_in_sight_on_a_phone_while_the_list_is_tapped(phone: Page) -> None:
     choose(phone, GAPS)
     expect(phone.locator("#refill-title")).to_be_in_viewport()  # without a scroll
-    phone.screenshot(path=SCREENS / "phone.png")  # `make screens`
+    keep_picture(phone, "phone.png")
     for line in ("#places li:last-child .place", "#rows tr:last-child button"):
         phone.locator(line).tap()
         expect(phone.locator("#frame")).to_be_in_viewport(ratio=0.99)
