@@ -346,7 +346,7 @@ def test_with_a_topic_the_answer_is_empty_and_the_events_are_out(
     batch = b"[" + b",".join(map(to_json, uploaded)) + b"]"
     response = client.post("/", data=batch, content_type=BATCHED)
     assert (response.status_code, response.data) == (204, b"")
-    got = receive_events(aws.sqs, aws.s3, aws.resources.subscriber_url, wait=5)  # type: ignore[arg-type]
+    got = receive_events(aws.sqs, aws.s3, aws.resources.subscriber_url, wait=5)
     assert {str(event["type"]) for event in got} == {SHELF_AUDITED, IMAGE_REJECTED}
     assert 'shelfwatch_events_published_total{type="io.shelfwatch.shelf.audited"} 1.0' in (
         client.get("/metrics").get_data(as_text=True)

@@ -127,7 +127,7 @@ def test_an_upload_that_brought_no_event_is_said(
     aws: Aws, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(local.__main__, "ONCE_SECONDS", 1.5)
-    publish(audited(subject="came.jpg"), aws.sns, aws.resources.topic_arn)  # type: ignore[arg-type]
+    publish(audited(subject="came.jpg"), aws.sns, aws.resources.topic_arn)
     stack = Stack(
         page="",
         endpoint_url=aws.endpoint_url,
@@ -135,7 +135,7 @@ def test_an_upload_that_brought_no_event_is_said(
         s3=aws.s3,
         sqs=aws.sqs,
         children=(),
-    )  # type: ignore[arg-type]
+    )
     assert local.__main__.print_until_all_came(stack, {"came.jpg", "lost.jpg"}) == 1
     output, errors = capsys.readouterr()
     assert json.loads(output)["subject"] == "came.jpg"
@@ -163,7 +163,10 @@ def test_a_process_that_ends_by_itself_ends_the_rest_with_its_log() -> None:
 
 
 def test_an_event_is_shortened_to_readable_json() -> None:
-    event = {"id": "1", "data": {"count": 3, "detections": [{"a": 1}, {"a": 2}, {"a": 3}]}}
+    event: dict[str, object] = {
+        "id": "1",
+        "data": {"count": 3, "detections": [{"a": 1}, {"a": 2}, {"a": 3}]},
+    }
     assert json.loads(readable(event)) == {
         "id": "1",
         "data": {"count": 3, "detections": [{"a": 1}, "… 2 more"]},

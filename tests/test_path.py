@@ -36,7 +36,7 @@ def receive(aws: Aws, count: int, seconds: float = 20) -> list[dict[str, object]
     events: list[dict[str, object]] = []
     deadline = time.monotonic() + seconds
     while True:
-        more = list(receive_events(aws.sqs, aws.s3, aws.resources.subscriber_url))  # type: ignore[arg-type]
+        more = list(receive_events(aws.sqs, aws.s3, aws.resources.subscriber_url))
         events += more
         if not more and (len(events) >= count or time.monotonic() > deadline):
             return events

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextvars import Context
+from typing import Any
 
 import pytest
 import urllib3
@@ -212,7 +213,8 @@ def test_spans_of_request_and_stages_reach_the_collector(
         headers = {"traceparent": PARENT}
         answer = urllib3.request("POST", f"{function}/predict", fields=sample, headers=headers)
         assert answer.status == 200
-    spans, services = {}, set()
+    spans: dict[str, Any] = {}
+    services: set[str] = set()
     for body in got:
         for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
             services |= {

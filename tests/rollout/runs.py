@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -18,11 +19,11 @@ import numpy as np
 import urllib3
 from kubernetes.client import ApiClient, Configuration
 
-from knative.rollout import conductor, judge, objects, plan, trial
+from knative.rollout import judge, objects, plan, trial
 from knative.rollout.cluster import Cluster
 from knative.rollout.conductor import Conductor
 from knative.rollout.config import Config
-from knative.rollout.exam import Exam
+from knative.rollout.exam import Exam, Examiner
 from knative.rollout.judge import Answer, Floors
 from knative.rollout.trial import Trial
 from knative.rollout.verdict import Code, Verdict
@@ -126,7 +127,7 @@ class FakeClock:
         self.knative.advance(seconds)
 
 
-class FakeExaminer:
+class FakeExaminer(Examiner):
     """Asks the revisions that the fake's gateways lead to; an exam takes ten seconds."""
 
     def __init__(self, knative: FakeKnative, clock: FakeClock, rng: random.Random) -> None:
@@ -269,11 +270,11 @@ def _conductor(
 
 def _happen(knative: FakeKnative, scenario: Scenario, begun: float) -> None:
     for name, start, seconds in scenario.unready:
-        knative.at(begun + start, lambda n=name: _flip(knative, n, None))
-        knative.at(begun + start + seconds, lambda n=name: _flip(knative, n, True))
+        knative.at(begun + start, partial(_flip, knative, name, None))
+        knative.at(begun + start + seconds, partial(_flip, knative, name, True))
     for name, start, seconds in scenario.pods_lost:
-        knative.at(begun + start, lambda n=name: _lose_pods(knative, n, 1))
-        knative.at(begun + start + seconds, lambda n=name: _lose_pods(knative, n, 2))
+        knative.at(begun + start, partial(_lose_pods, knative, name, 1))
+        knative.at(begun + start + seconds, partial(_lose_pods, knative, name, 2))
     for time in scenario.touched:
         knative.at(begun + time, lambda: setattr(knative, "version", knative.version + 1))
     if scenario.third:
@@ -411,7 +412,7 @@ MUTANTS: dict[str, Patch] = {
     "unpinned candidate": (objects.Target, "json", _unpinned),
     "goldens taken from the candidate": (trial, "judge", _own_goldens),
     "no judge": (trial, "judge", lambda *_: None),
-    "a stale status is believed": (conductor.Service, "from_json", staticmethod(_stale_status)),
+    "a stale status is believed": (objects.Service, "from_json", staticmethod(_stale_status)),
     "the route is not waited for": (plan, "_not_routed", lambda seen: None),
     "no mark": (Cluster, "mark", lambda self, revision, verdict: None),
     "a newer revision is overlooked": (plan, "_superseded", lambda seen, memory: False),
