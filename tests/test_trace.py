@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextvars import Context
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -200,7 +201,7 @@ def collector() -> Iterator[tuple[str, list[bytes]]]:
 
 
 def test_spans_of_request_and_stages_reach_the_collector(
-    collector: tuple[str, list[bytes]], tmp_path: object
+    collector: tuple[str, list[bytes]], tmp_path: Path
 ) -> None:
     pytest.importorskip("opentelemetry.sdk", reason="the extra 'otel' is not installed")
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -208,7 +209,7 @@ def test_spans_of_request_and_stages_reach_the_collector(
     url, got = collector
     settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
     env = {**aws_env("http://127.0.0.1:9"), **settings}
-    with running_function(free_port(), env, tmp_path) as (function, _):  # type: ignore[arg-type]
+    with running_function(free_port(), env, tmp_path) as (function, _):
         sample = {"file": ("a.jpg", GOOD_SAMPLE.read_bytes())}
         headers = {"traceparent": PARENT}
         answer = urllib3.request("POST", f"{function}/predict", fields=sample, headers=headers)
@@ -234,11 +235,11 @@ def test_spans_of_request_and_stages_reach_the_collector(
 
 
 def test_a_collector_without_the_extra_ends_the_start_with_one_sentence(
-    tmp_path: object, collector: tuple[str, list[bytes]]
+    tmp_path: Path, collector: tuple[str, list[bytes]]
 ) -> None:
     """A module that cannot be imported stands in for a missing one."""
-    (tmp_path / "opentelemetry").mkdir()  # type: ignore[operator]
-    (tmp_path / "opentelemetry" / "__init__.py").write_text("raise ImportError")  # type: ignore[operator]
+    (tmp_path / "opentelemetry").mkdir()
+    (tmp_path / "opentelemetry" / "__init__.py").write_text("raise ImportError")
     env = {
         **aws_env("http://127.0.0.1:9"),
         "OTEL_EXPORTER_OTLP_ENDPOINT": collector[0],
@@ -246,7 +247,7 @@ def test_a_collector_without_the_extra_ends_the_start_with_one_sentence(
     }
     with (
         pytest.raises(StackError, match="the extra 'otel' is not installed"),
-        running_function(free_port(), env, tmp_path),  # type: ignore[arg-type]
+        running_function(free_port(), env, tmp_path),
     ):
         pass
 
