@@ -72,7 +72,7 @@ def _name(event: Json) -> tuple[str, str]:
 def once(events: Iterable[Json], seen: Seen) -> Generator[Json, None, None]:
     """Leave out events that were handled before; one counts as handled when the next is asked for.
 
-    Over `receive_events` that is the right order: handle, remember, delete the message.
+    With `receive_events` below, the order is right: handle, remember, delete the message.
     """
     for event in events:
         if event in seen:

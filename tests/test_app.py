@@ -80,7 +80,7 @@ def test_predict_answers_the_whole_result(client: FlaskClient) -> None:
 
 
 def test_boxes_are_in_pixels_of_the_turned_image(client: FlaskClient) -> None:
-    """The sample is stored sideways: turned by hand and stored upright it must give the same."""
+    """The sample is stored sideways; a copy stored upright must give the same."""
     sample = SAMPLES / "store-17" / "cam-2" / "turned-by-exif.jpg"
     upright = io.BytesIO()
     with PIL.Image.open(sample) as stored:
@@ -286,7 +286,7 @@ def test_a_bucket_that_is_not_listed_is_not_read(detector: Detector) -> None:
 
 @pytest.fixture
 def uploaded(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> list[CloudEvent]:
-    """Two uploads, a shelf and what is no image, as the events that S3 announces."""
+    """Two uploads, a shelf and a file that is no image, as the events that S3 announces."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", aws.endpoint_url)
     for key, body in (("a.jpg", GOOD_SAMPLE.read_bytes()), ("b.jpg", b"no image")):
         aws.s3.put_object(Bucket=aws.resources.bucket, Key=key, Body=body)

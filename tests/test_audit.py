@@ -179,7 +179,7 @@ def test_a_redelivery_publishes_nothing_new(aws: Aws, auditor: Auditor) -> None:
 def test_a_crash_before_the_publish_repeats_only_the_publish(
     aws: Aws, auditor: Auditor, detector: Detector
 ) -> None:
-    """What was found stays found: the stored result is told, also by a model that finds less."""
+    """The stored result is published, also by a model that finds less."""
     event = uploaded(aws, GOOD_SAMPLE.read_bytes())
     no_topic = replace(auditor, sns=None)
     no_topic.audit_event(event)
@@ -243,7 +243,7 @@ def test_our_own_results_are_not_audited(aws: Aws, auditor: Auditor) -> None:
 def test_who_loses_the_race_publishes_the_winners_result(
     aws: Aws, auditor: Auditor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two deliveries at once, two models: one id must not be told in two versions."""
+    """Two deliveries at once, two models: one id must not be published in two versions."""
     event = uploaded(aws, GOOD_SAMPLE.read_bytes())
     winner = replace(auditor, thresholds=Thresholds(confidence=0.9), sns=None)
     fetch = Auditor._fetch

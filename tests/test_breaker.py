@@ -1,4 +1,4 @@
-"""While the sink is away nothing is tried but one message a pause, each time another."""
+"""While the sink is away, the source tries one message a pause, each time another."""
 
 import random
 import threading

@@ -1,4 +1,4 @@
-"""A queue that would lose something is found out before anything is taken from it."""
+"""A queue that would lose messages is found before the source takes any from it."""
 
 import json
 import logging

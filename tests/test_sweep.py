@@ -34,7 +34,7 @@ def put(aws: Aws, *keys: str, data: bytes = b"photo") -> None:
 
 
 def bodies(aws: Aws) -> list[str]:
-    """Take all that is on the queue; not looked at, they are notifications that S3 dropped."""
+    """Take all that is on the queue: to the sweep, S3 dropped these notifications."""
     found: list[str] = []
     url = aws.resources.queue_url
     while messages := aws.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):

@@ -142,7 +142,7 @@ def test_without_a_trace_all_deliveries_of_a_photo_share_one_in_the_logs(
     auditor: Auditor,  # noqa: F811
     lines: list[dict[str, object]],
 ) -> None:
-    """The audit's id has a trace id's form. The event tells no trace, as no caller has that one."""
+    """The audit's id has a trace id's form. The event names no trace: no caller has that one."""
     event = uploaded(aws, GOOD_SAMPLE.read_bytes())
     auditor.audit_event(event)
     auditor.audit_event(event)

@@ -1,7 +1,7 @@
 """The path as its real processes, with a real Prometheus and Alertmanager over them.
 
-They read the configuration of compose.yaml and the rules of the cluster. Changed are addresses, how
-often is looked (a second for a quarter of a minute), and how long a fault must last to be told.
+They read the configuration of compose.yaml and the rules of the cluster. Only addresses, the scrape
+interval (a second for a quarter of a minute) and how long a fault must last differ.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PATIENCE = 40.0  # seconds for anything to come about on a busy machine
 
 @dataclass(frozen=True, kw_only=True)
 class Live:
-    """What runs, and what the webhook was told."""
+    """What runs, and the messages that the webhook got."""
 
     aws: Aws
     function: str

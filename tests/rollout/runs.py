@@ -40,7 +40,7 @@ CONFIG = Config(
     rounds=2,
 )
 STABLE, CANDIDATE, THIRD = "shelf-detector-00001", "shelf-detector-00002", "shelf-detector-00003"
-CALL_SECONDS = 0.05  # that a call of the API takes
+CALL_SECONDS = 0.05  # of a call of the API
 LONGEST = 30_000.0  # seconds that all runs of one scenario may take
 MAX_RUNS = 12  # how often the Job, and syncs after it, are tried
 FOR_GOOD = {Code.DONE, Code.REJECTED, Code.NOT_JUDGED}
@@ -313,7 +313,7 @@ def faults_of(scenario: Scenario, ending: Ending) -> list[str]:
     must = expected(scenario)
     if must is not None and ending.codes[-1] is not must:
         faults.append(f"{ending.codes[-1]!r}, not {must!r}")
-    alone = scenario.first and not won_before  # nothing to be slower than
+    alone = scenario.first and not won_before  # there is no stable revision to compare with
     # Nor where stable did not answer.
     alone = alone or (last.quality == "slow" and bool(scenario.unready))
     if last.quality in SEEN_IN_EXAMS and ending.largest and not alone:
@@ -324,7 +324,7 @@ def faults_of(scenario: Scenario, ending: Ending) -> list[str]:
 
 
 def expected(scenario: Scenario) -> Code | None:
-    """Say how a scenario must end, where that does not hang on moments."""
+    """Say how a scenario must end, where that does not depend on the timing."""
     last = scenario.last
     if any(seconds > CONFIG.wait_seconds for _, _, seconds in scenario.unready):
         return None
