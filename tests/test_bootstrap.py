@@ -125,11 +125,8 @@ class Bootstrap:
 
     def push(self) -> None:
         """Commit the settings and push them, as the person is told to."""
-        for arguments in (
-            ["commit", "-qam", "Set the account"],
-            ["push", "-q", "origin", "HEAD:main"],
-        ):
-            self.git(*arguments)
+        self.git("commit", "-qam", "Set the account")
+        self.git("push", "-q", "origin", "HEAD:main")
 
     def git(self, *arguments: str) -> None:
         who = ["-c", "user.name=t", "-c", "user.email=t@example.com"]
