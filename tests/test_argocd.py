@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from functools import cache
 from itertools import chain
+from pathlib import Path
 
 import pytest
 import yaml
@@ -403,6 +406,45 @@ def test_loki_keeps_lines_for_a_month_in_the_bucket_that_its_role_is_for() -> No
     assert bound
     namespace = applications("argocd/prod")["loki"]["destination"]["namespace"]
     assert bound.groups() == (namespace, values["serviceAccount"]["name"])
+
+
+@rendered
+def test_somebody_is_told_of_alerts_and_of_silence(tmp_path: Path) -> None:
+    given = dict(line.split("=", 1) for line in example().splitlines() if "=" in line)
+    values = helm_values("monitoring")["alertmanager"]
+    told = {each["name"]: each.get("sns_configs", []) for each in values["config"]["receivers"]}
+    route = values["config"]["route"]
+    [beat] = [each for each in route["routes"] if each["matchers"] == ['alertname = "Watchdog"']]
+    people, silence = told[route["receiver"]], told[beat["receiver"]]
+    assert [each["topic_arn"] for each in people] == [given["NOTICE_TOPIC_ARN"]]
+    assert [each["topic_arn"] for each in silence] == [given["HEARTBEAT_TOPIC_ARN"]]
+    assert seconds(beat["repeat_interval"]) < 900  # of which the alarm counts three
+    for configured in [*people, *silence]:
+        assert configured["sigv4"] == {"region": given["AWS_DEFAULT_REGION"]}
+    variables = (ROOT / "infra/terraform/shelfwatch/variables.tf").read_text()
+    namespace = applications("argocd/prod")["monitoring"]["destination"]["namespace"]
+    bound = f'namespace = "{namespace}", service_account = "{values["serviceAccount"]["name"]}"'
+    assert bound in variables.partition('variable "alertmanager"')[2].partition("\n}")[0]
+    if shutil.which("amtool"):
+        (tmp_path / "alertmanager.yaml").write_text(yaml.safe_dump(values["config"]))
+        command = ["amtool", "check-config", str(tmp_path / "alertmanager.yaml")]
+        subprocess.run(command, check=True, capture_output=True)
+
+
+@rendered
+def test_the_password_of_grafana_is_made_once() -> None:
+    admin = helm_values("monitoring")["grafana"]["admin"]
+    made = (ROOT / "infra/bootstrap.sh").read_text()
+    assert f"create secret generic {admin['existingSecret']} " in made
+    for key in (admin["userKey"], admin["passwordKey"]):
+        assert re.search(rf"--from-(literal|file)={key}=", made)
+
+
+@rendered
+def test_a_new_release_passes_the_checks_that_main_requires() -> None:
+    [updater] = objects("argocd/prod", "ImageUpdater")
+    git = updater["spec"]["writeBackConfig"]["gitConfig"]
+    assert (git["branch"], git["pullRequest"]) == ("main", {"github": {}})
 
 
 def test_argo_cd_is_the_same_before_and_after_it_keeps_itself() -> None:
