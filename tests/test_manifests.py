@@ -415,6 +415,16 @@ def test_a_node_can_always_be_drained(path: str) -> None:
     assert serving["config"]["deployment"]["pod-is-always-schedulable"] == "true"
 
 
+def test_the_gateways_two_pods_stand_apart() -> None:
+    """Knative's own parts say so themselves; Kourier's gateway does not."""
+    serving = named("knative/serving", "KnativeServing", "knative-serving")["spec"]
+    [gateway] = [each for each in serving["workloads"] if each["name"] == "3scale-kourier-gateway"]
+    assert "replicas" not in gateway  # so that high-availability holds
+    [spread] = gateway["topologySpreadConstraints"]
+    assert spread["topologyKey"] == "kubernetes.io/hostname"
+    assert spread["labelSelector"]["matchLabels"] == {"app": "3scale-kourier-gateway"}
+
+
 @pytest.mark.parametrize("path", PATHS)
 def test_every_selector_finds_a_pod(path: str) -> None:
     knatives = {"serving.knative.dev/service": "shelf-detector"}

@@ -100,7 +100,7 @@ def test_the_shipped_judge_can_be_read_and_leaves_room_for_more() -> None:
     # A ConfigMap holds 1 MiB, pictures in base64.
     size = sum(p.stat().st_size * (4 / 3 if p.suffix == ".jpg" else 1.1) for p in JUDGE.iterdir())
     assert size < 2**20 / 2
-    # That is for who applies by the server: else a copy goes into an annotation, which holds 256 KiB.
+    # For who applies by the server: else a copy goes into an annotation, which holds a quarter.
     for page in (ROOT / "docs").glob("*.md"):
         for applied in re.findall(r"kubectl apply [^\n]*knative/overlays", page.read_text()):
             assert "--server-side" in applied, page.name
