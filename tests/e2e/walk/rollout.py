@@ -70,7 +70,7 @@ def conduct(*, abort: bool = False, hold: int = 5, prometheus: str = "") -> None
     name = "shelf-rollout-abort" if abort else "shelf-rollout"
     kubectl("delete", "job", name, "--ignore-not-found", "--wait")
     documents = render("tests/e2e/rollout")
-    given = [each for each in documents if "kind: Job" not in each or f"name: {name}\n" in each]
+    given = [each for each in documents if "kind: Job" not in each or f"\n  name: {name}\n" in each]
     settings = f'HOLD_SECONDS: "{hold}"'
     if prometheus:
         settings += f"\n  PROMETHEUS_URL: {prometheus}"
