@@ -99,11 +99,15 @@ def postprocess(output: Floats, classes: int, box: Letterbox, thresholds: Thresh
     solid = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
     sure = solid & (confidence >= thresholds.confidence)
     return Detections(
-        xyxy[sure], confidence[sure], class_id[sure], truncated, faint=xyxy[solid & ~sure]
+        xyxy=xyxy[sure],
+        confidence=confidence[sure],
+        class_id=class_id[sure],
+        truncated=truncated,
+        faint=xyxy[solid & ~sure],
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Model:
     """What the model file says of itself."""
 
@@ -193,7 +197,7 @@ class Detector:
         Raises `Overloaded` when too many wait already.
         """
         if not self._places.acquire(blocking=False):
-            msg = f"{MAX_WAITING} images wait already"
+            msg = f"At most {MAX_WAITING} images wait for the processor, and as many do"
             raise Overloaded(msg)
         try:
             yield
@@ -258,10 +262,10 @@ def _describe(path: Path, opened: OpenedSession) -> Model:
     names = _names(path, metadata)
     first = session.get_inputs()[0]
     if len(session.get_inputs()) != 1 or first.type not in INPUT_TYPES:
-        msg = f"{path} wants {first.type} as input, not one image of uint8 or float pixels"
+        msg = f"The input of {path} must be one image of uint8 or float pixels, got {first.type}"
         raise ModelError(msg)
     dtype = INPUT_TYPES[first.type]
-    not_one_image = f"{path} takes {first.shape}, not one RGB image"
+    not_one_image = f"The input of {path} must be one RGB image, got the shape {first.shape}"
     if len(first.shape) != 4:
         raise ModelError(not_one_image)
     shape = _input_shape(first.shape, metadata)
@@ -292,7 +296,7 @@ def _names(path: Path, metadata: dict[str, str]) -> dict[int, str]:
         names = ast.literal_eval(metadata["names"])
         return {int(key): str(name) for key, name in names.items()}
     except (KeyError, ValueError, SyntaxError, AttributeError) as err:
-        msg = f"{path} names no classes; export it with Ultralytics or model.export"
+        msg = f"{path} must name its classes: export it with Ultralytics or model.export"
         raise ModelError(msg) from err
 
 
@@ -308,7 +312,7 @@ def _stride(path: Path, metadata: dict[str, str]) -> int:
     try:
         return int(metadata.get("stride", "0"))
     except ValueError as err:
-        msg = f"{path} has the stride {metadata['stride']!r}, not a number of pixels"
+        msg = f"The stride of {path} must be a number of pixels, got {metadata['stride']!r}"
         raise ModelError(msg) from err
 
 
@@ -316,5 +320,6 @@ def _check_output(path: Path, shape: list[int | str], classes: int) -> None:
     """Refuse a file without detection boxes; free axes are left to the warm-up."""
     known = [axis for axis in shape[1:] if isinstance(axis, int)]
     if len(shape) != 3 or (len(known) == 2 and 4 + classes not in known and known[1] != 6):
-        msg = f"{path} answers {shape}, not detections of its {classes} classes"
+        must_be = f"detections of its {classes} classes"
+        msg = f"The output of {path} must be {must_be}, got the shape {shape}"
         raise ModelError(msg)
