@@ -19,12 +19,25 @@ AWS = "http://aws:4566"
 BUCKET = "shelves"
 SUBSCRIBER = f"{AWS}/000000000000/shelves-subscriber"
 PICTURE = Path("/judge/gaps.jpg")
+TRIES = 6  # of a request that is told to come again
 EVENTS_WAIT = 240  # seconds after the last upload: a lost message comes back after 120
 
 
 def post(url: str, body: bytes, content_type: str = "image/jpeg", timeout: float = 60) -> dict:
-    """Ask about a picture; status 0 is a connection that broke."""
+    """Ask about a picture, again where a full pod says when; status 0: the connection broke."""
     started = time.monotonic()
+    answer, wait = post_once(url, body, content_type, timeout)
+    tries = 1
+    while answer["status"] == 503 and wait and tries < TRIES:
+        time.sleep(wait)
+        answer, wait = post_once(url, body, content_type, timeout)
+        tries += 1
+    return answer | {"seconds": round(time.monotonic() - started, 2), "tries": tries}
+
+
+def post_once(url: str, body: bytes, content_type: str, timeout: float) -> tuple[dict, float]:
+    """Ask once; returns the answer and when to come again."""
+    wait = 0.0
     request = urllib.request.Request(f"{url}/predict", body, {"Content-Type": content_type})
     told: dict = {}
     try:
@@ -32,12 +45,13 @@ def post(url: str, body: bytes, content_type: str = "image/jpeg", timeout: float
             status, told = response.status, json.load(response)
     except urllib.error.HTTPError as err:
         status, told = err.code, {"detail": err.read().decode(errors="replace")[:200]}
+        wait = float(err.headers.get("Retry-After") or 0)
     except OSError as err:
         status, told = 0, {"detail": f"{type(err).__name__}: {err}"}
-    answer = {"status": status, "seconds": round(time.monotonic() - started, 2)}
     if status == 200:
-        return answer | {"count": told["count"], "revision": told["model"]["revision"]}
-    return answer | {"detail": told.get("detail", "")}
+        found = {"count": told["count"], "revision": told["model"]["revision"]}
+        return {"status": status, **found}, wait
+    return {"status": status, "detail": told.get("detail", "")}, wait
 
 
 def slow(url: str, body: bytes, seconds: float) -> dict:
@@ -143,6 +157,7 @@ def load(url: str, body: bytes, options: argparse.Namespace) -> dict:
     return {
         "requests": len(told),
         "failed": [answer for answer in told if answer["status"] != 200],
+        "came_again": sum(answer["tries"] > 1 for answer in told),
         "p95": times[int(len(times) * 0.95)] if times else None,
         "uploaded": len(keys),
         "lost": sorted(set(keys) - set(ours)),

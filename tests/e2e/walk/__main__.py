@@ -106,7 +106,10 @@ def told_of(seen: Object) -> str:
         raise Failed(json.dumps({key: seen[key] for key in ("failed", "lost", "two_ids")})[:600])
     if set(seen["types"]) - {"io.shelfwatch.shelf.audited"}:
         raise Failed(str(seen["types"]))
-    asked = f"{seen['requests']} requests, p95 {seen['p95']} s; " if seen["requests"] else ""
+    asked = ""
+    if seen["requests"]:
+        asked = f"{seen['requests']} requests, p95 {seen['p95']} s, "
+        asked += f"{seen['came_again']} came again after a 503; "
     return (
         f"{asked}{seen['uploaded']} of {seen['uploaded']} events, {seen['told_twice']} told twice"
     )
