@@ -115,7 +115,7 @@ notes: ## writes the CHANGELOG's section of $VERSION to build/notes.md
 publish: notes ## pushes, signs and tells of build/image.tar.gz; wants VERSION, REPOSITORY, cosign and gh
 	.github/publish.sh
 
-e2e: ## the whole path and a canary on Knative in kind; wants Docker, kind and kubectl
+e2e: .venv ## the walk (tests/e2e/walk) on Knative in kind: path, canary, faults, deletion; wants Docker, kind and kubectl
 	tests/e2e/run.sh
 
 audit: .venv-tools/installed ## refuses a runtime lock with known vulnerabilities

@@ -85,7 +85,7 @@ class Tell:
 
 @dataclass(frozen=True)
 class Mark:
-    """Annotate the candidate, so that no later run tries it again."""
+    """Write down that the candidate was rejected, so that no later run tries it again."""
 
     verdict: Verdict
 
@@ -133,8 +133,8 @@ def _choose(seen: Seen, memory: Memory, config: Config) -> Action:
         return _settle(seen)
     if seen.now - memory.started > config.deadline_seconds:
         return Fail(Verdict(Reason.LATE, f"after {config.deadline_seconds:.0f} s"))
-    if seen.candidate and seen.candidate.rejected:
-        return Fail(Verdict(Reason.REJECTED_BEFORE, seen.candidate.rejected))
+    if rejection := seen.service.rejection(memory.candidate):
+        return Fail(Verdict(Reason.REJECTED_BEFORE, rejection))
     if seen.service.stable:
         return _walk(seen, memory, config)
     if seen.service.untouched:

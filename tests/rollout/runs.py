@@ -211,7 +211,7 @@ def play(
     knative.route_lag = scenario.route_lag
     begun = knative.time
     watch(knative)
-    knative.apply(replace(scenario.candidate, annotations={}))
+    knative.apply(replace(scenario.candidate))
     _happen(knative, scenario, begun)
     clock = FakeClock(knative, tuple(begun + kill for kill in scenario.kills))
     world = replace(scenario, api_away=(begun + scenario.api_away[0], scenario.api_away[1]))
@@ -243,13 +243,18 @@ def play(
         knative.events,
         notices,
         largest,
-        knative.revisions[scenario.last.name].annotations.get(objects.REJECTED, ""),
+        _marked(knative, scenario.last.name),
         knative.problems,
         [
             t["revisionName"] for patch in knative.patches for t in patch[:1] if len(patch) == 1
         ].count(CANDIDATE)
         > 0,
     )
+
+
+def _marked(knative: FakeKnative, revision: str) -> str:
+    marked = knative.annotations.get(objects.REJECTED) == revision
+    return knative.annotations[objects.BECAUSE] if marked else ""
 
 
 def _conductor(
@@ -278,7 +283,7 @@ def _happen(knative: FakeKnative, scenario: Scenario, begun: float) -> None:
     for time in scenario.touched:
         knative.at(begun + time, lambda: setattr(knative, "version", knative.version + 1))
     if scenario.third:
-        third = replace(scenario.third, annotations={})
+        third = replace(scenario.third)
         knative.at(begun + scenario.third_at, lambda: knative.apply(third))
 
 
@@ -414,7 +419,7 @@ MUTANTS: dict[str, Patch] = {
     "no judge": (trial, "judge", lambda *_: None),
     "a stale status is believed": (objects.Service, "from_json", staticmethod(_stale_status)),
     "the route is not waited for": (plan, "_not_routed", lambda seen: None),
-    "no mark": (Cluster, "mark", lambda self, revision, verdict: None),
+    "no mark": (Cluster, "mark", lambda self, revision, because: None),
     "a newer revision is overlooked": (plan, "_superseded", lambda seen, memory: False),
     "everything is a rejection": (Verdict, "code", property(lambda self: Code.REJECTED)),
 }
