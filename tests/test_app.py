@@ -1,5 +1,6 @@
 """The routes: what they answer, and that every error is a problem that gives nothing away."""
 
+import gzip
 import io
 import json
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from cloudevents.core.v1.event import CloudEvent
 from conftest import GOOD_SAMPLE, SAMPLES, Aws
 from flask.testing import FlaskClient
 from urllib3.filepost import encode_multipart_formdata
+from werkzeug.datastructures import Headers
 from werkzeug.test import TestResponse
 
 from events.codec import BATCHED, STRUCTURED, data_of, from_http, to_json
@@ -213,6 +215,22 @@ def test_the_page_and_its_files_are_served_under_a_strict_policy(client: FlaskCl
         assert response.headers["X-Content-Type-Options"] == "nosniff"
         response.close()
     page.close()
+
+
+def test_the_page_is_sent_in_gzip_to_who_takes_it(client: FlaskClient) -> None:
+    def get(path: str, **headers: str) -> tuple[int, Headers, bytes]:
+        with client.get(path, headers=headers) as response:
+            return response.status_code, response.headers, response.data
+
+    for path in ("/", "/static/app.js", "/static/style.css", "/static/words/es.js"):
+        _, plain, body = get(path)
+        _, packed, content = get(path, accept_encoding="gzip")
+        assert "Content-Encoding" not in plain
+        assert packed["Content-Encoding"] == "gzip"
+        assert gzip.decompress(content) == body
+        assert plain["Vary"] == packed["Vary"] == "Accept-Encoding"
+        assert get(path, accept_encoding="gzip", if_none_match=packed["ETag"])[0] == 304
+    assert "Content-Encoding" not in get("/static/samples/gaps.webp", accept_encoding="gzip")[1]
 
 
 def test_metrics_count_images_and_requests(client: FlaskClient) -> None:
