@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from function.session import available_cpus
+import numpy as np
+from PIL import Image
 
+from function.session import available_cpus
+from model.crops import TrainingPhoto, crop
+
+WARM_UP = 0.02  # share of a run in which the learning rate rises
 CACHE = Path("build/ultralytics").absolute()  # its settings and fonts; not the user's home
 
 
@@ -34,6 +42,132 @@ def open_yolo(weights: str) -> Any:
 def architecture(yolo: Any) -> str:
     """Name the network of a checkpoint, e.g. yolo11n."""
     return Path(str(yolo.model.yaml.get("yaml_file", "yolo"))).stem
+
+
+def trainer_of(photos: list[TrainingPhoto], size: int, side: int) -> type:
+    """Make the trainer class that sees crops of `photos`, and learns of each what is labelled.
+
+    `size` is the long side of the photos at inference, `side` that of a crop, in pixels.
+    """
+    _import_ultralytics()
+    from ultralytics.models.yolo.detect import DetectionTrainer
+
+    class ShelfTrainer(DetectionTrainer):  # type: ignore[misc]
+        def build_dataset(self, img_path: Any, mode: str = "train", batch: Any = None) -> Any:
+            if mode != "train":
+                return super().build_dataset(img_path, mode, batch)
+            return _crop_dataset(photos, size, side, self.data["nc"], self.args.seed)
+
+        def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+            prepared: dict[str, Any] = super().preprocess_batch(batch)
+            if self.device.type == "cpu":
+                import torch
+
+                layout = torch.channels_last
+                prepared["img"] = prepared["img"].contiguous(memory_format=layout)
+            return prepared
+
+    return ShelfTrainer
+
+
+def _crop_dataset(
+    photos: list[TrainingPhoto], size: int, side: int, classes: int, seed: int
+) -> Any:
+    """Make the data set that torch's loader draws from: a new crop of a photo each time."""
+    import torch
+    from torch.utils.data import Dataset
+    from ultralytics.data.dataset import YOLODataset
+
+    class Crops(Dataset):  # type: ignore[misc, type-arg]
+        collate_fn = staticmethod(YOLODataset.collate_fn)
+        # What Ultralytics counts and plots.
+        labels = [{"cls": p.class_id[:, None], "bboxes": p.cxcywh} for p in photos]  # noqa: RUF012
+
+        def __init__(self) -> None:
+            self.rng = np.random.default_rng(seed)
+
+        def __len__(self) -> int:
+            return len(photos)
+
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            photo = photos[index]
+            with Image.open(photo.path) as opened:
+                picture = opened.convert("RGB")
+            middle, half = photo.cxcywh[:, :2], photo.cxcywh[:, 2:] / 2
+            corners = np.hstack((middle - half, middle + half)) * np.tile(picture.size, 2)
+            seen = crop(picture, corners, size, side, self.rng)
+            low, high = seen.xyxy[:, :2] / side, seen.xyxy[:, 2:] / side
+            boxes = np.hstack(((low + high) / 2, high - low))
+            labelled = np.isin(np.arange(classes), photo.labelled)
+            return {
+                "img": torch.from_numpy(np.ascontiguousarray(seen.pixels.transpose(2, 0, 1))),
+                "cls": torch.from_numpy(photo.class_id[seen.kept, None].astype(np.float32)),
+                "bboxes": torch.from_numpy(boxes.astype(np.float32)),
+                "batch_idx": torch.zeros(len(boxes)),
+                "labelled": torch.from_numpy(labelled),
+                "im_file": str(photo.path),
+                "ori_shape": picture.size[::-1],
+                "resized_shape": (side, side),
+            }
+
+    return Crops()
+
+
+def learn_what_is_labelled(trainer: Any) -> None:
+    """Take the loss of a class only from photos that are labelled for it.
+
+    A callback for `on_train_start`. An anchor that a labelled thing takes is known to show nothing
+    else, so there all classes count: a gap that is labelled is no product.
+    """
+    import torch
+    from ultralytics.utils.loss import v8DetectionLoss
+    from ultralytics.utils.torch_utils import unwrap_model
+
+    class PartialLoss(v8DetectionLoss):  # type: ignore[misc]
+        def loss(self, preds: Any, batch: dict[str, Any]) -> Any:
+            labelled = torch.stack(tuple(batch["labelled"]))[:, None]
+            whole = torch.nn.BCEWithLogitsLoss(reduction="none")
+
+            def bce(scores: Any, wanted: Any) -> Any:
+                known = labelled | (wanted.sum(2, keepdim=True) > 0)
+                return whole(scores, wanted) * known
+
+            self.bce = bce
+            return super().loss(preds, batch)
+
+    model = unwrap_model(trainer.model)
+    if trainer.device.type == "cpu":
+        model.to(memory_format=torch.channels_last)  # a quarter faster
+    model.criterion = PartialLoss(model)
+
+
+def anneal_by_the_clock(hours: float) -> Callable[[Any], None]:
+    """Make a callback for `on_train_batch_start` that ends a run of `hours` at a learning rate of 0.
+
+    How many epochs fit into the time need not be known: a machine that others use is slow at times.
+    """
+
+    def anneal(trainer: Any) -> None:
+        share = min((time.time() - trainer.train_time_start) / (hours * 3600), 1.0)
+        factor = min(share / WARM_UP, 1.0) * (1 + math.cos(math.pi * share)) / 2
+        for group in trainer.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+
+    return anneal
+
+
+def save_every(seconds: float, keep: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Make a callback for `on_train_batch_end` that writes a checkpoint now and then."""
+    saved = time.monotonic()
+
+    def save(trainer: Any) -> None:
+        nonlocal saved
+        if time.monotonic() - saved >= seconds:
+            trainer.save_model()
+            keep(trainer)
+            saved = time.monotonic()
+
+    return save
 
 
 def train_in_bfloat16(trainer: Any) -> None:
