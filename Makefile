@@ -12,7 +12,7 @@ NODE := node -e 'const [a, b] = process.versions.node.split(".").map(Number); pr
 # ONNX Runtime reports home otherwise.
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: .venv run once serve test manifests faults rollout-runs fuzz alerts rules bench lint types docs image compose scan sbom package notes publish e2e audit workflows format lock terraform samples judge model clean
+.PHONY: .venv run once serve test manifests faults rollout-runs fuzz alerts rules bench lint types schemas docs image compose scan sbom package notes publish e2e audit workflows format lock terraform samples judge model clean
 
 run: .venv ## the whole path on an embedded AWS; stays until Ctrl-C
 	$(BIN)/python -m local
@@ -64,6 +64,9 @@ $(BENCH_VENV)/bin/uvicorn:
 	$(PYTHON) -m venv $(BENCH_VENV)
 	$(BENCH_VENV)/bin/pip install --disable-pip-version-check --require-hashes -r requirements.txt
 	$(BENCH_VENV)/bin/pip install --disable-pip-version-check -r bench/requirements.txt
+
+schemas: .venv ## writes the schemas of the events from the types of the result
+	$(BIN)/python -m function.schemas
 
 lint: .venv
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

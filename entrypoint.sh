@@ -7,8 +7,8 @@ command=${1:-function}
 
 case $command in
   function) exec gunicorn -c function/gunicorn.conf.py "$@" ;;
-  source) exec python -m events.sqs_source "$@" ;;
-  replay | sweep) exec python -m "events.$command" "$@" ;;
+  source) exec python -m events.source "$@" ;;
+  replay | sweep) exec python -m "events.repair.$command" "$@" ;;
   rollout) exec python -m knative.rollout "$@" ;;
   *)
     echo "$command is none of function, source, replay, sweep, rollout" >&2

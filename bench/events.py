@@ -30,11 +30,11 @@ from pathlib import Path
 import boto3
 import PIL.Image
 
-from events.config import SourceConfig
 from events.log import configure_logging
-from events.queue_checks import Queue
-from events.sink import Sink
-from events.sqs_source import SqsSource
+from events.source.config import SourceConfig
+from events.source.queue_checks import Queue
+from events.source.sink import Sink
+from events.source.sqs_source import SqsSource
 from function.config import Config
 from function.detections import Thresholds
 from function.detector import Detector

@@ -1,1 +1,1 @@
-"""How events reach and leave the function: S3 to SQS to CloudEvent, and CloudEvent to SNS."""
+"""The vocabulary of every process: what an event is, how it is read, told and published."""

@@ -1,4 +1,6 @@
-"""The event types of the service, as in the `type` attribute."""
+"""The words that processes share: event types, and why a message is a dead letter."""
+
+from enum import StrEnum
 
 # In: the CloudEvents adapter for S3, https://github.com/cloudevents/spec adapters/aws-s3.md;
 # the operation follows (Put, Post, Copy, CompleteMultipartUpload).
@@ -17,3 +19,12 @@ DATA_SCHEMAS = {
     SHELF_AUDITED: "urn:shelfwatch:schema:shelf.audited:1",
     IMAGE_REJECTED: "urn:shelfwatch:schema:image.rejected:1",
 }
+
+
+class Reason(StrEnum):
+    """Why a message is in the dead-letter queue."""
+
+    EXHAUSTED = "exhausted"  # it kept failing until one receive was left
+    UNKNOWN = "unknown"  # SQS moved it by itself after maxReceiveCount, and gives no reason
+    REFUSED = "refused"  # the sink answered a 4xx that no retry mends
+    UNREADABLE = "unreadable"  # not a notification we know

@@ -9,13 +9,12 @@ from flask import Response, jsonify
 
 from events.codec import BATCHED, STRUCTURED, to_json
 from function.batch import audit_batch
-from function.detections import Result
 from function.errors import NotAcceptable
 from function.image import read_header
 from function.inputs import JSON, Picture
 from function.pixel_budget import PixelBudget
 from function.render import draw_audit, encode
-from function.v2 import HEADER_LENGTH, InferRequest, infer_response
+from function.result import Result
 
 if TYPE_CHECKING:
     from cloudevents.core.v1.event import CloudEvent
@@ -53,12 +52,3 @@ def answer_events(events: list[CloudEvent], mimetype: str) -> Response:
         body = b"[" + b",".join(map(to_json, events)) + b"]"
         return Response(body, content_type=BATCHED)
     return Response(to_json(events[0]), content_type=STRUCTURED)
-
-
-def answer_tensors(asked: InferRequest, result: Result) -> Response:
-    """Answer with a v2 inference response, its binary data announced where there is some."""
-    body, json_length = infer_response(asked, result)
-    if json_length is None:
-        return Response(body, content_type=JSON)
-    headers = {HEADER_LENGTH: str(json_length)}
-    return Response(body, content_type="application/octet-stream", headers=headers)

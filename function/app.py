@@ -1,36 +1,32 @@
 """The HTTP face of the function: routes only.
 
-What a request says is read in `inputs` and `v2`, what it gets is shaped in `answers`, and what goes
-wrong in `problems`.
+`inputs` and `parameters` read what a request says, `answers` shapes what it gets, `problems` what
+went wrong; the routes below /v2 are in `v2`.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
 import threading
 import time
-from functools import cache, partial
-from pathlib import Path
+from functools import partial
 
 from flask import Flask, Response, abort, g, jsonify, render_template, request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from events.codec import from_http
 from events.s3_notification import image_events
-from function import v2
-from function.answers import answer_events, answer_pictures, answer_tensors
-from function.audit import audit_image
-from function.aws import make_auditor, make_s3_pictures
+from function import schemas, v2
+from function.answers import answer_events, answer_pictures
+from function.audit import audit_image, make_auditor
 from function.bearer import require_token
 from function.config import Config, ConfigError
-from function.detections import Result, Thresholds
+from function.detections import Thresholds
 from function.detector import Detector
-from function.errors import BucketForbidden, ModelError, ModelNotFound, NotReady
+from function.errors import BucketForbidden, ModelError
 from function.inputs import (
-    JSON,
     MAX_BODY_BYTES,
     MAX_FORM_FIELD_BYTES,
     MAX_FORM_PARTS,
@@ -41,13 +37,14 @@ from function.inputs import (
     wanted_type,
 )
 from function.metrics import Metrics
+from function.parameters import read_thresholds
 from function.problems import register_error_handlers
-from function.query import choose_thresholds, read_thresholds
+from function.result import Result
+from function.s3 import make_s3_pictures
 from function.spans import describe_request, export_spans, trace_requests
 
 log = logging.getLogger(__name__)
 
-OPENAPI = Path(__file__).parent / "openapi.json"
 # The page and what it loads come from here; pictures it shows are its own blobs.
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -115,48 +112,16 @@ def create_app(config: Config, detector: Detector | None = None) -> Flask:
     @app.get("/health")
     @app.get("/health/ready")
     def ready() -> Response:
-        _need_ready(detector)
+        detector.check_ready()
         return jsonify(status="ready", model=detector.json())
-
-    @app.get("/v2")
-    def v2_server() -> Response:
-        return jsonify(v2.server_json(_openapi()["info"]["version"]))
-
-    @app.get("/v2/health/live")
-    def v2_live() -> Response:
-        return jsonify(live=True)
-
-    @app.get("/v2/health/ready")
-    def v2_ready() -> Response:
-        _need_ready(detector)
-        return jsonify(ready=True)
-
-    @app.get("/v2/models/<name>")
-    def v2_model(name: str) -> Response:
-        _need_model(name)
-        return jsonify(v2.model_json(model.digest))
-
-    @app.get("/v2/models/<name>/ready")
-    def v2_model_ready(name: str) -> Response:
-        _need_model(name)
-        _need_ready(detector)
-        return jsonify(name=name, ready=True)
-
-    @app.post("/v2/models/<name>/infer")
-    def v2_infer(name: str) -> Response:
-        _authorize_data(config)
-        _need_model(name)
-        asked = v2.read_infer_request(read_body(request), request.headers.get(v2.HEADER_LENGTH))
-        thresholds = choose_thresholds(asked.parameters, config.thresholds, model.names)
-        return answer_tensors(asked, audit(Picture(asked.image), thresholds))
 
     @app.get("/openapi.json")
     def openapi() -> Response:
-        return Response(OPENAPI.read_bytes(), content_type=JSON)
+        return jsonify(schemas.openapi())
 
     @app.get("/docs")
     def docs() -> str:
-        return render_template("docs.html", api=_openapi())
+        return render_template("docs.html", api=schemas.openapi())
 
     @app.get("/metrics")
     def prometheus() -> Response:
@@ -164,22 +129,9 @@ def create_app(config: Config, detector: Detector | None = None) -> Flask:
             abort(404)  # as for a path that is not there: a domain publishes the whole host
         return Response(generate_latest(metrics.registry), content_type=CONTENT_TYPE_LATEST)
 
-    @app.before_request
-    def start_clock() -> None:
-        g.started = time.perf_counter()
-
-    @app.after_request
-    def finish(response: Response) -> Response:
-        # Path and method are the caller's and could be anything: only what a rule took is a label.
-        rule = request.url_rule
-        route, method = (rule.rule, request.method) if rule else ("none", "none")
-        seconds = time.perf_counter() - g.started
-        metrics.requests.labels(route, method, response.status_code).observe(seconds)
-        describe_request(f"{method} {route}", response.status_code)
-        response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        return response
-
+    _observe_requests(app, metrics)
+    authorize = partial(_authorize_data, config)
+    app.register_blueprint(v2.make_blueprint(config, detector, audit, authorize, schemas.version()))
     register_error_handlers(app)
     return app
 
@@ -209,11 +161,31 @@ def _warm_up(detector: Detector) -> None:
         os._exit(APP_LOAD_ERROR)  # sys.exit would end this thread alone
 
 
+def _observe_requests(app: Flask, metrics: Metrics) -> None:
+    """Measure each request, and add the headers that every answer has."""
+
+    @app.before_request
+    def start_clock() -> None:
+        g.started = time.perf_counter()
+
+    @app.after_request
+    def finish(response: Response) -> Response:
+        # Path and method are the caller's and could be anything: only what a rule took is a label.
+        rule = request.url_rule
+        route, method = (rule.rule, request.method) if rule else ("none", "none")
+        seconds = time.perf_counter() - g.started
+        metrics.requests.labels(route, method, response.status_code).observe(seconds)
+        describe_request(f"{method} {route}", response.status_code)
+        response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        return response
+
+
 def _start_tracing(config: Config) -> None:
     if not config.otlp_endpoint:
         return
     try:
-        export_spans(_openapi()["info"]["version"])
+        export_spans(schemas.version())
     except ImportError as err:
         msg = "OTEL_EXPORTER_OTLP_ENDPOINT is set, but the extra 'otel' is not installed"
         raise ConfigError(msg) from err
@@ -228,18 +200,6 @@ def _authorization() -> str:
     return request.headers.get("Authorization", "")
 
 
-def _need_ready(detector: Detector) -> None:
-    if not detector.ready:
-        msg = "The model is not warm yet"
-        raise NotReady(msg)
-
-
-def _need_model(name: str) -> None:
-    if name != v2.MODEL:
-        msg = f"There is no model {name!r} here, only {v2.MODEL!r}"
-        raise ModelNotFound(msg)
-
-
 def _flask() -> Flask:
     app = Flask(__name__)
     app.request_class = Request
@@ -249,9 +209,3 @@ def _flask() -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]  # results keep the order of their types
     app.wsgi_app = trace_requests(app.wsgi_app)  # type: ignore[assignment,method-assign]
     return app
-
-
-@cache
-def _openapi() -> dict[str, dict[str, str]]:
-    document: dict[str, dict[str, str]] = json.loads(OPENAPI.read_bytes())
-    return document

@@ -25,28 +25,16 @@ from events.s3_notification import (
 from events.sns_publisher import publish
 from events.trace import TraceContext, about_event, current_trace, trace_of
 from events.types import DATA_SCHEMAS, IMAGE_REJECTED, SHELF_AUDITED
-from function.detections import (
-    ComplianceJson,
-    ImageJson,
-    Rejection,
-    Result,
-    Thresholds,
-    detections_json,
-    thresholds_json,
-)
+from function.config import Config
+from function.detections import Thresholds
 from function.detector import Detector, Timings
-from function.errors import (
-    BucketForbidden,
-    DependencyFailed,
-    ImageError,
-    ImageGone,
-    ImageTooLarge,
-    InvalidReference,
-)
-from function.image import MAX_IMAGE_BYTES, read_header
+from function.errors import BucketForbidden, DependencyFailed, ImageError, InvalidReference
+from function.image import read_header
 from function.metrics import Metrics
-from function.reference import MAX_REFERENCE_BYTES, Reference, compare, parse_reference
-from function.shelf import audit_shelf, gaps_json, rows_json
+from function.reference import Reference, compare
+from function.result import AnnouncedJson, Rejection, Result, make_result
+from function.s3 import REFERENCES, boto_config, fetch, fetch_reference, make_session
+from function.shelf import audit_shelf
 from function.spans import work_span
 
 if TYPE_CHECKING:
@@ -55,14 +43,6 @@ if TYPE_CHECKING:
     from mypy_boto3_sns import SNSClient
 
 log = logging.getLogger(__name__)
-
-# S3's answers for what is not there: no such key or version, a delete marker (405), or other
-# content under the key (412; its own notification follows).
-# https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
-GONE = (404, 405, 412)
-REFERENCES = "references/"  # how shelves should stand, a JSON object a folder of images
-# The bucket itself is not the image: a missing one is our mistake, and worth another try.
-OUR_FAULT = ("NoSuchBucket",)
 
 
 def audit_image(
@@ -93,33 +73,29 @@ def audit_image(
     with timings.stage("audit"):
         audit = audit_shelf(detections, image.width, image.height)
         names = detector.model.names
-        compliance: dict[str, ComplianceJson] = {}
+        compliance = None
         if reference:
-            told = compare(detections, names, reference, image.width, image.height)
-            compliance = {"compliance": told}
+            compliance = compare(detections, names, reference, image.width, image.height)
     metrics.images.labels("audited").inc()
     metrics.products.observe(len(detections))
     metrics.truncated.inc(detections.truncated)
     metrics.observe_stages(timings)
-    return {
-        "image": {
+    return make_result(
+        image={
             "uri": uri,
             "width": image.width,
             "height": image.height,
             "bytes": image.bytes,
             "orientation": image.orientation,
         },
-        "model": detector.json(),
-        "detections": detections_json(detections, audit.row, names),
-        "count": len(detections),
-        "truncated": detections.truncated,
-        "fill_rate": None if audit.fill_rate is None else round(audit.fill_rate, 3),
-        "rows": rows_json(audit),
-        "gaps": gaps_json(audit),
-        **compliance,  # type: ignore[typeddict-item]
-        "thresholds": thresholds_json(thresholds),
-        "timings_ms": dict(timings),
-    }
+        model=detector.json(),
+        names=names,
+        detections=detections,
+        audit=audit,
+        compliance=compliance,
+        thresholds=thresholds,
+        timings_ms=timings,
+    )
 
 
 @dataclass(frozen=True)
@@ -193,7 +169,7 @@ class Auditor:
                 data, self.detector, self.thresholds, self.metrics, found.uri, reference
             )
         except ImageError as err:
-            image: ImageJson = {"uri": found.uri}
+            image: AnnouncedJson = {"uri": found.uri}
             if found.size is not None:
                 image["bytes"] = found.size
             return {"image": image, "reason": err.problem()}
@@ -242,50 +218,6 @@ class Auditor:
             log.warning("event.not_marked", extra={"error": str(err)})
 
 
-def fetch(s3: S3Client, found: S3Object) -> bytes:
-    """Read the announced version of the object; without versions, the announced content.
-
-    Raises `ImageGone`, `ImageTooLarge`, `DependencyFailed` and botocore's errors.
-    """
-    announced = {"VersionId": found.version_id} if found.version_id else {}
-    if not announced and found.etag:
-        announced = {"IfMatch": f'"{found.etag}"'}
-    try:
-        answer = s3.get_object(Bucket=found.bucket, Key=found.key, **announced)  # type: ignore[arg-type]
-    except ClientError as err:
-        status = err.response["ResponseMetadata"]["HTTPStatusCode"]
-        if status in GONE and err.response["Error"]["Code"] not in OUR_FAULT:
-            msg = f"{found.uri} is gone"
-            raise ImageGone(msg) from err
-        raise
-    length = answer.get("ContentLength", 0)  # some proxies drop it
-    if length > MAX_IMAGE_BYTES:
-        answer["Body"].close()
-        msg = f"{found.uri} has {length} bytes, the limit is {MAX_IMAGE_BYTES}"
-        raise ImageTooLarge(msg)
-    body = answer["Body"].read()
-    if announced and found.size is not None and len(body) != found.size:
-        # Cut on the way, not damaged for good: a rejection would be final.
-        msg = f"{found.uri} came with {len(body)} of {found.size} bytes"
-        raise DependencyFailed(msg)
-    return body
-
-
-def fetch_reference(s3: S3Client, bucket: str, folder: str) -> Reference | None:
-    """Read references/<folder>.json; None where there is none.
-
-    Raises `InvalidReference` and botocore's errors.
-    """
-    try:
-        answer = s3.get_object(Bucket=bucket, Key=f"{REFERENCES}{folder}.json")
-    except ClientError as err:
-        if err.response["Error"]["Code"] == "NoSuchKey":
-            return None
-        raise
-    # One byte more than allowed is enough to know.
-    return parse_reference(answer["Body"].read(MAX_REFERENCE_BYTES + 1))
-
-
 def outgoing_event(
     found: S3Object, name: str, time: datetime, data: Json, trace: TraceContext | None = None
 ) -> CloudEvent:
@@ -308,3 +240,22 @@ def outgoing_event(
     if trace:
         present |= trace.attributes()
     return new_event({**present, "time": time}, data)
+
+
+def make_auditor(config: Config, detector: Detector, metrics: Metrics) -> Auditor | None:
+    """Build what answers events; None where no bucket may be read. Raises `ConfigError`."""
+    if not config.events_buckets:
+        return None
+    session, settings = make_session(), boto_config()
+    s3 = session.client("s3", config=settings)
+    return Auditor(
+        detector,
+        config.thresholds,
+        metrics,
+        s3,
+        config.events_buckets,
+        Outbox(s3, config.results_bucket) if config.results_bucket else None,
+        session.client("sns", config=settings) if config.topic_arn else None,
+        config.topic_arn,
+        config.references_bucket,
+    )

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 from typing import NotRequired, TypedDict
 
-from function.detections import Result
 from function.errors import BatchTooLarge, ImageError, Overloaded, Problem, ShelfWatchError
 from function.image import read_header
 from function.inputs import Picture
+from function.result import Result
 
 # The pictures are audited one after another, in the 60 s that a Knative Service has for a request.
 MAX_BATCH = 10

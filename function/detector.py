@@ -16,10 +16,11 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from function.boxes import Floats, Letterbox, decode, letterbox, non_max_suppression
-from function.detections import Detections, ModelJson, Thresholds
+from function.detections import Detections, Thresholds
 from function.errors import ModelError, NotReady, Overloaded
 from function.image import RESIZED_BY, Image
 from function.pixel_budget import PixelBudget
+from function.result import ModelJson
 from function.session import OpenedSession, cpu_isa, open_session
 from function.spans import stage_span
 
@@ -163,6 +164,12 @@ class Detector:
         """Whether a real inference has run."""
         return self._ready.is_set()
 
+    def check_ready(self) -> None:
+        """Raise `NotReady` unless a real inference has run."""
+        if not self.ready:
+            msg = "The model is not warm yet"
+            raise NotReady(msg)
+
     def warm_up(self) -> None:
         """Run one real inference, after which the detector is ready.
 
@@ -200,9 +207,7 @@ class Detector:
 
         Raises `NotReady` before the warm-up and `Overloaded` when the wait gets too long.
         """
-        if not self.ready:
-            msg = "The model is not warm yet"
-            raise NotReady(msg)
+        self.check_ready()
         timings = Timings() if timings is None else timings
         with timings.stage("preprocess"):
             tensor, box = self.preprocess(image)

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, replace
-from typing import IO, TYPE_CHECKING
+from dataclasses import dataclass
+from typing import IO
 
 import flask
-from botocore.exceptions import BotoCoreError, ClientError
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
-from events.s3_notification import S3Object
-from function.audit import fetch
-from function.errors import (
-    BodyUnsupported,
-    BucketForbidden,
-    DependencyFailed,
-    InvalidParameter,
-)
-from function.fields import check_names, decode_base64, json_object, parse_json
+from function.errors import BodyUnsupported, BucketForbidden, InvalidParameter
 from function.image import MAX_IMAGE_BYTES
+from function.parameters import check_names, decode_base64, json_object, parse_json
 from function.reference import Reference, parse_reference, read_reference
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
+from function.s3 import S3Pictures
 
 MULTIPART, JSON = "multipart/form-data", "application/json"
 JPEG, PNG = "image/jpeg", "image/png"
@@ -36,7 +26,6 @@ MAX_BODY_BYTES = MAX_IMAGE_BYTES + 64 * 1024
 MAX_FORM_PARTS = 32
 # Werkzeug reads forms in steps of 64 KiB and wants room for several, files or not.
 MAX_FORM_FIELD_BYTES = 512 * 1024
-MAX_KEY_BYTES = 1024  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
 
 
 class Request(flask.Request):
@@ -63,31 +52,6 @@ class Picture:
     name: str = ""  # of the uploaded file
     uri: str = ""  # of the object they were read from
     reference: Reference | None = None  # what its shelf is compared with
-
-
-@dataclass(frozen=True)
-class S3Pictures:
-    """Pictures that callers name instead of sending: objects of the listed buckets."""
-
-    s3: S3Client
-    buckets: frozenset[str]
-
-    def read(self, uri: str) -> Picture:
-        """Read s3://bucket/key. Raises `BucketForbidden`, `ImageError` or `DependencyFailed`."""
-        bucket, _, key = uri.removeprefix("s3://").partition("/")
-        # What cannot be printed (a lone surrogate) cannot be sent to S3 either.
-        well_formed = uri.startswith("s3://") and bucket and key and uri.isprintable()
-        if not well_formed or len(key.encode()) > MAX_KEY_BYTES:
-            msg = f"image.s3 is {uri!r}, not s3://bucket/key"
-            raise InvalidParameter(msg)
-        if bucket not in self.buckets:
-            msg = f"PREDICT_S3_BUCKETS does not list {bucket!r}"
-            raise BucketForbidden(msg)
-        try:
-            return Picture(fetch(self.s3, S3Object(bucket, key)), uri=uri)
-        except (ClientError, BotoCoreError) as err:
-            msg = "S3 did not do its part"
-            raise DependencyFailed(msg) from err
 
 
 def read_body(request: flask.Request) -> bytes:
@@ -170,7 +134,7 @@ def _from_json(body: bytes, s3_pictures: S3Pictures | None) -> Picture:
     if s3_pictures is None:
         msg = "References to S3 are read only where PREDICT_S3_BUCKETS and PREDICT_TOKEN are set"
         raise BucketForbidden(msg)
-    return replace(s3_pictures.read(source), reference=reference)
+    return Picture(s3_pictures.read(source), uri=source, reference=reference)
 
 
 def wanted_type(request: flask.Request) -> str:

@@ -15,15 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from function.boxes import Floats, Ints, best_pairs, pairwise_iou
-from function.detections import (
-    MAX_DETECTIONS,
-    ComplianceJson,
-    Detections,
-    RowDifferenceJson,
-    SlotJson,
-    xyxy_json,
-)
+from function.detections import MAX_DETECTIONS, Detections
 from function.errors import InvalidReference
+from function.result import ComplianceJson, RowDifferenceJson, SlotJson, xyxy_json
 from function.rows import SIDE_OVERLAP, group_rows
 
 # A product is in its place when it covers half of what it and its slot cover together; a neighbour

@@ -11,7 +11,7 @@ import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
 
-from function.detections import Result, RowJson
+from function.result import Result, RowJson
 
 Colour = tuple[int, int, int, int]  # red, green, blue, alpha
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from function.boxes import Floats, Ints
-from function.detections import Detections, GapJson, RowJson
+from function.detections import Detections
 from function.rows import Doubles, Level, group_rows, medians
 
 Corners = tuple[float, float, float, float]
@@ -229,28 +229,3 @@ def _fill_rate(places: list[Corners], spaces: list[Space]) -> float:
 def _corners(xyxy: list[float]) -> Corners:
     left, top, right, bottom = xyxy
     return left, top, right, bottom
-
-
-def rows_json(audit: ShelfAudit) -> list[RowJson]:
-    """Turn rows into JSON objects, pixels in tenths, fill rate in thousandths."""
-    return [
-        {
-            "index": index,
-            "xyxy": [round(edge, 1) for edge in row.xyxy],
-            "count": row.count,
-            "fill_rate": round(row.fill_rate, 3),
-        }
-        for index, row in enumerate(audit.rows)
-    ]
-
-
-def gaps_json(audit: ShelfAudit) -> list[GapJson]:
-    """Turn gaps into JSON objects, pixels and facings in tenths."""
-    return [
-        {
-            "row": gap.row,
-            "xyxy": [round(edge, 1) for edge in gap.xyxy],
-            "facings": round(gap.facings, 1),
-        }
-        for gap in audit.gaps
-    ]

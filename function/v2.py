@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypedDict
 
 import numpy as np
+from flask import Blueprint, Response, jsonify, request
 
-from function.detections import Result
-from function.errors import InvalidParameter
-from function.fields import decode_base64, json_object, parse_json
+from function.config import Config
+from function.detections import Thresholds
+from function.detector import Detector
+from function.errors import InvalidParameter, ModelNotFound
+from function.inputs import JSON, Picture, read_body
+from function.parameters import choose_thresholds, decode_base64, json_object, parse_json
+from function.result import Result
 
 MODEL = "shelf"
 INPUT = "image"
@@ -50,6 +55,61 @@ class InferRequest:
     id: str
     parameters: Mapping[str, object]  # thresholds, by the names of /predict
     outputs: Mapping[str, bool]  # the outputs wanted, and whether as binary data
+
+
+def make_blueprint(
+    config: Config,
+    detector: Detector,
+    audit: Callable[[Picture, Thresholds], Result],
+    authorize: Callable[[], None],
+    version: str,
+) -> Blueprint:
+    """Build the routes below /v2; `version` is the server's.
+
+    `authorize` raises `Unauthorized` for a caller who may not have a picture audited.
+    """
+    blueprint = Blueprint("v2", __name__, url_prefix="/v2")
+    model = detector.model
+
+    @blueprint.get("")
+    def server() -> Response:
+        return jsonify(server_json(version))
+
+    @blueprint.get("/health/live")
+    def live() -> Response:
+        return jsonify(live=True)
+
+    @blueprint.get("/health/ready")
+    def ready() -> Response:
+        detector.check_ready()
+        return jsonify(ready=True)
+
+    @blueprint.get("/models/<name>")
+    def metadata(name: str) -> Response:
+        _need_model(name)
+        return jsonify(model_json(model.digest))
+
+    @blueprint.get("/models/<name>/ready")
+    def model_ready(name: str) -> Response:
+        _need_model(name)
+        detector.check_ready()
+        return jsonify(name=name, ready=True)
+
+    @blueprint.post("/models/<name>/infer")
+    def infer(name: str) -> Response:
+        authorize()
+        _need_model(name)
+        asked = read_infer_request(read_body(request), request.headers.get(HEADER_LENGTH))
+        thresholds = choose_thresholds(asked.parameters, config.thresholds, model.names)
+        return answer_tensors(asked, audit(Picture(asked.image), thresholds))
+
+    return blueprint
+
+
+def _need_model(name: str) -> None:
+    if name != MODEL:
+        msg = f"There is no model {name!r} here, only {MODEL!r}"
+        raise ModelNotFound(msg)
 
 
 def server_json(version: str) -> Json:
@@ -158,6 +218,15 @@ def _outputs(wanted: object, binary_output: bool) -> dict[str, bool]:
         parameters = json_object(output.get("parameters", {}), "The output's parameters")
         chosen[name] = parameters.get(BINARY, binary_output) is True
     return chosen
+
+
+def answer_tensors(asked: InferRequest, result: Result) -> Response:
+    """Answer with a v2 inference response, its binary data announced where there is some."""
+    body, json_length = infer_response(asked, result)
+    if json_length is None:
+        return Response(body, content_type=JSON)
+    headers = {HEADER_LENGTH: str(json_length)}
+    return Response(body, content_type="application/octet-stream", headers=headers)
 
 
 def infer_response(request: InferRequest, result: Result) -> tuple[bytes, int | None]:

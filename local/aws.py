@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import boto3
+import botocore.session
+from botocore.config import Config as BotoConfig
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -53,6 +55,26 @@ def aws_env(endpoint_url: str, env: Mapping[str, str] = os.environ) -> dict[str,
         "AWS_EC2_METADATA_DISABLED": "true",
         "NO_PROXY": "127.0.0.1",
     }
+
+
+def emulator_clients(endpoint_url: str) -> tuple[S3Client, SQSClient, SNSClient]:
+    """Make clients that reach the emulator and no real account, whatever the environment says."""
+    nowhere = (None, None, os.devnull, None)  # neither the user's profile nor the user's files
+    core = botocore.session.Session(
+        session_vars={
+            "profile": (None, None, None, None),
+            "config_file": nowhere,
+            "credentials_file": nowhere,
+        }
+    )
+    core.set_credentials("local", "local")
+    session = boto3.Session(botocore_session=core, region_name="us-east-1")
+    config = BotoConfig(proxies={}, use_fips_endpoint=False, use_dualstack_endpoint=False)
+    return (
+        session.client("s3", endpoint_url=endpoint_url, config=config),
+        session.client("sqs", endpoint_url=endpoint_url, config=config),
+        session.client("sns", endpoint_url=endpoint_url, config=config),
+    )
 
 
 def create_resources(
@@ -131,9 +153,7 @@ def main(arguments: list[str] | None = None) -> int:
     endpoint_url = os.environ.get("AWS_ENDPOINT_URL", "")
     if not endpoint_url:
         parser.error("AWS_ENDPOINT_URL is not set; an account is Terraform's work")
-    os.environ.update(aws_env(endpoint_url))
-    s3, sqs, sns = boto3.client("s3"), boto3.client("sqs"), boto3.client("sns")
-    resources = create_resources(s3, sqs, sns, options.prefix)
+    resources = create_resources(*emulator_clients(endpoint_url), options.prefix)
     print(json.dumps(asdict(resources)), flush=True)
     return 0
 

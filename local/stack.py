@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import boto3
 import urllib3
 
-from local.aws import Resources, aws_env, create_resources
+from local.aws import Resources, aws_env, create_resources, emulator_clients
 from local.processes import HOST, Child, check_port_is_free, running
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ def running_source(
         "RECEIVE_WAIT_SECONDS": RECEIVE_WAIT_SECONDS,
     }
     log = logs / "source.log"
-    with running("The source", ["events.sqs_source"], {**env, **settings}, log) as child:
+    with running("The source", ["events.source"], {**env, **settings}, log) as child:
         yield child
 
 
@@ -92,9 +91,7 @@ def running_stack(port: int, aws_port: int, logs: Path) -> Iterator[Stack]:
     check_port_is_free(aws_port, "--aws-port")
     with running_emulator(aws_port, logs) as (endpoint_url, emulator):
         env = aws_env(endpoint_url)
-        os.environ.clear()  # this process, too, may reach no real account
-        os.environ.update(env)
-        s3, sqs, sns = boto3.client("s3"), boto3.client("sqs"), boto3.client("sns")
+        s3, sqs, sns = emulator_clients(endpoint_url)
         resources = create_resources(s3, sqs, sns)
         function_env = {
             **env,

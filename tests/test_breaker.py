@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from events import breaker as module
-from events.breaker import FIRST_PAUSE, LONGEST_PAUSE, OPENS_AT, Breaker
+from events.source import breaker as module
+from events.source.breaker import FIRST_PAUSE, LONGEST_PAUSE, OPENS_AT, Breaker
 
 STOP = threading.Event()
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from events.commands import Window, age, count
+from events.repair.commands import Window, age, count
 
 NOW = datetime(2026, 11, 22, 8, 15, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -6,7 +6,8 @@ import pytest
 from botocore.exceptions import ClientError
 from conftest import Aws, queue_depth
 
-from events.dead_letters import DETAIL_CHARACTERS, DeadLetters, Reason
+from events.source.dead_letters import DETAIL_CHARACTERS, DeadLetters
+from events.types import Reason
 
 MESSAGE = {
     "MessageId": "b5e1",

@@ -5,8 +5,9 @@ import time
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from events import deletions as module
-from events.deletions import MAX_BATCH, TRIES, Deletions
+from events.source import deletions as module
+from events.source.deletions import TRIES, Deletions
+from events.sqs import MAX_ENTRIES
 
 
 class Held:
@@ -59,14 +60,14 @@ def delete(queue: BatchQueue, *handles: str) -> Held:
     return held
 
 
-@pytest.mark.parametrize("count", [0, 1, MAX_BATCH, MAX_BATCH + 1, 35])
+@pytest.mark.parametrize("count", [0, 1, MAX_ENTRIES, MAX_ENTRIES + 1, 35])
 def test_all_are_deleted_ten_at_a_time(count: int) -> None:
     handles = [f"h{number}" for number in range(count)]
     queue = BatchQueue(*handles)
     delete(queue, *handles)
     assert queue.messages == set()
-    assert max(queue.batches, default=0) <= MAX_BATCH
-    assert len(queue.batches) == -(-count // MAX_BATCH)
+    assert max(queue.batches, default=0) <= MAX_ENTRIES
+    assert len(queue.batches) == -(-count // MAX_ENTRIES)
 
 
 def test_a_batch_does_not_wait_to_be_full() -> None:

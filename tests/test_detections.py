@@ -1,38 +1,12 @@
-"""Frozen values, and the JSON they become."""
+"""Frozen values, and what they refuse."""
 
-import json
 import math
 
 import numpy as np
 import pytest
 
-from function.detections import Detections, Thresholds, detections_json
+from function.detections import Detections, Thresholds
 from function.errors import InvalidParameter
-
-
-def some(count: int) -> Detections:
-    xyxy = np.array([[10.04, 20.06, 30, 40]] * count, np.float32).reshape(-1, 4)
-    return Detections(xyxy, np.full(count, 0.912345, np.float32), np.zeros(count, np.int64))
-
-
-@pytest.mark.parametrize("count", [0, 1, 3])
-def test_detections_become_plain_json(count: int) -> None:
-    detections = some(count)
-    expected = {
-        "label": "product",
-        "class_id": 0,
-        "confidence": 0.9123,
-        "xyxy": [10.0, 20.1, 30.0, 40.0],
-        "row": 2,
-    }
-    rows = np.full(count, 2)
-    told = detections_json(detections, rows, {0: "product"})
-    assert json.loads(json.dumps(told)) == [expected] * count
-    assert len(detections) == count
-
-
-def test_a_class_without_a_name_is_called_by_its_number() -> None:
-    assert detections_json(some(1), np.zeros(1, np.int64), {})[0]["label"] == "0"
 
 
 def test_arrays_of_different_lengths_are_refused() -> None:

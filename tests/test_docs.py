@@ -10,13 +10,13 @@ import pytest
 from conftest import ROOT
 from prometheus_client import CollectorRegistry
 
-from events import replay, sweep
 from events.codec import new_event
-from events.commands import DONE, FAILED, INTERRUPTED, MISUSED, POSTPONED
-from events.config import SourceConfig
-from events.metrics import SourceMetrics
-from events.selection import REASONS
+from events.repair import replay, sweep
+from events.repair.commands import DONE, FAILED, INTERRUPTED, MISUSED, POSTPONED
 from events.sns_publisher import attributes_of
+from events.source.config import SourceConfig
+from events.source.metrics import SourceMetrics
+from events.types import Reason
 from function.app import create_app
 from function.config import Config
 from function.detector import Detector
@@ -102,7 +102,7 @@ def test_what_events_md_says_of_the_events_is_so() -> None:
     data = {"model": {"name": "m", "revision": "r"}, "count": 1, "gaps": [], "fill_rate": 1}
     told = attributes_of(new_event({**fields, "type": "t"}, {**data, "reason": {"type": "urn:x"}}))
     assert {name for name in told if f"`{name}`" not in EVENTS_MD} == set()
-    assert {reason for reason in REASONS if f"| `{reason}` |" not in EVENTS_MD} == set()
+    assert {reason for reason in Reason if f"| `{reason}` |" not in EVENTS_MD} == set()
     assert f"{REMEMBER_SECONDS // 86400} days" in EVENTS_MD
 
 

@@ -3,8 +3,8 @@
 import pytest
 import urllib3
 
-from events.health import serving_health
-from events.metrics import SourceMetrics
+from events.source.health import serving_health
+from events.source.metrics import SourceMetrics
 
 
 @pytest.mark.parametrize(

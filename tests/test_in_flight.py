@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from events.in_flight import ROUNDS, START, InFlight
+from events.source.in_flight import ROUNDS, START, InFlight
 
 
 class Clock:

@@ -7,7 +7,7 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 from conftest import Aws, queue_state
 
-from events.leases import Leases
+from events.source.leases import Leases
 
 PUT = (Path(__file__).parent / "events" / "s3_put.json").read_text()
 

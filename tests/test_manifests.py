@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from test_docs import Recorder
 
-from events.config import SourceConfig
-from events.replay import LEASE_SECONDS, RUN_SECONDS
-from events.sqs_source import STOP_SECONDS
+from events.repair.replay import LEASE_SECONDS, RUN_SECONDS
+from events.source.__main__ import STOP_SECONDS
+from events.source.config import SourceConfig
 from events.types import IMAGE_REJECTED, SHELF_AUDITED
 from function.config import Config
 from tests.manifests.admission import complaints, flags_used, seconds

@@ -7,8 +7,8 @@ import threading
 import pytest
 from conftest import Aws
 
-from events.config import SourceConfig
-from events.queue_checks import NoDeadLetters, Queue, check_queue, check_results_bucket
+from events.source.config import SourceConfig
+from events.source.queue_checks import NoDeadLetters, Queue, check_queue, check_results_bucket
 from local.aws import queue_arn
 
 

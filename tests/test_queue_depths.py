@@ -7,9 +7,9 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 from conftest import Aws
 
-from events import queue_depths
-from events.metrics import SourceMetrics
-from events.queue_depths import QueueDepths
+from events.source import queue_depths
+from events.source.metrics import SourceMetrics
+from events.source.queue_depths import QueueDepths
 
 
 def depth(metrics: SourceMetrics, queue: str) -> float | None:

@@ -14,8 +14,8 @@ from local.aws import aws_env
 from local.stack import running_function, running_source
 
 KEYS = [f"store-{number % 3}/cam-1/café + {number}.jpg" for number in range(6)]
-SWEEP = ("events.sweep", "--older-than", "0s")
-REPLAY = ("events.replay", "--prefix", "store-")
+SWEEP = ("events.repair.sweep", "--older-than", "0s")
+REPLAY = ("events.repair.replay", "--prefix", "store-")
 
 
 @contextmanager

@@ -9,8 +9,8 @@ import pytest
 from conftest import GOOD_SAMPLE, SAMPLES
 from flask.testing import FlaskClient
 
-from function.detections import Result
 from function.render import GAP, PRODUCT, draw_audit, encode
+from function.result import Result
 
 GREY = 100
 

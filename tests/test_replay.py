@@ -8,20 +8,15 @@ import pytest
 from botocore.exceptions import ClientError
 from conftest import Aws, queue_state
 
-import events.replay
-from events.commands import DONE, FAILED, MISUSED, Window
-from events.replay import Replay, dead_letter_queue_of
+import events.repair.replay
+from events.repair.commands import DONE, FAILED, MISUSED, Window
+from events.repair.replay import Replay, dead_letter_queue_of
+from events.repair.selection import DeadLetter, Selection
 from events.s3_notification import S3Object, events_from_body, notification_body
-from events.selection import (
-    EXHAUSTED,
-    REASONS,
-    REFUSED,
-    UNKNOWN,
-    UNREADABLE,
-    DeadLetter,
-    Selection,
-)
+from events.types import Reason
 from local.aws import MAX_RECEIVE_COUNT
+
+EXHAUSTED, UNKNOWN, REFUSED, UNREADABLE = Reason
 
 NOW = datetime.now(UTC)
 
@@ -29,7 +24,7 @@ NOW = datetime.now(UTC)
 @pytest.fixture(autouse=True)
 def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """An emulator has one server: a poll need not wait for others."""
-    monkeypatch.setattr(events.replay, "WAIT_SECONDS", 0)
+    monkeypatch.setattr(events.repair.replay, "WAIT_SECONDS", 0)
 
 
 DETAILS = {
@@ -114,7 +109,7 @@ def test_an_empty_queue_is_replayed_in_no_time(aws: Aws) -> None:
 
 
 def test_the_four_reasons_are_told_apart(aws: Aws) -> None:
-    for number, reason in enumerate(REASONS, 1):
+    for number, reason in enumerate(Reason, 1):
         for copy in range(number):
             text = f"no notification {copy}" if reason == UNREADABLE else body(f"{reason}/{copy}")
             bury(aws, text, reason)
@@ -184,7 +179,7 @@ LETTERS = {
         (Selection(reasons=frozenset({UNREADABLE, REFUSED})), {"unreadable", "refused"}),
         (Selection(bucket="backroom"), {"other-bucket"}),
         (Selection(prefix="store-1/"), {"exhausted-old", "refused"}),
-        (Selection(reasons=frozenset(REASONS), prefix="hello"), set()),
+        (Selection(reasons=frozenset(Reason), prefix="hello"), set()),
         (Selection(bucket="shelves", prefix="store-2/"), {"unknown"}),
         (
             Selection(window=Window(since=timedelta(hours=1))),
@@ -299,12 +294,12 @@ def test_the_command_lists_first_and_sends_when_told(
 ) -> None:
     bury(aws, body(), EXHAUSTED)
     env = {"QUEUE_URL": aws.resources.queue_url}
-    code, printed = run_command(events.replay, aws.endpoint_url, **env)
+    code, printed = run_command(events.repair.replay, aws.endpoint_url, **env)
     assert (code, queue_state(aws)) == (DONE, (0, 0))
     assert '"s3://shelves/store-17/cam-2/0815.jpg"' in printed
     assert "dry run" in printed
     arguments = ("--send", "--reason", "exhausted", "--prefix", "store-17/", "--max", "5")
-    code, printed = run_command(events.replay, aws.endpoint_url, *arguments, **env)
+    code, printed = run_command(events.repair.replay, aws.endpoint_url, *arguments, **env)
     assert (code, queue_state(aws)) == (DONE, (1, 0))
     assert "dry run" not in printed
     assert queue_state(aws, aws.resources.dlq_url) == (0, 0)
@@ -328,7 +323,7 @@ def test_an_odd_argument_is_named(
     words: str,
 ) -> None:
     settings = {"QUEUE_URL": "http://127.0.0.1:9/q", **env}
-    code, printed = run_command(events.replay, "http://127.0.0.1:9", *arguments, **settings)
+    code, printed = run_command(events.repair.replay, "http://127.0.0.1:9", *arguments, **settings)
     assert code == MISUSED
     assert words in printed
 
@@ -338,7 +333,7 @@ def test_a_queue_without_another_for_dead_letters_is_refused(
 ) -> None:
     dlq_url = aws.resources.dlq_url
     for arguments in ([], ["--dlq-url", dlq_url]):
-        code, _ = run_command(events.replay, aws.endpoint_url, *arguments, QUEUE_URL=dlq_url)
+        code, _ = run_command(events.repair.replay, aws.endpoint_url, *arguments, QUEUE_URL=dlq_url)
         assert code == MISUSED
 
 
@@ -346,5 +341,5 @@ def test_aws_that_does_not_answer_ends_the_command(
     aws: Aws, run_command: Callable[..., tuple[int, str]]
 ) -> None:
     missing = f"{aws.resources.queue_url}-missing"
-    code, _ = run_command(events.replay, aws.endpoint_url, QUEUE_URL=missing)
+    code, _ = run_command(events.repair.replay, aws.endpoint_url, QUEUE_URL=missing)
     assert code == FAILED

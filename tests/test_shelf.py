@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from function.detections import Detections
-from function.shelf import audit_shelf, gaps_json, rows_json
+from function.result import gaps_json, rows_json
+from function.shelf import audit_shelf
 from model.render import rotation
 
 Boxes = list[list[float]]

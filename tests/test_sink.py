@@ -25,8 +25,8 @@ from urllib3.exceptions import (
 )
 
 from events.codec import new_event
-from events.config import SourceConfig
-from events.sink import (
+from events.source.config import SourceConfig
+from events.source.sink import (
     MAX_RETRY_AFTER,
     Answer,
     Sink,

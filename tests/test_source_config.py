@@ -2,7 +2,7 @@
 
 import pytest
 
-from events.config import SettingError, SourceConfig
+from events.source.config import SettingError, SourceConfig
 
 
 def test_settings_come_from_the_environment() -> None:

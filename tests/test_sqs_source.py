@@ -12,12 +12,12 @@ import urllib3
 from conftest import Aws, free_port, queue_depth, queue_state
 from fake_sink import FakeSink, running_sink
 
-import events.delivery
-from events.config import SourceConfig
-from events.metrics import SourceMetrics
-from events.queue_checks import Queue
-from events.sink import Sink
-from events.sqs_source import SqsSource
+import events.source.delivery
+from events.source.config import SourceConfig
+from events.source.metrics import SourceMetrics
+from events.source.queue_checks import Queue
+from events.source.sink import Sink
+from events.source.sqs_source import SqsSource
 from local.aws import aws_env
 from local.stack import answers
 from local.stack import running_source as local_source
@@ -35,9 +35,9 @@ def sink() -> Iterator[FakeSink]:
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Back off at once, so that seven deliveries take no minutes."""
-    monkeypatch.setattr(events.delivery, "BACKOFF_BASE", 0.0)
-    monkeypatch.setattr(events.delivery, "BACKOFF_LEAST", 0.0)
-    monkeypatch.setattr(events.delivery, "HOLD_CAP", 0.1)
+    monkeypatch.setattr(events.source.delivery, "BACKOFF_BASE", 0.0)
+    monkeypatch.setattr(events.source.delivery, "BACKOFF_LEAST", 0.0)
+    monkeypatch.setattr(events.source.delivery, "HOLD_CAP", 0.1)
 
 
 @contextmanager
@@ -245,8 +245,8 @@ def test_a_sink_that_hangs_up_on_everyone_stops_the_line(
     aws: Aws, sink: FakeSink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a breaker, each of these would be received seven times within as many seconds."""
-    monkeypatch.setattr(events.delivery, "BACKOFF_LEAST", 1.0)
-    monkeypatch.setattr(events.delivery, "PAUSES_AWAY", 2)
+    monkeypatch.setattr(events.source.delivery, "BACKOFF_LEAST", 1.0)
+    monkeypatch.setattr(events.source.delivery, "PAUSES_AWAY", 2)
     sink.reply = lambda _: None
     send(aws, *(put(f"{number}.jpg") for number in range(6)))
     metrics = SourceMetrics()

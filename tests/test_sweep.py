@@ -8,13 +8,13 @@ from datetime import timedelta
 import pytest
 from conftest import Aws, queue_state
 
-import events.photos
-import events.sweep
-from events.commands import DONE, FAILED, MISUSED, POSTPONED, Window
+import events.repair.photos
+import events.repair.sweep
 from events.outbox import Outbox
-from events.photos import Photo, Watched, photos, watched_by
+from events.repair.commands import DONE, FAILED, MISUSED, POSTPONED, Window
+from events.repair.photos import Photo, Watched, photos, watched_by
+from events.repair.sweep import AuditedBy, Missing, Summary, Sweep
 from events.s3_notification import GENERATION, events_from_body, object_from_event
-from events.sweep import AuditedBy, Missing, Summary, Sweep
 from local.aws import queue_arn
 
 BAD, GOOD = (f"sha256:{digit * 64}" for digit in "ab")
@@ -193,7 +193,7 @@ def test_our_own_results_are_no_photos(aws: Aws) -> None:
 
 
 def test_pages_follow_each_other_at_odd_keys(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events.photos, "PAGE_SIZE", 2)
+    monkeypatch.setattr(events.repair.photos, "PAGE_SIZE", 2)
     put(aws, *ODD_KEYS, *ODD_KEYS)
     pages: list[list[Photo]] = list(photos(aws.s3, aws.resources.bucket, ""))  # type: ignore[arg-type]
     assert max(map(len, pages)) == 2
@@ -285,16 +285,16 @@ def test_the_command_lists_first_and_sends_when_told(
 ) -> None:
     put(aws, "a.jpg")
     bodies(aws)
-    young = run_command(events.sweep, aws.endpoint_url, **settings(aws))
+    young = run_command(events.repair.sweep, aws.endpoint_url, **settings(aws))
     assert young[0] == DONE
     assert "1 listed, 0 looked at, 0 to be audited, 0 sent" in young[1]
     code, printed = run_command(
-        events.sweep, aws.endpoint_url, "--older-than", "0s", **settings(aws)
+        events.repair.sweep, aws.endpoint_url, "--older-than", "0s", **settings(aws)
     )
     assert (code, queue_state(aws)) == (DONE, (0, 0))
     assert "1 listed, 1 looked at, 1 to be audited, 0 sent\nA dry run" in printed
     code, printed = run_command(
-        events.sweep,
+        events.repair.sweep,
         aws.endpoint_url,
         *("--send", "--older-than", "0s"),
         **settings(aws),
@@ -310,7 +310,7 @@ def test_nothing_is_sent_while_too_much_waits(
     """It has no result because it waits: each sweep would add it once more."""
     put(aws, "a.jpg", "b.jpg")
     arguments = ("--send", "--older-than", "0s", "--max-waiting", "1")
-    code, _ = run_command(events.sweep, aws.endpoint_url, *arguments, **settings(aws))
+    code, _ = run_command(events.repair.sweep, aws.endpoint_url, *arguments, **settings(aws))
     assert (code, queue_state(aws)) == (POSTPONED, (2, 0))
 
 
@@ -324,7 +324,7 @@ def test_what_is_missing_in_aws_fails_and_is_no_empty_answer(
         name: f"{aws.resources.queue_url if name == 'QUEUE_URL' else ''}nowhere",
     }
     arguments = ("--send", "--older-than", "0s", "--suffix", ".jpg")
-    code, _ = run_command(events.sweep, aws.endpoint_url, *arguments, **missing)
+    code, _ = run_command(events.repair.sweep, aws.endpoint_url, *arguments, **missing)
     assert code == FAILED
 
 
@@ -349,7 +349,9 @@ def test_an_odd_argument_is_named(
     words: str,
 ) -> None:
     given = {"EVENTS_BUCKETS": "b", "RESULTS_BUCKET": "r", "QUEUE_URL": "http://127.0.0.1:9/q"}
-    code, printed = run_command(events.sweep, "http://127.0.0.1:9", *arguments, **{**given, **env})
+    code, printed = run_command(
+        events.repair.sweep, "http://127.0.0.1:9", *arguments, **{**given, **env}
+    )
     assert code == MISUSED
     assert words in printed
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
 from kubernetes import config as kubernetes_config
 from kubernetes.client import ApiClient, Configuration
 
+from events.log import configure_logging
 from knative.rollout.clock import SystemClock
 from knative.rollout.cluster import Cluster
 from knative.rollout.conductor import Conductor
@@ -23,21 +22,6 @@ from knative.rollout.trial import Trial
 from knative.rollout.verdict import Code
 
 log = logging.getLogger("knative.rollout")
-
-STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-
-
-class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, event and its facts."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Write a record."""
-        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        line = {"time": time, "level": record.levelname.lower(), "event": record.getMessage()}
-        facts = {key: value for key, value in vars(record).items() if key not in STANDARD}
-        if record.exc_info:
-            facts["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line | facts, default=str)
 
 
 def api_client(env: Mapping[str, str] = os.environ) -> ApiClient:
@@ -56,9 +40,7 @@ def main(arguments: list[str] | None = None, env: Mapping[str, str] = os.environ
     parser = argparse.ArgumentParser(prog="python -m knative.rollout", description=__doc__)
     parser.add_argument("--abort", action="store_true", help="only remove a candidate, if any")
     options = parser.parse_args(arguments)
-    handler = logging.StreamHandler()
-    handler.setFormatter(JsonFormatter())
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    configure_logging()
     clock = SystemClock()
     try:
         config = Config.from_env(env)

@@ -46,8 +46,8 @@ class Removal:
             lines.append("It is not tried again; a new image is.")
         lines.append(f"It had at most {self.share} % of the traffic in this run.")
         if self.model and self.share:
-            again = f"python -m events.sweep --again --model {self.model} --since {self.hours + 1}h"
-            lines.append(f"Audit anew what it audited: {again} --send")
+            sweep = f"python -m events.repair.sweep --again --model {self.model}"
+            lines.append(f"Audit anew what it audited: {sweep} --since {self.hours + 1}h --send")
         return "\n".join(lines)
 
 

@@ -365,7 +365,7 @@ def sweep(stage: Stage) -> None:
         "RESULTS_BUCKET": stage.resources.results_bucket,
         "EVENTS_BUCKETS": stage.resources.bucket,
     }
-    command = [sys.executable, "-m", "events.sweep", *SWEEP_ARGUMENTS]
+    command = [sys.executable, "-m", "events.repair.sweep", *SWEEP_ARGUMENTS]
     subprocess.run(command, cwd=ROOT, env=env, check=True, timeout=120)
 
 

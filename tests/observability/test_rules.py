@@ -13,7 +13,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from events.metrics import SourceMetrics
+from events.source.metrics import SourceMetrics
 from function.metrics import Metrics
 
 OBSERVABILITY = ROOT / "observability"

@@ -10,7 +10,7 @@ import urllib3
 from conftest import ROOT
 from kubernetes.client import ApiClient, Configuration
 
-from events import sweep
+from events.repair import sweep
 from knative.rollout.__main__ import main
 from knative.rollout.cluster import Cluster, Conflict, Refused, Unavailable
 from knative.rollout.config import Config, ConfigError
@@ -174,15 +174,15 @@ REMOVAL = Removal(
 
 
 def test_the_notice_names_a_sweep_that_can_be_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    command = next(line for line in REMOVAL.message.splitlines() if "events.sweep" in line)
-    arguments = command.split("events.sweep ")[1].split()
+    command = next(line for line in REMOVAL.message.splitlines() if "events.repair.sweep" in line)
+    arguments = command.split("events.repair.sweep ")[1].split()
     env = {"EVENTS_BUCKETS": "b", "RESULTS_BUCKET": "r", "QUEUE_URL": "q"}
     options = sweep._parse(arguments, env)
     assert (options.again, options.send, options.model) == (True, True, REMOVAL.model)
 
 
 def test_a_candidate_without_traffic_asks_for_no_sweep() -> None:
-    assert "events.sweep" not in replace(REMOVAL, share=0).message
+    assert "events.repair.sweep" not in replace(REMOVAL, share=0).message
 
 
 def test_a_notice_that_cannot_be_sent_stops_nothing() -> None:

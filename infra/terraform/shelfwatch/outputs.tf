@@ -57,6 +57,6 @@ output "next" {
     aws s3 cp shelf.jpg s3://${module.photos.name}/store-17/cam-1/shelf.jpg
 
     # Look at what was given up:
-    QUEUE_URL=${module.queue.url} AWS_DEFAULT_REGION=${var.region} python -m events.replay
+    QUEUE_URL=${module.queue.url} AWS_DEFAULT_REGION=${var.region} python -m events.repair.replay
   EOT
 }

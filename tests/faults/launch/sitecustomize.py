@@ -27,13 +27,13 @@ def patch(name, module):
 # --- time, photos and the detector -----------------------------------------------------------
 
 
-@patch("hasty", "events.delivery")
+@patch("hasty", "events.source.delivery")
 def back_off_in_seconds(delivery):
     """Minutes of back-off become seconds; its form stays."""
     delivery.BACKOFF_BASE, delivery.BACKOFF_CAP, delivery.HOLD_CAP = 0.5, 4.0, 2.0
 
 
-@patch("hasty", "events.breaker")
+@patch("hasty", "events.source.breaker")
 def probe_in_seconds(breaker):
     breaker.LONGEST_PAUSE = 5.0
 
@@ -80,7 +80,7 @@ def detector_of_a_millisecond(detector):
 # --- mutants: each must be caught ------------------------------------------------------------
 
 
-@patch("delete-before-send", "events.delivery")
+@patch("delete-before-send", "events.source.delivery")
 def delete_before_send(delivery):
     deliver = delivery.Delivery.deliver
 
@@ -104,12 +104,12 @@ def mark_before_publish(audit):
     audit.Auditor._publish = mark_first
 
 
-@patch("no-heartbeat", "events.leases")
+@patch("no-heartbeat", "events.source.leases")
 def no_heartbeat(leases):
     leases.Leases._beat = lambda self: self._stopped.wait()
 
 
-@patch("no-breaker", "events.breaker")
+@patch("no-breaker", "events.source.breaker")
 def no_breaker(breaker):
     breaker.Breaker.away = lambda self, *_: None
 
@@ -125,7 +125,7 @@ def no_if_none_match(outbox):
     outbox.Outbox.put = put
 
 
-@patch("delete-before-copy", "events.delivery")
+@patch("delete-before-copy", "events.source.delivery")
 def delete_before_copy(delivery):
     give_up = delivery.Delivery._give_up
 

@@ -110,7 +110,7 @@ locals {
       periods   = 1
     }
     dead-letters = {
-      what      = "Photos were given up. python -m events.replay lists them with the reason."
+      what      = "Photos were given up. python -m events.repair.replay lists them with the reason."
       queue     = aws_sqs_queue.dead_letters.name
       metric    = "ApproximateNumberOfMessagesVisible"
       threshold = 0

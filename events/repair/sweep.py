@@ -1,9 +1,9 @@
 """Find photos in the bucket without a result and put them on the queue.
 
-`python -m events.sweep [--send]`; without `--send` it only lists them. S3 may drop a notification,
-and announces nothing that was uploaded before its rule took effect. A photo found here goes onto
-the queue as S3 would have put it, so that its event has the id it would have had: a photo that is
-announced twice is audited once. Run it hourly.
+`python -m events.repair.sweep [--send]`; without `--send` it only lists them. S3 may drop a
+notification, and announces nothing that was uploaded before its rule took effect. A photo found
+here goes onto the queue as S3 would have put it, so that its event has the id it would have had: a
+photo that is announced twice is audited once. Run it hourly.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from events.batches import send_all
-from events.commands import (
+from events.log import configure_logging
+from events.outbox import PUBLISHED, RESULTS, Outbox
+from events.repair.commands import (
     DONE,
     FAILED,
     INTERRUPTED,
@@ -39,10 +40,9 @@ from events.commands import (
     stop_on_signals,
     window_of,
 )
-from events.log import configure_logging
-from events.outbox import PUBLISHED, RESULTS, Outbox
-from events.photos import Photo, Watched, photos, watched_by
+from events.repair.photos import Photo, Watched, photos, watched_by
 from events.s3_notification import S3Object, notification_body, object_id
+from events.sqs import send_all
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -234,7 +234,7 @@ def sweep_of(options: argparse.Namespace, s3: S3Client, sqs: SQSClient, bucket: 
 
 def _parse(arguments: list[str] | None, env: Mapping[str, str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m events.sweep",
+        prog="python -m events.repair.sweep",
         description="Find photos in the bucket without a result and put them on the queue.",
     )
     add = parser.add_argument

@@ -1,5 +1,8 @@
-"""Fields of a request, read strictly: what is odd is named, as a value that is silently ignored is
-a wrong answer later. Each function raises `InvalidParameter`."""
+"""Parameters and fields of a request, read strictly.
+
+An odd value is named, as a value that is silently ignored is a wrong answer later. Each function
+raises `InvalidParameter`.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,14 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+from werkzeug.datastructures import MultiDict
+
+from function.detections import Thresholds
 from function.errors import InvalidParameter
 
+THRESHOLDS = ("confidence", "iou", "max_detections", "classes")
 # As JSON writes it, and .5 as people do: Python also takes "1_0", "nan" and other scripts' digits.
 NUMBER = re.compile(r"-?(\d{1,20}(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 
@@ -71,3 +78,47 @@ def decode_base64(text: str, where: str) -> bytes:
     except (binascii.Error, ValueError) as err:
         msg = f"{where} is not base64 (RFC 4648, section 4)"
         raise InvalidParameter(msg) from err
+
+
+def read_thresholds(
+    args: MultiDict[str, str], default: Thresholds, names: Mapping[int, str]
+) -> Thresholds:
+    """Read the query parameters; an odd, empty, repeated or unknown one is named.
+
+    `names` are the model's classes. Raises `InvalidParameter`.
+    """
+    given = {name: _single(name, values) for name, values in args.lists()}
+    return choose_thresholds(given, default, names)
+
+
+def choose_thresholds(
+    given: Mapping[str, object], default: Thresholds, names: Mapping[int, str]
+) -> Thresholds:
+    """Read thresholds by name, as text or as JSON values. Raises `InvalidParameter`."""
+    check_names("The parameter", given, THRESHOLDS)
+    return Thresholds(
+        confidence=read_number("confidence", given.get("confidence", default.confidence)),
+        iou=read_number("iou", given.get("iou", default.iou)),
+        max_detections=read_whole(
+            "max_detections", given.get("max_detections", default.max_detections)
+        ),
+        classes=_classes(given["classes"], names) if "classes" in given else default.classes,
+    )
+
+
+def _single(name: str, values: list[str]) -> str:
+    if len(values) != 1:
+        msg = f"{name} is {', '.join(values)!r}, not a single value"
+        raise InvalidParameter(msg)
+    return values[0]
+
+
+def _classes(value: object, names: Mapping[int, str]) -> tuple[int, ...]:
+    """Read class numbers or labels, separated by commas."""
+    ids = {str(number): number for number in names} | {label: i for i, label in names.items()}
+    words = value.split(",") if isinstance(value, str) else []
+    unknown = [word for word in words if word.strip() not in ids]
+    if unknown or not words:
+        msg = f"classes is {value!r}; the model knows {', '.join(names.values())}"
+        raise InvalidParameter(msg)
+    return tuple(sorted({ids[word.strip()] for word in words}))

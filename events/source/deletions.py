@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from events.leases import Leases
+from events.source.leases import Leases
+from events.sqs import MAX_ENTRIES, delete_all
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 log = logging.getLogger(__name__)
 
-# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_DeleteMessageBatch.html
-MAX_BATCH = 10
 GATHER_SECONDS = 0.2  # a batch goes when it is full or this old
 TRIES = 3
 PAUSE_SECONDS = 0.5  # between two tries
@@ -69,7 +68,7 @@ class Deletions:
             return [], False
         batch = [first]
         deadline = time.monotonic() + GATHER_SECONDS
-        while len(batch) < MAX_BATCH:
+        while len(batch) < MAX_ENTRIES:
             try:
                 item = self._done.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
@@ -93,19 +92,10 @@ class Deletions:
     def _try(self, batch: list[str]) -> list[str]:
         """Delete once; return what is worth another try."""
         try:
-            answer = self._sqs.delete_message_batch(
-                QueueUrl=self._queue_url,
-                Entries=[
-                    {"Id": str(index), "ReceiptHandle": receipt_handle}
-                    for index, receipt_handle in enumerate(batch)
-                ],
-            )
+            failed = delete_all(self._sqs, self._queue_url, batch)
         except (ClientError, BotoCoreError) as err:
             log.warning("message.delete_failed", extra={"error": str(err)})
             return batch
-        # The batch answers 200 with failures inside. A handle that is no good any more is not
-        # tried again: another source has received the message since.
-        failures = answer.get("Failed", [])
-        for failed in failures:
-            log.warning("message.delete_failed", extra={"code": failed["Code"]})
-        return [batch[int(failed["Id"])] for failed in failures if not failed["SenderFault"]]
+        # A handle that is no good any more is not tried again: another source has received the
+        # message since.
+        return [batch[entry.index] for entry in failed if not entry.final]

@@ -1,39 +1,25 @@
-"""The source: receive from SQS, convert, send to the sink, delete. `python -m events.sqs_source`
-
-A message is deleted only after the sink has answered 2xx for each of its events, or after its copy
-is in the dead-letter queue. Whatever else happens, SQS delivers it again, and after maxReceiveCount
-moves it there itself.
-"""
+"""The loop of the source: receive from SQS, and hand each message to `delivery`."""
 
 from __future__ import annotations
 
 import logging
-import os
-import signal
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-import boto3
-from botocore.config import Config as BotoConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
-from events.breaker import Breaker
-from events.config import SettingError, SourceConfig
-from events.dead_letters import DeadLetters
-from events.deletions import Deletions
-from events.delivery import Delivery
-from events.health import serving_health
-from events.in_flight import InFlight
-from events.leases import Leases
-from events.log import configure_logging
-from events.metrics import SourceMetrics
-from events.queue_checks import NoDeadLetters, Queue, check_queue, check_results_bucket
-from events.queue_depths import QueueDepths
-from events.sink import Sink
+from events.source.breaker import Breaker
+from events.source.config import SourceConfig
+from events.source.dead_letters import DeadLetters
+from events.source.deletions import Deletions
+from events.source.delivery import Delivery
+from events.source.in_flight import InFlight
+from events.source.leases import Leases
+from events.source.metrics import SourceMetrics
+from events.source.queue_checks import Queue
+from events.source.sink import Sink
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -47,8 +33,6 @@ MAX_NUMBER_OF_MESSAGES = 10
 RECEIVE_PAUSE = 2.0
 # How long the loop waits for a free place before it looks at the word to stop.
 GLANCE = 0.2
-# From SIGTERM on. The sink answers within 55 s, a long poll within 20; Spot gives 120.
-STOP_SECONDS = 85.0
 # The loop turns at least once a long poll.
 STALLED_SECONDS = 120.0
 
@@ -160,56 +144,3 @@ def _age(message: MessageTypeDef) -> float:
     """Tell the seconds since S3 sent it."""
     sent = message.get("Attributes", {}).get("SentTimestamp")  # milliseconds
     return max(0.0, time.time() - int(sent) / 1000) if sent else 0.0
-
-
-def main() -> None:
-    """Run the source until SIGTERM or Ctrl-C."""
-    configure_logging()
-    stop = threading.Event()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, lambda *_: stop.set())
-    try:
-        config = SourceConfig.from_env()
-        sqs = boto3.client("sqs", config=_boto_config(config))
-        queue = check_queue(config, sqs, stop)
-    except (SettingError, NoDeadLetters) as err:
-        log.critical("source.misconfigured", extra={"error": str(err)})
-        sys.exit(2)
-    if config.results_bucket:
-        check_results_bucket(config, boto3.client("s3"))
-    metrics = SourceMetrics()
-    source = SqsSource(config, sqs, Sink.from_config(config), queue, metrics)
-    threading.Thread(target=_end_in_time, args=(source, stop), daemon=True).start()
-    with ExitStack() as serving:
-        if config.metrics_port:
-            health = serving_health(
-                config.host, config.metrics_port, metrics.registry, source.live, source.ready
-            )
-            serving.enter_context(health)
-            urls = {"images": config.queue_url, "dead_letters": queue.dlq_url}
-            known = {label: url for label, url in urls.items() if url}
-            serving.enter_context(QueueDepths(sqs, known, metrics.queue_messages))
-        source.run(stop)
-
-
-def _boto_config(config: SourceConfig) -> BotoConfig:
-    return BotoConfig(
-        connect_timeout=5,
-        # It must outlast a long poll, or its messages are leased to nobody.
-        read_timeout=config.wait_seconds + 10,
-        retries={"mode": "standard"},
-        # Workers release side by side, next to the poll, the heartbeat and the deletions.
-        max_pool_connections=config.in_flight + 4,
-    )
-
-
-def _end_in_time(source: SqsSource, stop: threading.Event) -> None:
-    """End the process some time after the word to stop, whatever still hangs."""
-    stop.wait()
-    time.sleep(STOP_SECONDS)
-    source.abandon()
-    os._exit(1)
-
-
-if __name__ == "__main__":
-    main()

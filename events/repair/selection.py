@@ -7,17 +7,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from events.codec import InvalidEvent
-from events.commands import ALWAYS, Window
+from events.repair.commands import ALWAYS, Window
 from events.s3_notification import S3Object, events_from_body, object_from_event
+from events.types import Reason
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import MessageTypeDef
 
-# The first three are the source's words; SQS itself gives none when it moves a message.
-UNREADABLE, REFUSED, EXHAUSTED, UNKNOWN = "unreadable", "refused", "exhausted", "unknown"
-REASONS = (EXHAUSTED, UNKNOWN, REFUSED, UNREADABLE)
 # What was no S3 notification yesterday is none today; all else may have been mended.
-REPLAYED = (EXHAUSTED, UNKNOWN, REFUSED)
+REPLAYED = (Reason.EXHAUSTED, Reason.UNKNOWN, Reason.REFUSED)
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,7 @@ class DeadLetter:
 
     body: str
     receipt_handle: str
-    reason: str
+    reason: Reason
     detail: str
     time: datetime  # given up at; sent at, where nobody said
     photos: tuple[S3Object, ...]  # empty for a body that cannot be read
@@ -41,7 +39,7 @@ class DeadLetter:
         return cls(
             message["Body"],
             message["ReceiptHandle"],
-            facts["reason"] if facts.get("reason") in REASONS else UNKNOWN,
+            _reason(facts.get("reason", "")),
             facts.get("detail", ""),
             _time(facts.get("given_up_at", ""), message["Attributes"]["SentTimestamp"]),
             _photos(message["Body"]),
@@ -52,7 +50,7 @@ class DeadLetter:
 class Selection:
     """Which dead letters to replay; all conditions must hold."""
 
-    reasons: frozenset[str] = frozenset(REPLAYED)
+    reasons: frozenset[Reason] = frozenset(REPLAYED)
     bucket: str = ""
     prefix: str = ""  # of a photo's key
     window: Window = ALWAYS
@@ -67,6 +65,13 @@ class Selection:
 
     def _holds_photo(self, photo: S3Object) -> bool:
         return self.bucket in ("", photo.bucket) and photo.key.startswith(self.prefix)
+
+
+def _reason(text: str) -> Reason:
+    try:
+        return Reason(text)
+    except ValueError:
+        return Reason.UNKNOWN
 
 
 def _time(given_up_at: str, sent_timestamp: str) -> datetime:

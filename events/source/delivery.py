@@ -24,16 +24,17 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 from cloudevents.core.v1.event import CloudEvent
 
-from events.breaker import Breaker
 from events.codec import InvalidEvent
-from events.dead_letters import DeadLetters, Reason, receive_count
-from events.deletions import Deletions
-from events.in_flight import InFlight
-from events.leases import Leases
-from events.metrics import SourceMetrics
 from events.s3_notification import events_from_body
-from events.sink import Answer, Sink, Verdict
+from events.source.breaker import Breaker
+from events.source.dead_letters import DeadLetters, receive_count
+from events.source.deletions import Deletions
+from events.source.in_flight import InFlight
+from events.source.leases import Leases
+from events.source.metrics import SourceMetrics
+from events.source.sink import Answer, Sink, Verdict
 from events.trace import about_event, trace_of, traced
+from events.types import Reason
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import MessageTypeDef

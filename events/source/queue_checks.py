@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 
 from events.codec import Json
-from events.config import SourceConfig
 from events.outbox import PUBLISHED, RESULTS
+from events.source.config import SourceConfig
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -11,7 +11,7 @@ from prometheus_client import (
     ProcessCollector,
 )
 
-from events.dead_letters import Reason
+from events.types import Reason
 
 # From a stored result to the sink's time-out and a long wait for a sink that is away.
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -45,7 +45,8 @@ class SourceMetrics:
             ["reason"],
             registry=self.registry,
         )
-        for reason in Reason:  # from 0 on, as the step from nothing to 1 is no increase to PromQL
+        # From 0 on, as the step from nothing to 1 is no increase to PromQL.
+        for reason in set(Reason) - {Reason.UNKNOWN}:
             self.dead_letters.labels(reason.value)
         self.queue_messages = Gauge(
             "shelfwatch_source_queue_messages",

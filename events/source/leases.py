@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from events.sqs import change_visibility, tens
+
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 log = logging.getLogger(__name__)
 
-# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ChangeMessageVisibilityBatch.html
-MAX_BATCH = 10
 # Three beats fit into a lease, so that two may fail.
 BEATS_PER_LEASE = 3
 
@@ -89,31 +89,22 @@ class Leases:
     def _beat(self) -> None:
         while not self._stopped.wait(self._visibility_timeout / BEATS_PER_LEASE):
             held = self._snapshot()
-            for start in range(0, len(held), MAX_BATCH):
+            for batch in tens(range(len(held))):  # each alone: one that fails costs ten, not all
                 try:
-                    self._extend(held[start : start + MAX_BATCH])
+                    self._extend([held[index] for index in batch])
                 except Exception:  # the thread must live, or every lease runs out
                     log.exception("lease.extend_failed")
 
     def _extend(self, receipt_handles: list[str]) -> None:
         try:
-            answer = self._sqs.change_message_visibility_batch(
-                QueueUrl=self._queue_url,
-                Entries=[
-                    {
-                        "Id": str(index),
-                        "ReceiptHandle": receipt_handle,
-                        "VisibilityTimeout": self._visibility_timeout,
-                    }
-                    for index, receipt_handle in enumerate(receipt_handles)
-                ],
+            failed = change_visibility(
+                self._sqs, self._queue_url, receipt_handles, self._visibility_timeout
             )
         except (ClientError, BotoCoreError) as err:
             log.warning("lease.extend_failed", extra={"error": str(err)})
             return
-        # The batch answers 200 with failures inside.
-        for failed in answer.get("Failed", []):
-            self._failed(receipt_handles[int(failed["Id"])], failed["Code"], failed["SenderFault"])
+        for entry in failed:
+            self._failed(receipt_handles[entry.index], entry.code, entry.final)
 
     def _failed(self, receipt_handle: str, code: str, final: bool) -> None:
         """Forget a lease that cannot be extended any more; one let go since then is no loss."""

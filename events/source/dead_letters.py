@@ -7,22 +7,15 @@ SQS moved by itself after maxReceiveCount has no such attributes: its reason is 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import TYPE_CHECKING
+
+from events.types import Reason
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sqs.type_defs import MessageTypeDef
 
 DETAIL_CHARACTERS = 200
-
-
-class Reason(StrEnum):
-    """Why a message is in the dead-letter queue."""
-
-    UNREADABLE = "unreadable"  # not a notification we know
-    REFUSED = "refused"  # the sink answered a 4xx that no retry mends
-    EXHAUSTED = "exhausted"  # it kept failing until one receive was left
 
 
 class DeadLetters:

@@ -1,4 +1,4 @@
-"""Put dead letters back on the queue: `python -m events.replay [--send]`
+"""Put dead letters back on the queue: `python -m events.repair.replay [--send]`
 
 Without `--send` it only lists them. Each is sent to the queue first and deleted from the
 dead-letter queue after, so that an end in between gives a duplicate with the same id and never a
@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from events.batches import MAX_ENTRIES, delete_all, give_back, send_all
-from events.commands import (
+from events.log import configure_logging
+from events.repair.commands import (
     DONE,
     FAILED,
     INTERRUPTED,
@@ -37,8 +37,9 @@ from events.commands import (
     stop_on_signals,
     window_of,
 )
-from events.log import configure_logging
-from events.selection import REASONS, REPLAYED, DeadLetter, Selection
+from events.repair.selection import REPLAYED, DeadLetter, Selection
+from events.sqs import MAX_ENTRIES, change_visibility, delete_all, send_all
+from events.types import Reason
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -69,7 +70,7 @@ class Summary:
         lines = [f"{'reason':<12}{'found':>8}{'selected':>10}{'sent':>8}"]
         lines += [
             f"{reason:<12}{self.found[reason]:>8}{self.selected[reason]:>10}{self.sent[reason]:>8}"
-            for reason in REASONS
+            for reason in Reason
         ]
         return "\n".join([*lines, *([self.cut_short] if self.cut_short else [])])
 
@@ -99,7 +100,7 @@ class Replay:
                     told = time.monotonic()
                     log.info("replay.progress", extra=self._progress())
         finally:
-            give_back(self._sqs, self._dlq_url, sorted(self._held))
+            change_visibility(self._sqs, self._dlq_url, sorted(self._held), 0)
         return self.summary
 
     def _may_go_on(self, stop: threading.Event, limit: int, end: float) -> bool:
@@ -141,7 +142,8 @@ class Replay:
         moved = [letters[index] for index in sorted(sent)]
         self.summary.sent.update(letter.reason for letter in moved)
         handles = [letter.receipt_handle for letter in moved]
-        self.summary.deleted += delete_all(self._sqs, self._dlq_url, handles)
+        stay = delete_all(self._sqs, self._dlq_url, handles)
+        self.summary.deleted += len(handles) - len(stay)
         # What could not be deleted is not given back either: its lease ends soon enough.
         self._held.difference_update(handles)
 
@@ -178,7 +180,7 @@ def main(arguments: list[str] | None = None, env: Mapping[str, str] = os.environ
             log.critical("replay.misconfigured", extra={"error": "The queue has no other DLQ"})
             return MISUSED
         selection = Selection(
-            frozenset(options.reason or REPLAYED),
+            frozenset(map(Reason, options.reason or REPLAYED)),
             options.bucket,
             options.prefix,
             options.window,
@@ -205,7 +207,7 @@ def _exit_code(summary: Summary, stop: threading.Event, send: bool) -> int:
 
 def _parse(arguments: list[str] | None, env: Mapping[str, str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m events.replay", description="Put dead letters back on the queue."
+        prog="python -m events.repair.replay", description="Put dead letters back on the queue."
     )
     add = parser.add_argument
     add("--send", action="store_true", help="do it; without, only list")
@@ -214,7 +216,7 @@ def _parse(arguments: list[str] | None, env: Mapping[str, str]) -> argparse.Name
     add(
         "--reason",
         action="append",
-        choices=REASONS,
+        choices=[reason.value for reason in Reason],
         help=f"only this one, may be repeated ({', '.join(REPLAYED)})",
     )
     add("--bucket", default="", help="only photos of this bucket")

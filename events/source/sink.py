@@ -13,7 +13,7 @@ from cloudevents.core.v1.event import CloudEvent
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, InvalidHeader, NewConnectionError
 
 from events.codec import STRUCTURED, new_event, to_json
-from events.config import SourceConfig, trust
+from events.source.config import SourceConfig, trust
 
 CONNECT_SECONDS = 5.0
 # Answers that another try may mend: CloudEvents' and Knative's retry policy, besides all 5xx.

@@ -1,0 +1,1 @@
+"""The long-lived process: messages from a queue to a sink. `python -m events.source`"""
