@@ -72,7 +72,7 @@ def audit_image(
         raise
     with timings.stage("audit"):
         audit = audit_shelf(detections, image.width, image.height)
-        names = detector.model.names
+        names = detector.model.products
         compliance = None
         if reference:
             compliance = compare(detections, names, reference, image.width, image.height)

@@ -36,16 +36,27 @@ def _within(name: str, value: float, low: float, high: float) -> None:
         raise InvalidParameter(msg)
 
 
+def _no_boxes() -> Floats:
+    return np.zeros((0, 4), np.float32)
+
+
+def _no_scores() -> Floats:
+    return np.zeros(0, np.float32)
+
+
 @dataclass(frozen=True)
 class Detections:
-    """Products found in one image, best first; parallel arrays."""
+    """Products found in one image, best first, and the gaps that were seen; parallel arrays."""
 
     xyxy: Floats  # (n, 4), corners in pixels of the EXIF-turned image
     confidence: Floats  # (n,)
     class_id: Ints  # (n,)
     truncated: bool = False  # more were found than max_detections allowed
     # (m, 4), boxes that may be products: too faint to count, enough not to call a place empty
-    faint: Floats = field(default_factory=lambda: np.zeros((0, 4), np.float32))
+    faint: Floats = field(default_factory=_no_boxes)
+    # (g, 4) and (g,), best first; none of a model without a class for gaps
+    gap_xyxy: Floats = field(default_factory=_no_boxes)
+    gap_confidence: Floats = field(default_factory=_no_scores)
 
     def __post_init__(self) -> None:
         count = len(self.xyxy)
