@@ -54,7 +54,8 @@ class Detections:
     truncated: bool = False  # more were found than max_detections allowed
     # (m, 4), boxes that may be products: too faint to count, enough not to call a place empty
     faint: Floats = field(default_factory=_no_boxes)
-    # (g, 4) and (g,), best first; none of a model without a class for gaps
+    sees_gaps: bool = False  # whether the model has a class for them
+    # (g, 4) and (g,), best first
     gap_xyxy: Floats = field(default_factory=_no_boxes)
     gap_confidence: Floats = field(default_factory=_no_scores)
 

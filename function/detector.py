@@ -123,6 +123,7 @@ def postprocess(
         class_id[sure],
         truncated,
         faint=xyxy[solid & ~sure],
+        sees_gaps=bool(gap_classes),
         gap_xyxy=gap_xyxy,
         gap_confidence=gap_confidence,
     )

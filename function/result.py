@@ -7,7 +7,7 @@ the events off them: a docstring and the dictionaries in `Annotated` are what th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, NotRequired, TypedDict
+from typing import Annotated, Literal, NotRequired, TypedDict
 
 import numpy as np
 
@@ -62,7 +62,7 @@ class RowJson(TypedDict):
 
     index: Annotated[Whole, {"description": "0 at the top"}]
     xyxy: Box
-    count: Positive
+    count: Annotated[Whole, {"description": "0 on a board of which only gaps are seen"}]
     fill_rate: Share
 
 
@@ -73,6 +73,11 @@ class GapJson(TypedDict):
     xyxy: Box
     facings: Annotated[
         float, {"exclusiveMinimum": 0, "description": "its width in products of that row"}
+    ]
+    confidence: Annotated[Share, {"description": "that products are missing there"}]
+    origin: Annotated[
+        Literal["seen", "inferred", "both"],
+        {"description": "by the model, from the boxes of the row, or by both"},
     ]
 
 
@@ -250,7 +255,9 @@ def gaps_json(audit: ShelfAudit) -> list[GapJson]:
         {
             "row": gap.row,
             "xyxy": [round(edge, 1) for edge in gap.xyxy],
-            "facings": round(gap.facings, 1),
+            "facings": max(round(gap.facings, 1), 0.1),
+            "confidence": round(gap.confidence, 4),
+            "origin": gap.origin,
         }
         for gap in audit.gaps
     ]
