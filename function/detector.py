@@ -35,8 +35,8 @@ LETTERBOX_GREY = 114  # what Ultralytics pads with in training
 FAINT_CONFIDENCE = 0.11
 # A class of one of these names is room for products; everything else is a product.
 GAP_NAMES = {"gap", "void", "empty", "out of stock"}
-# The least that the audit looks at; what it takes for a gap is function.shelf's to say. Gaps are of
-# one kind and do not overlap, so that less overlap than products may have is a double.
+# The least that is kept; what the audit takes for a gap is function.shelf's to say. Gaps are of one
+# kind and do not overlap: less overlap than products may have is a double.
 GAP_CONFIDENCE = 0.1
 GAP_IOU = 0.45
 MAX_GAPS = 300
@@ -116,7 +116,9 @@ def postprocess(
     # A box that lay in the padding has no area left.
     solid = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
     sure = solid & (confidence >= thresholds.confidence)
-    gap_xyxy, gap_confidence = _seen_gaps(output, classes, box, gap_classes)
+    gap_xyxy, gap_confidence = _seen_gaps(
+        output, classes, box, gap_classes, min(thresholds.confidence, GAP_CONFIDENCE)
+    )
     return Detections(
         xyxy[sure],
         confidence[sure],
@@ -130,12 +132,12 @@ def postprocess(
 
 
 def _seen_gaps(
-    output: Floats, classes: int, box: Letterbox, gap_classes: Sequence[int]
+    output: Floats, classes: int, box: Letterbox, gap_classes: Sequence[int], lowest: float
 ) -> tuple[Floats, Floats]:
     """Read the gaps from one model output: (g, 4) in image pixels, (g,), best first."""
     if not gap_classes:
         return np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
-    xyxy, confidence, class_id = decode(output, classes, GAP_CONFIDENCE, gap_classes)
+    xyxy, confidence, class_id = decode(output, classes, lowest, gap_classes)
     one_class = np.zeros_like(class_id)
     kept = non_max_suppression(xyxy, confidence, one_class, GAP_IOU, MAX_GAPS)
     xyxy, confidence = box.undo(xyxy[kept]), confidence[kept]

@@ -290,7 +290,7 @@ def _within_stacks(boxes: Doubles, row: Ints) -> Ints:
     band_top = top[by_top][start + count - 1 - last].tolist()
     band_floor = floor[by_floor][start + last].tolist()
     middle = (medians(top, row) + medians(floor, row)) / 2
-    high, size = medians(floor - top, row).tolist(), count.tolist()
+    margin, size = (BAND_MARGIN * medians(floor - top, row)).tolist(), count.tolist()
     into = list(range(len(size)))
     for short in count.argsort(kind="stable").tolist():
         hosts = [
@@ -299,7 +299,9 @@ def _within_stacks(boxes: Doubles, row: Ints) -> Ints:
             if into[host] == host != short
             and size[short] <= max(ODD_SEGMENT, ODD_SHARE * size[host])
             and size[short] < size[host]
-            and top_ - BAND_MARGIN * high[short] < middle[short] < floor_ + BAND_MARGIN * high[short]
+            and top_ - BAND_MARGIN * high[short]
+            < middle[short]
+            < floor_ + BAND_MARGIN * high[short]
         ]
         if hosts:
             into[short] = min(hosts)[1]

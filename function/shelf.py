@@ -52,6 +52,8 @@ BESIDE_FACINGS = 0.5
 
 # What is below is of gaps that the model saw; the numbers are where F1 is highest on the first 80
 # labelled photos (model/evaluate_shelf.py).
+# A box fainter than that says nothing.
+FAINT_GAP = 0.1
 # A gap counts from here on; `confidence` in a request is about products and does not move it.
 GAP_CONFIDENCE = 0.5
 # A space in the same place adds this to the logit: seen at 0.3, two in five gaps are true alone,
@@ -176,9 +178,7 @@ def audit_shelf(detections: Detections, width: int, height: int) -> ShelfAudit:
         full, missing = _full_and_empty(places[index], empty)
         length = full + missing
         fill_rate = full / length if length > 0 else 1.0
-        told.append(
-            Row(xyxy=around, count=len(places[index]), fill_rate=fill_rate, length=length)
-        )
+        told.append(Row(xyxy=around, count=len(places[index]), fill_rate=fill_rate, length=length))
     return ShelfAudit(tuple(told), tuple(gaps), moved[row] if len(row) else row)
 
 
@@ -216,10 +216,10 @@ def _weigh(seen: Doubles, confidence: Doubles, spaces: Doubles, taken: Doubles) 
     Takes levelled boxes: seen (g, 4), best first, spaces (s, 4), products (n, 4). Several boxes of
     one stretch are evidence for it, each by itself.
     """
-    free = _occupied(seen, taken) <= MAX_SEEN_OCCUPIED
+    free = (_occupied(seen, taken) <= MAX_SEEN_OCCUPIED) & (confidence >= FAINT_GAP)
     seen, confidence = seen[free], confidence[free]
     iou = pairwise_iou(seen.astype(np.float32), spaces.astype(np.float32))
-    agreed = (iou >= SAME_PLACE_IOU).any(axis=1)
+    agreed: npt.NDArray[np.bool_] = np.any(iou >= SAME_PLACE_IOU, axis=1)
     odds = np.exp(SPACE_EVIDENCE * agreed) * confidence / (1 - np.minimum(confidence, SURE))
     single = odds / (1 + odds)
     stretches: list[tuple[Corners, list[int]]] = []  # with whose boxes it is, the best first

@@ -78,7 +78,7 @@ def _crop_dataset(
     from torch.utils.data import Dataset
     from ultralytics.data.dataset import YOLODataset
 
-    class Crops(Dataset):  # type: ignore[misc, type-arg]
+    class Crops(Dataset):  # type: ignore[misc]
         collate_fn = staticmethod(YOLODataset.collate_fn)
         # What Ultralytics counts and plots.
         labels = [{"cls": p.class_id[:, None], "bboxes": p.cxcywh} for p in photos]  # noqa: RUF012
@@ -98,7 +98,7 @@ def _crop_dataset(
             seen = crop(picture, corners, size, side, self.rng)
             low, high = seen.xyxy[:, :2] / side, seen.xyxy[:, 2:] / side
             boxes = np.hstack(((low + high) / 2, high - low))
-            labelled = np.isin(np.arange(classes), photo.labelled)
+            labelled = np.isin(np.arange(classes), sorted(photo.labelled))
             return {
                 "img": torch.from_numpy(np.ascontiguousarray(seen.pixels.transpose(2, 0, 1))),
                 "cls": torch.from_numpy(photo.class_id[seen.kept, None].astype(np.float32)),
@@ -142,7 +142,7 @@ def learn_what_is_labelled(trainer: Any) -> None:
 
 
 def anneal_by_the_clock(hours: float) -> Callable[[Any], None]:
-    """Make a callback for `on_train_batch_start` that ends a run of `hours` at a learning rate of 0.
+    """Make a callback for `on_train_batch_start`: the learning rate falls to 0 within `hours`.
 
     How many epochs fit into the time need not be known: a machine that others use is slow at times.
     """
