@@ -299,9 +299,7 @@ def _within_stacks(boxes: Doubles, row: Ints) -> Ints:
             if into[host] == host != short
             and size[short] <= max(ODD_SEGMENT, ODD_SHARE * size[host])
             and size[short] < size[host]
-            and top_ - BAND_MARGIN * high[short]
-            < middle[short]
-            < floor_ + BAND_MARGIN * high[short]
+            and top_ - margin[short] < middle[short] < floor_ + margin[short]
         ]
         if hosts:
             into[short] = min(hosts)[1]
