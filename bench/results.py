@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PACKAGES = ("onnxruntime", "numpy", "pillow", "openvino", "ultralytics", "torch", "fastapi")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Part:
     """One part's folder, and how long its runs are."""
 

@@ -89,7 +89,7 @@ def create_app(config: Config, detector: Detector | None = None) -> Flask:
             require_token(_authorization(), config.events_token, "EVENTS_TOKEN")
         incoming = from_http(dict(request.headers), read_body(request))
         if auditor is None:
-            msg = "EVENTS_BUCKETS is empty: no bucket may be read"
+            msg = "`EVENTS_BUCKETS` must list the bucket, got an empty list"
             raise BucketForbidden(msg)
         images = [image for event in incoming for image in image_events(event)]
         outgoing = [auditor.audit_event(image) for image in images]
@@ -187,7 +187,7 @@ def _start_tracing(config: Config) -> None:
     try:
         export_spans(schemas.version())
     except ImportError as err:
-        msg = "OTEL_EXPORTER_OTLP_ENDPOINT is set, but the extra 'otel' is not installed"
+        msg = "`OTEL_EXPORTER_OTLP_ENDPOINT` is set, so the extra 'otel' must be installed"
         raise ConfigError(msg) from err
 
 

@@ -98,7 +98,7 @@ def audit_image(
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Auditor:
     """Answers image events. Without an outbox or a topic, that step is left out."""
 
@@ -125,13 +125,13 @@ class Auditor:
                 log.info("image.ignored", extra={"uri": found.uri})
                 return None
             if found.bucket not in self.buckets:
-                msg = f"Bucket {found.bucket!r} is not in EVENTS_BUCKETS"
+                msg = f"The bucket must be one of `EVENTS_BUCKETS`, got {found.bucket!r}"
                 raise BucketForbidden(msg)
             try:
                 return self._audit_once(event, found, name)
             except (ClientError, BotoCoreError) as err:
                 log.warning("dependency.failed", extra={"uri": found.uri, "error": str(err)})
-                msg = "S3 or SNS did not do its part"
+                msg = "S3 or SNS refused a call or did not answer"
                 raise DependencyFailed(msg) from err
 
     def _is_ours(self, found: S3Object) -> bool:
@@ -249,13 +249,13 @@ def make_auditor(config: Config, detector: Detector, metrics: Metrics) -> Audito
     session, settings = make_session(), boto_config()
     s3 = session.client("s3", config=settings)
     return Auditor(
-        detector,
-        config.thresholds,
-        metrics,
-        s3,
-        config.events_buckets,
-        Outbox(s3, config.results_bucket) if config.results_bucket else None,
-        session.client("sns", config=settings) if config.topic_arn else None,
-        config.topic_arn,
-        config.references_bucket,
+        detector=detector,
+        thresholds=config.thresholds,
+        metrics=metrics,
+        s3=s3,
+        buckets=config.events_buckets,
+        outbox=Outbox(s3, config.results_bucket) if config.results_bucket else None,
+        sns=session.client("sns", config=settings) if config.topic_arn else None,
+        topic_arn=config.topic_arn,
+        references_bucket=config.references_bucket,
     )

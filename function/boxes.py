@@ -18,7 +18,7 @@ NMS_BLOCK, LEAST_NMS_BLOCK = 2048, 64
 MAX_PAIRS = 250_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Letterbox:
     """Where an image of `width` x `height` lies inside the model's input, and the way back."""
 
@@ -49,7 +49,7 @@ def letterbox(width: int, height: int, size: tuple[int, int], step: int = 0) -> 
     if step:
         size = -(-content[0] // step) * step, -(-content[1] // step) * step
     pad = round((size[0] - content[0]) / 2 - 0.1), round((size[1] - content[1]) / 2 - 0.1)
-    return Letterbox(width, height, content, pad, size)
+    return Letterbox(width=width, height=height, content=content, pad=pad, size=size)
 
 
 def cxcywh_to_xyxy(cxcywh: Floats) -> Floats:

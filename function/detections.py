@@ -13,9 +13,14 @@ from function.errors import InvalidParameter
 # shelf of SKU-110K holds up to 759 products, so 3000 leaves room and bounds the answer.
 MIN_CONFIDENCE = 0.001
 MAX_DETECTIONS = 3000
+MUST_BE = {
+    "confidence": f"a number from {MIN_CONFIDENCE} to 1",
+    "iou": "a number from 0 to 1",
+    "max_detections": f"a whole number from 1 to {MAX_DETECTIONS}",
+}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Thresholds:
     """What counts as a detection. Raises `InvalidParameter` for a value out of bounds."""
 
@@ -32,7 +37,7 @@ class Thresholds:
 
 def _within(name: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:  # NaN is not within anything
-        msg = f"{name} is {value!r}, not between {low} and {high}"
+        msg = f"`{name}` must be {MUST_BE[name]}, got {value!r}"
         raise InvalidParameter(msg)
 
 
@@ -44,7 +49,7 @@ def _no_scores() -> Floats:
     return np.zeros(0, np.float32)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Detections:
     """Products found in one image, best first, and the gaps that were seen; parallel arrays."""
 

@@ -120,10 +120,10 @@ def postprocess(
         output, classes, box, gap_classes, min(thresholds.confidence, GAP_CONFIDENCE)
     )
     return Detections(
-        xyxy[sure],
-        confidence[sure],
-        class_id[sure],
-        truncated,
+        xyxy=xyxy[sure],
+        confidence=confidence[sure],
+        class_id=class_id[sure],
+        truncated=truncated,
         faint=xyxy[solid & ~sure],
         sees_gaps=bool(gap_classes),
         gap_xyxy=gap_xyxy,
@@ -145,7 +145,7 @@ def _seen_gaps(
     return xyxy[solid], confidence[solid]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Model:
     """What the model file says of itself."""
 
@@ -250,7 +250,7 @@ class Detector:
         Raises `Overloaded` when too many wait already.
         """
         if not self._places.acquire(blocking=False):
-            msg = f"{MAX_WAITING} images wait already"
+            msg = f"At most {MAX_WAITING} images wait for the processor, and as many do"
             raise Overloaded(msg)
         try:
             yield
@@ -319,10 +319,10 @@ def _describe(path: Path, opened: OpenedSession) -> Model:
     names = _names(path, metadata)
     first = session.get_inputs()[0]
     if len(session.get_inputs()) != 1 or first.type not in INPUT_TYPES:
-        msg = f"{path} wants {first.type} as input, not one image of uint8 or float pixels"
+        msg = f"The input of {path} must be one image of uint8 or float pixels, got {first.type}"
         raise ModelError(msg)
     dtype = INPUT_TYPES[first.type]
-    not_one_image = f"{path} takes {first.shape}, not one RGB image"
+    not_one_image = f"The input of {path} must be one RGB image, got the shape {first.shape}"
     if len(first.shape) != 4:
         raise ModelError(not_one_image)
     shape = _input_shape(first.shape, metadata)
@@ -353,10 +353,10 @@ def _names(path: Path, metadata: dict[str, str]) -> dict[int, str]:
         read = ast.literal_eval(metadata["names"])
         names = {int(key): str(name) for key, name in read.items()}
     except (KeyError, ValueError, SyntaxError, AttributeError) as err:
-        msg = f"{path} names no classes; export it with Ultralytics or model.export"
+        msg = f"{path} must name its classes: export it with Ultralytics or model.export"
         raise ModelError(msg) from err
     if all(is_gap(name) for name in names.values()):
-        msg = f"{path} knows {', '.join(names.values())}, no product"
+        msg = f"{path} must name a class of products, got {', '.join(names.values())}"
         raise ModelError(msg)
     return names
 
@@ -373,7 +373,7 @@ def _stride(path: Path, metadata: dict[str, str]) -> int:
     try:
         return int(metadata.get("stride", "0"))
     except ValueError as err:
-        msg = f"{path} has the stride {metadata['stride']!r}, not a number of pixels"
+        msg = f"The stride of {path} must be a number of pixels, got {metadata['stride']!r}"
         raise ModelError(msg) from err
 
 
@@ -381,5 +381,6 @@ def _check_output(path: Path, shape: list[int | str], classes: int) -> None:
     """Refuse a file without detection boxes; free axes are left to the warm-up."""
     known = [axis for axis in shape[1:] if isinstance(axis, int)]
     if len(shape) != 3 or (len(known) == 2 and 4 + classes not in known and known[1] != 6):
-        msg = f"{path} answers {shape}, not detections of its {classes} classes"
+        must_be = f"detections of its {classes} classes"
+        msg = f"The output of {path} must be {must_be}, got the shape {shape}"
         raise ModelError(msg)

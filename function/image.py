@@ -41,7 +41,7 @@ SIDEWAYS = [TURNS[orientation] for orientation in (5, 6, 7, 8)]
 DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, IndexError)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Image:
     """A decoded image; `picture` may be at reduced scale, `width` and `height` never are."""
 
@@ -54,7 +54,13 @@ class Image:
     @classmethod
     def of(cls, pixels: npt.NDArray[np.uint8]) -> Image:
         """Take an image that was never encoded, (h, w, 3) RGB."""
-        return cls(PIL.Image.fromarray(pixels), pixels.shape[1], pixels.shape[0], 0, 1)
+        return cls(
+            picture=PIL.Image.fromarray(pixels),
+            width=pixels.shape[1],
+            height=pixels.shape[0],
+            bytes=0,
+            orientation=1,
+        )
 
     @property
     def pixels(self) -> npt.NDArray[np.uint8]:
@@ -82,7 +88,7 @@ class Image:
         return pixels.reshape(size[1], size[0], 3)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Header:
     """What an image says of itself, checked; nothing is decoded yet."""
 
@@ -114,7 +120,13 @@ class Header:
         width, height = self.width, self.height
         if turn in SIDEWAYS:
             width, height = height, width
-        return Image(picture, width, height, self.bytes, orientation if turn is not None else 1)
+        return Image(
+            picture=picture,
+            width=width,
+            height=height,
+            bytes=self.bytes,
+            orientation=orientation if turn is not None else 1,
+        )
 
     def _reduced(self) -> PIL.Image.Image:
         """Scale down, unless draft has done so already for a JPEG."""
@@ -139,14 +151,14 @@ def read_header(data: bytes, size: tuple[int, int] | None = None) -> Header:
     Raises `ImageEmpty`, `ImageTooLarge`, `ImageUnsupported` or `ImageCorrupt`.
     """
     if not data:
-        msg = "The image has no bytes"
+        msg = "The image must have bytes, got none"
         raise ImageEmpty(msg)
     if len(data) > MAX_IMAGE_BYTES:
-        msg = f"The image has {len(data)} bytes, the limit is {MAX_IMAGE_BYTES}"
+        msg = f"The image must have at most {MAX_IMAGE_BYTES} bytes, got {len(data)}"
         raise ImageTooLarge(msg)
     file = _open(data)
     scale = _scale(file.size, size) if size else 1
-    header = Header(file, file.width, file.height, len(data), scale)
+    header = Header(file=file, width=file.width, height=file.height, bytes=len(data), scale=scale)
     if scale > 1:  # does nothing but for JPEGs
         file.draft(None, (file.width // scale or 1, file.height // scale or 1))
     return header
@@ -167,19 +179,20 @@ def _open(data: bytes) -> PIL.Image.Image:
         # A phone's MPO holds a JPEG and its preview: the first frame is the photo.
         animated = getattr(file, "n_frames", 1) > 1 and file.format != "MPO"
     except PIL.UnidentifiedImageError as err:
-        msg = f"The image is none of {', '.join(FORMATS)}"
+        msg = f"The image must be one of {', '.join(FORMATS)}"
         raise ImageUnsupported(msg) from err
     except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as err:
-        msg = f"The image has more than {MAX_IMAGE_PIXELS} pixels"
+        msg = f"The image must have at most {MAX_IMAGE_PIXELS} pixels, got more"
         raise ImageTooLarge(msg) from err
     except DECODE_ERRORS as err:
-        msg = "The image's header is damaged"
+        msg = "The image's header must be whole, and is damaged"
         raise ImageCorrupt(msg) from err
     if file.width * file.height > MAX_IMAGE_PIXELS:
-        msg = f"The image has {file.width} x {file.height} pixels, the limit is {MAX_IMAGE_PIXELS}"
+        size = f"{file.width} x {file.height}"
+        msg = f"The image must have at most {MAX_IMAGE_PIXELS} pixels, got {size}"
         raise ImageTooLarge(msg)
     if animated:
-        msg = f"The {file.format} image is animated"
+        msg = f"The {file.format} image must be a still, and is animated"
         raise ImageUnsupported(msg)
     return file
 

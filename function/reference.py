@@ -44,19 +44,19 @@ class Reference:
 def parse_reference(body: bytes) -> Reference:
     """Read a reference from JSON. Raises `InvalidReference`."""
     if len(body) > MAX_REFERENCE_BYTES:
-        msg = f"The reference has {len(body)} bytes, the limit is {MAX_REFERENCE_BYTES}"
+        msg = f"The reference must have at most {MAX_REFERENCE_BYTES} bytes, got {len(body)}"
         raise InvalidReference(msg)
     try:
         return read_reference(json.loads(body))
     except (ValueError, RecursionError) as err:
-        msg = "The reference is not JSON"
+        msg = "The reference must be JSON"
         raise InvalidReference(msg) from err
 
 
 def read_reference(data: object) -> Reference:
     """Read an earlier result or a planogram. Raises `InvalidReference` that names what is wrong."""
     if not isinstance(data, Mapping):
-        msg = "The reference is not a JSON object"
+        msg = "The reference must be a JSON object"
         raise InvalidReference(msg)
     if "slots" in data:
         return _from_slots(_list_of(data, "slots"), np.ones(2))
@@ -64,17 +64,17 @@ def read_reference(data: object) -> Reference:
         image = data.get("image")
         size = [image.get(side) for side in ("width", "height")] if isinstance(image, dict) else []
         if not size or not all(isinstance(side, int) and side > 0 for side in size):
-            msg = "The reference's image has no width and height"
+            msg = "The reference's image must have a width and a height in pixels"
             raise InvalidReference(msg)
         return _from_slots(_list_of(data, "detections"), np.array(size, np.float64))
-    msg = "The reference has neither slots nor detections"
+    msg = "The reference must have slots or detections"
     raise InvalidReference(msg)
 
 
 def _list_of(data: Mapping[str, object], name: str) -> Sequence[object]:
     items = data[name]
     if not isinstance(items, list) or len(items) > MAX_SLOTS:
-        msg = f"The reference's {name} are not a list of at most {MAX_SLOTS}"
+        msg = f"The reference's {name} must be a list of at most {MAX_SLOTS}"
         raise InvalidReference(msg)
     return items
 
@@ -85,21 +85,21 @@ def _from_slots(slots: Sequence[object], size: npt.NDArray[np.float64]) -> Refer
     labels: list[str] = []
     for index, slot in enumerate(slots):
         if not isinstance(slot, Mapping):
-            msg = f"Slot {index} of the reference is not an object"
+            msg = f"Slot {index} of the reference must be an object"
             raise InvalidReference(msg)
         boxes.append(_corners(slot.get("xyxy"), index))
         given, label = slot.get("row"), slot.get("label", "")
         if not (given is None or (type(given) is int and 0 <= given < MAX_SLOTS)):
-            msg = f"Slot {index} of the reference has row {given!r}, not a number from 0"
+            msg = f"`row` of slot {index} must be a number from 0, got {given!r}"
             raise InvalidReference(msg)
         if not isinstance(label, str):
-            msg = f"Slot {index} of the reference has label {label!r}, not a text"
+            msg = f"`label` of slot {index} must be a text, got {label!r}"
             raise InvalidReference(msg)
         rows.append(given)
         labels.append(label)
     xyxy = (np.array(boxes, np.float64).reshape(-1, 4) / np.tile(size, 2)).astype(np.float32)
     if xyxy.size and not (xyxy.min() >= 0 and xyxy.max() <= 1):
-        msg = "A slot of the reference reaches out of the picture: corners are shares, 0 to 1"
+        msg = "The corners of each slot must lie in the picture, as shares from 0 to 1"
         raise InvalidReference(msg)
     known = [row for row in rows if row is not None]
     row = np.array(known, np.int64) if len(known) == len(rows) else group_rows(xyxy)[0]
@@ -114,7 +114,7 @@ def _corners(xyxy: object, index: int) -> list[float]:
         or not all(type(edge) in (int, float) and np.isfinite(edge) for edge in xyxy)
         or not (xyxy[0] < xyxy[2] and xyxy[1] < xyxy[3])
     ):
-        msg = f"Slot {index} of the reference has xyxy {xyxy!r}, not left, top, right, bottom"
+        msg = f"`xyxy` of slot {index} must be left, top, right, bottom, got {xyxy!r}"
         raise InvalidReference(msg)
     return xyxy
 

@@ -50,15 +50,15 @@ class S3Pictures:
         # What cannot be printed (a lone surrogate) cannot be sent to S3 either.
         well_formed = uri.startswith("s3://") and bucket and key and uri.isprintable()
         if not well_formed or len(key.encode()) > MAX_KEY_BYTES:
-            msg = f"image.s3 is {uri!r}, not s3://bucket/key"
+            msg = f"`image.s3` must be s3://bucket/key, got {uri!r}"
             raise InvalidParameter(msg)
         if bucket not in self.buckets:
-            msg = f"PREDICT_S3_BUCKETS does not list {bucket!r}"
+            msg = f"The bucket must be one of `PREDICT_S3_BUCKETS`, got {bucket!r}"
             raise BucketForbidden(msg)
         try:
             return fetch(self.s3, S3Object(bucket, key))
         except (ClientError, BotoCoreError) as err:
-            msg = "S3 did not do its part"
+            msg = "S3 refused a call or did not answer"
             raise DependencyFailed(msg) from err
 
 
@@ -81,7 +81,7 @@ def fetch(s3: S3Client, found: S3Object) -> bytes:
     length = answer.get("ContentLength", 0)  # some proxies drop it
     if length > MAX_IMAGE_BYTES:
         answer["Body"].close()
-        msg = f"{found.uri} has {length} bytes, the limit is {MAX_IMAGE_BYTES}"
+        msg = f"{found.uri} must have at most {MAX_IMAGE_BYTES} bytes, got {length}"
         raise ImageTooLarge(msg)
     body = answer["Body"].read()
     if announced and found.size is not None and len(body) != found.size:
@@ -123,7 +123,7 @@ def make_session() -> boto3.Session:
 
     session = boto3.Session()
     if not session.region_name:
-        msg = "AWS_DEFAULT_REGION is not set"
+        msg = "`AWS_DEFAULT_REGION` must be set"
         raise ConfigError(msg)
     return session
 

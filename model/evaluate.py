@@ -61,7 +61,7 @@ class ScoredBox(TypedDict):
     score: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Precision:
     """COCO's averages over at most `cap` boxes a photo."""
 
@@ -200,7 +200,10 @@ def average_precision(
     Image ids are 1 to `photos`. Not by `summarize()`, which looks at 100 boxes a photo.
     """
     if not found or not truth:  # pycocotools cannot load an empty result
-        return {cap: Precision(cap, 0.0, 0.0, 0.0, 0.0, np.zeros(101)) for cap in CAPS}
+        return {
+            cap: Precision(cap=cap, ap50=0.0, ap75=0.0, ap50_95=0.0, ar=0.0, curve=np.zeros(101))
+            for cap in CAPS
+        }
     for box_id, box in enumerate(truth, start=1):  # pycocotools takes id 0 for "no match"
         box["id"] = box_id
     with contextlib.redirect_stdout(io.StringIO()):
@@ -225,12 +228,12 @@ def _at_cap(evaluation: COCOeval, index: int) -> Precision:
     precision = np.where(precision < 0, np.nan, precision)
     recall = evaluation.eval["recall"][:, :, 0, index]
     return Precision(
-        CAPS[index],
-        float(np.nanmean(precision[0])),
-        float(np.nanmean(precision[5])),
-        float(np.nanmean(precision)),
-        float(np.nanmean(np.where(recall < 0, np.nan, recall))),
-        np.nanmean(precision[0], axis=1),
+        cap=CAPS[index],
+        ap50=float(np.nanmean(precision[0])),
+        ap75=float(np.nanmean(precision[5])),
+        ap50_95=float(np.nanmean(precision)),
+        ar=float(np.nanmean(np.where(recall < 0, np.nan, recall))),
+        curve=np.nanmean(precision[0], axis=1),
     )
 
 

@@ -72,7 +72,7 @@ def make_image() -> Callable[..., bytes]:
     return make
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Aws:
     """Clients of the emulator and resources that no other test has touched."""
 
@@ -146,7 +146,7 @@ def aws(request: pytest.FixtureRequest) -> Aws:
     resources = create_resources(s3, sqs, sns, f"shelves-{uuid.uuid4().hex[:12]}")
     # The bucket's rule has announced itself; tests start with an empty queue.
     sqs.purge_queue(QueueUrl=resources.queue_url)
-    return Aws(endpoint_url, s3, sqs, sns, resources)
+    return Aws(endpoint_url=endpoint_url, s3=s3, sqs=sqs, sns=sns, resources=resources)
 
 
 def queue_state(aws: Aws, queue_url: str = "") -> tuple[int, int]:

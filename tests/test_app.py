@@ -105,7 +105,7 @@ def test_query_parameters_set_the_thresholds(client: FlaskClient) -> None:
     ("query", "words"),
     [
         ("confidence=", "confidence"),
-        ("confidence=high", "confidence is 'high'"),
+        ("confidence=high", "`confidence` must be a number from 0.001 to 1, got 'high'"),
         ("confidence=nan", "confidence"),
         ("confidence=0", "confidence"),
         ("confidence=1e9", "confidence"),

@@ -119,9 +119,9 @@ def bomb() -> bytes:
 @pytest.mark.parametrize(
     ("data", "error", "words"),
     [
-        pytest.param(lambda _: b"", ImageEmpty, "no bytes", id="empty"),
-        pytest.param(lambda _: b"<html>", ImageUnsupported, "none of JPEG, PNG", id="html"),
-        pytest.param(lambda make: make("GIF"), ImageUnsupported, "none of", id="gif"),
+        pytest.param(lambda _: b"", ImageEmpty, "must have bytes", id="empty"),
+        pytest.param(lambda _: b"<html>", ImageUnsupported, "one of JPEG, PNG", id="html"),
+        pytest.param(lambda make: make("GIF"), ImageUnsupported, "one of", id="gif"),
         pytest.param(lambda _: animated(), ImageUnsupported, "animated", id="animated"),
         pytest.param(
             lambda _: b"\0" * (MAX_IMAGE_BYTES + 1), ImageTooLarge, "20971521", id="bytes"

@@ -25,7 +25,7 @@ def shelf(rows: int = 2, facings: int = 5) -> Boxes:
 def detections(xyxy: Boxes, class_id: list[int] | None = None) -> Detections:
     boxes = np.array(xyxy, np.float32).reshape(-1, 4)
     ids = np.array(class_id or [0] * len(boxes), np.int64)
-    return Detections(boxes, np.ones(len(boxes), np.float32), ids)
+    return Detections(xyxy=boxes, confidence=np.ones(len(boxes), np.float32), class_id=ids)
 
 
 def planogram(xyxy: Boxes, **fields: list[object]) -> dict[str, object]:
@@ -140,24 +140,24 @@ def broken(**fields: object) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("data", "named"),
     [
-        (None, "not a JSON object"),
-        ([], "not a JSON object"),
-        ({}, "neither slots nor detections"),
+        (None, "must be a JSON object"),
+        ([], "must be a JSON object"),
+        ({}, "must have slots or detections"),
         ({"slots": {}}, "slots"),
         ({"slots": [1]}, "Slot 0"),
         ({"slots": [{"xyxy": [0, 0, 1, 1]}] * (MAX_SLOTS + 1)}, str(MAX_SLOTS)),
-        ({"detections": []}, "width and height"),
-        ({"detections": [], "image": {"width": 0, "height": 1}}, "width and height"),
-        (broken(xyxy=None), "xyxy None"),
+        ({"detections": []}, "must have a width and a height"),
+        ({"detections": [], "image": {"width": 0, "height": 1}}, "must have a width and a height"),
+        (broken(xyxy=None), "must be left, top, right, bottom, got None"),
         (broken(xyxy=[0, 0, 1]), "xyxy"),
         (broken(xyxy=[0, 0, 1, "1"]), "xyxy"),
         (broken(xyxy=[0, 0, True, 1]), "xyxy"),
         (broken(xyxy=[0, 0, 1, float("nan")]), "xyxy"),
         (broken(xyxy=[0.5, 0, 0.5, 1]), "xyxy"),
         (broken(xyxy=[0, 0, 200, 300]), "shares"),
-        (broken(row=-1), "row -1"),
-        (broken(row="top"), "row 'top'"),
-        (broken(label=7), "label 7"),
+        (broken(row=-1), "`row` of slot 0 must be a number from 0, got -1"),
+        (broken(row="top"), "`row` of slot 0 must be a number from 0, got 'top'"),
+        (broken(label=7), "`label` of slot 0 must be a text, got 7"),
     ],
 )
 def test_a_broken_reference_is_refused_and_named(data: object, named: str) -> None:

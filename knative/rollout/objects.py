@@ -45,7 +45,7 @@ def split(stable: str, candidate: str, percent: int) -> Traffic:
     return Target(stable, 100 - percent, STABLE), Target(candidate, percent, CANDIDATE)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Service:
     """A Knative Service: what is wanted (`traffic`) and what is so (`routed`)."""
 
@@ -100,7 +100,7 @@ class Service:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Revision:
     """A revision: whether it serves, with how many pods, and whether it was rejected before."""
 

@@ -14,7 +14,7 @@ from knative.rollout.objects import Revision, Service, Traffic, only, split
 from knative.rollout.verdict import Code, Reason, Verdict
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Seen:
     """One look at the cluster, and when (seconds, monotonic)."""
 
@@ -24,7 +24,7 @@ class Seen:
     now: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Memory:
     """What one run knows besides."""
 
