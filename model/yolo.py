@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import math
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +19,8 @@ from function.session import available_cpus
 from model.crops import TrainingPhoto, crop
 
 WARM_UP = 0.02  # share of a run in which the learning rate rises
+NEW_CLASS_BIAS = -4.6  # a score of 0.01: nearly no anchor shows a thing of a new class
+TENSORS = ".safetensors"
 CACHE = Path("build/ultralytics").absolute()  # its settings and fonts; not the user's home
 
 
@@ -24,12 +29,15 @@ class YoloError(Exception):
 
 
 def open_yolo(weights: str) -> Any:
-    """Load a checkpoint (x.pt), or build a network with random weights (yolo11l.yaml).
+    """Load a checkpoint (x.pt, x.safetensors), or build a network at random (yolo11l.yaml).
 
-    A checkpoint is a pickle, so load only what you trust. Published names such as yolo11l.pt are
-    downloaded by Ultralytics where no such file is here. Raises `YoloError`.
+    A .pt is a pickle, so load only what you trust; a .safetensors holds numbers alone. Published
+    names such as yolo11l.pt are downloaded by Ultralytics where no such file is here. Raises
+    `YoloError`.
     """
     ultralytics = _import_ultralytics()
+    if weights.endswith(TENSORS):
+        return _from_tensors(Path(weights))
     try:
         return ultralytics.YOLO(weights, task="detect")
     # Ultralytics raises bare Exceptions, and unpickling whatever it likes.
@@ -37,6 +45,47 @@ def open_yolo(weights: str) -> Any:
         reason = str(err).splitlines()[0] if str(err) else type(err).__name__
         msg = f"{weights} is not here, cannot be downloaded or is no YOLO checkpoint: {reason}"
         raise YoloError(msg) from err
+
+
+def save_tensors(yolo: Any, path: Path) -> None:
+    """Write a network's weights in half precision, and what it takes to build it again."""
+    from safetensors.torch import save_file
+
+    model = yolo.model
+    tensors = {
+        name: (value.half() if value.is_floating_point() else value).detach().cpu().contiguous()
+        for name, value in model.state_dict().items()
+    }
+    about = {
+        "arch": architecture(yolo),
+        "names": json.dumps({str(label): name for label, name in model.names.items()}),
+        "class_channels": str(model.model[-1].cv3[0][-1].in_channels),
+    }
+    save_file(tensors, path, about)
+
+
+def _from_tensors(path: Path) -> Any:
+    """Build the network of a file of `save_tensors`. Raises `YoloError`."""
+    ultralytics = _import_ultralytics()
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            about = file.metadata()
+            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+        names = {int(label): name for label, name in json.loads(about["names"]).items()}
+        yolo = ultralytics.YOLO(f"{about['arch']}.yaml", task="detect")
+        # The class branch is as wide as the classes that the network was first built for.
+        built = type(yolo.model)(yolo.model.yaml, nc=int(about["class_channels"]), verbose=False)
+        model = with_classes(built, len(names))
+        model.load_state_dict(tensors)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as err:
+        msg = f"{path} must be a file of model.train or `python -m model.yolo`, got {err}"
+        raise YoloError(msg) from err
+    model.names = names
+    yolo.model = model
+    yolo.ckpt = {"epoch": -1}  # Ultralytics keeps the weights of what has one
+    return yolo
 
 
 def architecture(yolo: Any) -> str:
@@ -53,6 +102,12 @@ def trainer_of(photos: list[TrainingPhoto], size: int, side: int) -> type:
     from ultralytics.models.yolo.detect import DetectionTrainer
 
     class ShelfTrainer(DetectionTrainer):  # type: ignore[misc]
+        def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Any:
+            # Built anew from its description, a head of another width would lose its weights.
+            if weights is None:
+                return super().get_model(cfg, weights, verbose)
+            return with_classes(weights.float(), self.data["nc"])
+
         def build_dataset(self, img_path: Any, mode: str = "train", batch: Any = None) -> Any:
             if mode != "train":
                 return super().build_dataset(img_path, mode, batch)
@@ -68,6 +123,23 @@ def trainer_of(photos: list[TrainingPhoto], size: int, side: int) -> type:
             return prepared
 
     return ShelfTrainer
+
+
+def with_classes(model: Any, count: int) -> Any:
+    """Give a network's head room for `count` classes; those it has keep what they learned."""
+    import torch
+
+    head = model.model[-1]
+    for branch in head.cv3 if head.nc != count else ():
+        old = branch[-1]
+        branch[-1] = torch.nn.Conv2d(old.in_channels, count, 1)
+        kept = min(count, head.nc)
+        with torch.no_grad():
+            branch[-1].weight[:kept], branch[-1].bias[:kept] = old.weight[:kept], old.bias[:kept]
+            branch[-1].bias[kept:] = NEW_CLASS_BIAS
+    head.nc, head.no = count, count + head.reg_max * 4
+    model.nc = model.yaml["nc"] = count
+    return model
 
 
 def _crop_dataset(
@@ -231,3 +303,20 @@ def _import_ultralytics() -> Any:
     torch_utils.NUM_THREADS = available_cpus()
     ultralytics.settings.update({"sync": False})  # no usage reports
     return ultralytics
+
+
+def main() -> None:
+    """Turn a checkpoint into a file of tensors in half precision, without a pickle's code."""
+    parser = argparse.ArgumentParser(prog="python -m model.yolo", description=main.__doc__)
+    parser.add_argument("weights", help="checkpoint, e.g. build/train/…/weights/best.pt")
+    parser.add_argument("output", type=Path, help=f"file to write, <name>{TENSORS}")
+    args = parser.parse_args()
+    try:
+        save_tensors(open_yolo(args.weights), args.output)
+    except YoloError as err:
+        sys.exit(str(err))
+    print(f"wrote {args.output}, {args.output.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()
