@@ -67,9 +67,14 @@ rules: ## the rules of observability/rules as the object that the cluster's oper
 # The short form, a few minutes. The full one, 25 minutes on a quiet machine, with the float parents that the peers run:
 # make bench FULL=--full FP32=shelf-float.onnx LARGE_INT8=yolo11l-int8.onnx LARGE_FP32=yolo11l-float.onnx [ONLY=start]
 BENCH_VENV ?= .venv-bench
-bench: $(BENCH_VENV)/bin/uvicorn ## against peers, side by side: latency, start, memory, load; results in build/bench
+ifdef AGAINST
+bench: .venv ## against peers, or AGAINST=commit in pairs: latency, start, memory, load; results in build/bench
+	$(BIN)/python -m bench.against $(AGAINST) --pairs $(or $(PAIRS),400)
+else
+bench: $(BENCH_VENV)/bin/uvicorn
 	$(BENCH_VENV)/bin/python -m bench $(FULL) $(if $(FP32),--fp32 $(FP32)) $(if $(ONLY),--only $(ONLY)) \
 		$(if $(LARGE_INT8),--large-int8 $(LARGE_INT8)) $(if $(LARGE_FP32),--large-fp32 $(LARGE_FP32))
+endif
 
 $(BENCH_VENV)/bin/uvicorn:
 	$(PYTHON) -m venv $(BENCH_VENV)

@@ -27,8 +27,8 @@ def fill(page: str, results: Path) -> str:
         raw, table = results / f"{part}.json", results / f"{part}.md"
         if not (raw.exists() and table.exists()):
             return found[0]
-        told = describe(json.loads(raw.read_text()))
-        return f"<!-- {part} -->\n{told}\n\n{table.read_text().strip()}\n<!-- end -->"
+        described = describe(json.loads(raw.read_text()))
+        return f"<!-- {part} -->\n{described}\n\n{table.read_text().strip()}\n<!-- end -->"
 
     return BLOCK.sub(block, page)
 

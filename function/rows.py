@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from function.boxes import Floats, Ints, pairs
+from function.boxes import Floats, Ints, pairs_in_ranges
 
 Doubles = npt.NDArray[np.float64]
 
@@ -112,7 +112,7 @@ def neighbours(boxes: Doubles) -> Ints:
     x, y = ((left + right) / 2)[order], ((top + bottom) / 2)[order]
     reach, height = REACH * quantile(right - left, 0.9), (bottom - top)[order]
     end = x.searchsorted(x + reach, side="right")
-    first, second = pairs(np.arange(len(boxes)) + 1, end)
+    first, second = pairs_in_ranges(np.arange(len(boxes)) + 1, end)
     away, room = np.abs(y[first] - y[second]), height[first] + height[second]
     near = np.flatnonzero(away < room)
     return np.asarray(order[np.array((first[near], second[near]))])

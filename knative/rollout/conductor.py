@@ -54,7 +54,7 @@ class Conductor:
         memory = Memory(started=self.clock.now())
         if abort:
             verdict = Verdict(Reason.ABORTED, "the sync failed")
-            memory = replace(memory, verdict=verdict, told=True)
+            memory = replace(memory, verdict=verdict, notified=True)
         answered = self.clock.now()
         while not self.clock.stopped:
             try:
@@ -104,7 +104,7 @@ class Conductor:
                 return _failed(memory, verdict)
             case Tell(verdict):
                 self._tell(verdict, seen, memory)
-                return replace(memory, told=True)
+                return replace(memory, notified=True)
             case Mark(verdict):
                 self.cluster.mark(memory.candidate, verdict)
                 log.info("candidate.marked", extra={"revision": memory.candidate})

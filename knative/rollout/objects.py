@@ -32,15 +32,15 @@ class Target:
         }
 
 
-Traffic = tuple[Target, ...]
+Targets = tuple[Target, ...]
 
 
-def only(stable: str) -> Traffic:
+def only(stable: str) -> Targets:
     """Give everything to one revision and list no other: an unready one would block the Route."""
     return (Target(stable, 100, STABLE),)
 
 
-def split(stable: str, candidate: str, percent: int) -> Traffic:
+def split(stable: str, candidate: str, percent: int) -> Targets:
     """Give the candidate its share, and itself a URL."""
     return Target(stable, 100 - percent, STABLE), Target(candidate, percent, CANDIDATE)
 
@@ -52,8 +52,8 @@ class Service:
     resource_version: str = ""
     observed: bool = False  # the controller has seen the present spec
     latest_created: str = ""
-    traffic: Traffic = ()
-    routed: Traffic = ()
+    traffic: Targets = ()
+    routed: Targets = ()
     routes_ready: bool = False
     url: str = ""  # within the cluster
     tag_urls: Mapping[str, str] = field(default_factory=dict)

@@ -381,7 +381,7 @@ def random_scenario(seed: int) -> Scenario:
 # Conductors that are broken on purpose
 
 
-def _listed_at_zero(stable: str) -> objects.Traffic:
+def _listed_at_zero(stable: str) -> objects.Targets:
     return objects.split(stable, CANDIDATE, 0)
 
 
