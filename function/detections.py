@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -19,15 +20,23 @@ MUST_BE = {
     "max_detections": f"a whole number from 1 to {MAX_DETECTIONS}",
 }
 
+Detail = Literal["fast", "auto", "fine"]
+DETAILS: tuple[Detail, ...] = get_args(Detail)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Thresholds:
-    """What counts as a detection. Raises `InvalidParameter` for a value out of bounds."""
+    """What counts as a detection, and how closely to look.
+
+    Raises `InvalidParameter` for a value out of bounds.
+    """
 
     confidence: float = 0.25
     iou: float = 0.6  # 0.3 merges neighbouring facings, 0.7 leaves doubles
     max_detections: int = 1000
     classes: tuple[int, ...] = ()  # class ids that count; none: all of them
+    # fast: one look; fine: a second one at tiles; auto: where a photo is wide or products are small
+    detail: Detail = "auto"
 
     def __post_init__(self) -> None:
         _within("confidence", self.confidence, MIN_CONFIDENCE, 1)
@@ -75,3 +84,10 @@ class Detections:
 
     def __len__(self) -> int:
         return len(self.xyxy)
+
+    def moved(self, right: int, down: int) -> Detections:
+        """Move all boxes by so many pixels."""
+        by = np.array([right, down] * 2, np.float32)
+        return replace(
+            self, xyxy=self.xyxy + by, faint=self.faint + by, gap_xyxy=self.gap_xyxy + by
+        )

@@ -24,6 +24,7 @@ from function.pixel_budget import PixelBudget
 from function.result import ModelJson
 from function.session import OpenedSession, cpu_isa, open_session
 from function.spans import stage_span
+from function.tiles import Tile, merge
 
 log = logging.getLogger(__name__)
 
@@ -272,6 +273,35 @@ class Detector:
             output = self._run(tensor)
         with timings.stage("postprocess"):
             return self._postprocess(output, box, thresholds)
+
+    def look_closer(
+        self,
+        image: Image,
+        tiles: list[Tile],
+        first: Detections,
+        thresholds: Thresholds,
+        timings: Timings,
+    ) -> Detections:
+        """Look at tiles of an image and join what is found with what the first look found.
+
+        Raises as `detect` does.
+        """
+        scale = image.picture.width / image.width
+        looks = []
+        for tile in tiles:
+            corners = tile.left, tile.top, tile.right, tile.bottom
+            left, top, right, bottom = (round(edge * scale) for edge in corners)
+            part = Image(
+                picture=image.picture.crop((left, top, right, bottom)),
+                width=tile.right - tile.left,
+                height=tile.bottom - tile.top,
+                bytes=image.bytes,
+                orientation=image.orientation,
+            )
+            found = self.detect(part, thresholds, timings)
+            looks.append((tile, found.moved(tile.left, tile.top)))
+        with timings.stage("postprocess"):
+            return merge(first, looks, (image.width, image.height), thresholds)
 
     def _postprocess(self, output: Floats, box: Letterbox, thresholds: Thresholds) -> Detections:
         model = self.model

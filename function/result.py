@@ -163,6 +163,9 @@ class Result(TypedDict):
     gaps: Annotated[list[GapJson], {"description": "Room for products."}]
     compliance: NotRequired[ComplianceJson]
     thresholds: ThresholdsJson
+    looks: Annotated[
+        Positive, {"description": "how often the model looked: once, and at each tile"}
+    ]
     timings_ms: Annotated[
         dict[str, Annotated[float, {"minimum": 0}]], {"description": "Milliseconds a stage took."}
     ]
@@ -199,6 +202,7 @@ def make_result(
     audit: ShelfAudit,
     compliance: ComplianceJson | None,
     thresholds: Thresholds,
+    looks: int,
     timings_ms: Mapping[str, float],
 ) -> Result:
     """Compose a result, its keys in the order of the type; `names` are the model's classes."""
@@ -214,6 +218,7 @@ def make_result(
         "gaps": gaps_json(audit),
         **compared,  # type: ignore[typeddict-item]  # mypy takes no optional key by unpacking
         "thresholds": thresholds_json(thresholds),
+        "looks": looks,
         "timings_ms": dict(timings_ms),
     }
 
