@@ -16,9 +16,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 from events.codec import Json, data_of, new_event
 from events.outbox import RESULTS, Outbox
 from events.s3_notification import (
+    GENERATION,
     S3Object,
     audit_id,
     object_from_event,
+    object_id,
     place_of,
     time_of_record,
 )
@@ -29,10 +31,10 @@ from function.config import Config
 from function.detections import Detail, Thresholds
 from function.detector import Detector, Timings
 from function.errors import BucketForbidden, DependencyFailed, ImageError, InvalidReference
-from function.image import Header, read_header
+from function.image import Header, captured_at, read_header
 from function.metrics import Metrics
 from function.reference import Reference, compare
-from function.result import AnnouncedJson, Rejection, Result, make_result
+from function.result import AnnouncedJson, ImageJson, Rejection, Result, make_result
 from function.s3 import REFERENCES, boto_config, fetch, fetch_reference, make_session
 from function.shelf import audit_shelf
 from function.spans import work_span
@@ -53,9 +55,11 @@ def audit_image(
     metrics: Metrics,
     uri: str = "",
     reference: Reference | None = None,
+    uploaded: datetime | None = None,
 ) -> Result:
     """Audit one image's bytes, and compare its shelf with a reference where there is one.
 
+    `uploaded` is when it came into the bucket; it has a zone.
     Raises `ImageError`, `NotReady` or `Overloaded`.
     """
     timings = Timings()
@@ -90,14 +94,17 @@ def audit_image(
     metrics.products.observe(len(detections))
     metrics.truncated.inc(detections.truncated)
     metrics.observe_stages(timings)
+    described: ImageJson = {
+        "uri": uri,
+        "width": image.width,
+        "height": image.height,
+        "bytes": image.bytes,
+        "orientation": image.orientation,
+    }
+    if uploaded:
+        described["captured_at"] = captured_at(image.taken, uploaded).isoformat()
     return make_result(
-        image={
-            "uri": uri,
-            "width": image.width,
-            "height": image.height,
-            "bytes": image.bytes,
-            "orientation": image.orientation,
-        },
+        image=described,
         model=detector.json(),
         names=names,
         detections=detections,
@@ -177,10 +184,11 @@ class Auditor:
         data = self.outbox.get(name) if self.outbox else None
         known = data is not None
         if data is None:
-            data = cast("Json", self._outcome(found))
+            data = cast("Json", self._outcome(found, time))
             if self.outbox:
                 data = self.outbox.put(name, data)
-        audited = outgoing_event(found, name, time, data, current_trace())
+        generation = int(event.get_extension(GENERATION) or 0)
+        audited = outgoing_event(found, name, time, data, current_trace(), generation)
         log.info(
             "image.done",
             extra={"uri": found.uri, "type": audited.get_type(), "known": known},
@@ -189,12 +197,18 @@ class Auditor:
             self._publish(audited, name)
         return audited
 
-    def _outcome(self, found: S3Object) -> Result | Rejection:
+    def _outcome(self, found: S3Object, uploaded: datetime) -> Result | Rejection:
         """Audit the object, or say why that will never be possible."""
         try:
             data, reference = self._fetch(found), self._reference(found)
             return audit_image(
-                data, self.detector, self.thresholds, self.metrics, found.uri, reference
+                data,
+                self.detector,
+                self.thresholds,
+                self.metrics,
+                found.uri,
+                reference,
+                uploaded,
             )
         except ImageError as err:
             image: AnnouncedJson = {"uri": found.uri}
@@ -247,11 +261,17 @@ class Auditor:
 
 
 def outgoing_event(
-    found: S3Object, name: str, time: datetime, data: Json, trace: TraceContext | None = None
+    found: S3Object,
+    name: str,
+    time: datetime,
+    data: Json,
+    trace: TraceContext | None = None,
+    generation: int = 0,
 ) -> CloudEvent:
     """Wrap an audit's data in its event; equal data and cause give an equal event.
 
     `reason` in the data tells a rejection from an audit; `time` is when the object was created.
+    `photo` is the same in all audits of one version of one object.
     """
     store, camera = place_of(found.key)
     event_type = IMAGE_REJECTED if "reason" in data else SHELF_AUDITED
@@ -263,11 +283,12 @@ def outgoing_event(
         "subject": found.key,
         "store": store,
         "camera": camera,
+        "photo": object_id(found),
     }
     present = {key: value for key, value in attributes.items() if value}
     if trace:
         present |= trace.attributes()
-    return new_event({**present, "time": time}, data)
+    return new_event({**present, "time": time, GENERATION: generation}, data)
 
 
 def make_auditor(config: Config, detector: Detector, metrics: Metrics) -> Auditor | None:

@@ -6,6 +6,7 @@ import io
 import struct
 import zlib
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,13 @@ MAX_IMAGE_BYTES = 20 * 1024 * 1024
 # 50 MP decode to 150 MB of RGB; a 27 kB PNG can claim 225 MP, so the header is asked first.
 MAX_IMAGE_PIXELS = 50_000_000
 EXIF_ORIENTATION = 0x0112
+# When the photo was taken and the clock's offset from UTC, by the camera or by the last program.
+# https://www.cipa.jp/std/documents/download_e.html?DC-008-Translation-2023-E
+EXIF_PHOTO = 0x8769
+EXIF_TIMES = ((EXIF_PHOTO, 0x9003, 0x9011), (0, 0x0132, 0x9010))
+# Cameras without a network send the next day; a clock that is off by more than two is wrong.
+OLDEST_CAPTURE = timedelta(hours=48)
+CLOCK_SKEW = timedelta(minutes=1)
 TURNS = {
     2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
     3: PIL.Image.Transpose.ROTATE_180,
@@ -50,6 +58,7 @@ class Image:
     height: int
     bytes: int
     orientation: int  # the EXIF value that was applied, 1 to 8
+    taken: datetime | None = None  # as EXIF says, where it names its offset from UTC
 
     @classmethod
     def of(cls, pixels: npt.NDArray[np.uint8]) -> Image:
@@ -112,7 +121,8 @@ class Header:
         """Decode to upright RGB, once. Raises `ImageCorrupt`."""
         try:
             self.file.load()
-            orientation = self.file.getexif().get(EXIF_ORIENTATION, 1)
+            exif = self.file.getexif()
+            orientation, taken = exif.get(EXIF_ORIENTATION, 1), _taken(exif)
             turn = TURNS.get(orientation)
             picture = _to_rgb(_turned(self._reduced(), turn))
         except DECODE_ERRORS as err:
@@ -130,6 +140,7 @@ class Header:
             height=height,
             bytes=self.bytes,
             orientation=orientation if turn is not None else 1,
+            taken=taken,
         )
 
     def _reduced(self) -> PIL.Image.Image:
@@ -166,6 +177,25 @@ def read_header(data: bytes, size: tuple[int, int] | None = None) -> Header:
     if scale > 1:  # does nothing but for JPEGs
         file.draft(None, (file.width // scale or 1, file.height // scale or 1))
     return header
+
+
+def captured_at(taken: datetime | None, uploaded: datetime) -> datetime:
+    """Say when a photo was taken: what EXIF says where it is believable, else the upload."""
+    if taken and uploaded - OLDEST_CAPTURE <= taken <= uploaded + CLOCK_SKEW:
+        return taken
+    return uploaded
+
+
+def _taken(exif: PIL.Image.Exif) -> datetime | None:
+    """Read EXIF's time with its offset; None where either is missing or odd."""
+    for place, tag, offset_tag in EXIF_TIMES:
+        tags = exif.get_ifd(EXIF_PHOTO)
+        found, offset = (exif if not place else tags).get(tag), tags.get(offset_tag)
+        try:
+            return datetime.strptime(f"{found} {offset}", "%Y:%m:%d %H:%M:%S %z")
+        except ValueError:
+            continue
+    return None
 
 
 def _scale(stored: tuple[int, int], size: tuple[int, int]) -> int:

@@ -18,6 +18,7 @@ import pytest
 from cloudevents.core.v1.event import CloudEvent
 from flask import Flask
 from flask.testing import FlaskClient
+from postgresql import Server, bin_directory, running_postgresql
 from schemas import validate_emitted
 
 from events import sns_publisher
@@ -29,6 +30,7 @@ from local import subscriber
 from local.aws import Resources, create_resources, emulator_clients
 from local.processes import HOST, free_port, running
 from local.stack import answers, running_emulator
+from monitor.database import migrate, open_database
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = ROOT / "local" / "samples"
@@ -160,6 +162,18 @@ def queue_state(aws: Aws, queue_url: str = "") -> tuple[int, int]:
 def queue_depth(aws: Aws, queue_url: str) -> int:
     """Count a queue's messages, leased ones too."""
     return sum(queue_state(aws, queue_url))
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """A migrated PostgreSQL, where its programs are installed."""
+    if bin_directory() is None:
+        pytest.skip("PostgreSQL's programs (initdb, pg_ctl) are not installed")
+    with running_postgresql() as server:
+        engine = open_database(server.url)
+        migrate(engine)
+        engine.dispose()
+        yield server
 
 
 @pytest.fixture
