@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from function.detections import MUST_BE, Thresholds
+from function.detections import MUST_BE, Thresholds, read_detail
 from function.errors import InvalidParameter
-from function.parameters import read_detail
 
 ROOT = Path(__file__).resolve().parent.parent
 

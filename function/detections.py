@@ -24,6 +24,15 @@ Detail = Literal["fast", "auto", "fine"]
 DETAILS: tuple[Detail, ...] = get_args(Detail)
 
 
+def read_detail(name: str, value: object) -> Detail:
+    """Read how closely to look. Raises `InvalidParameter` that calls the value by its name."""
+    for detail in DETAILS:
+        if value == detail:
+            return detail
+    msg = f"`{name}` must be one of {', '.join(DETAILS)}, got {value!r}"
+    raise InvalidParameter(msg)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Thresholds:
     """What counts as a detection, and how closely to look.

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from werkzeug.datastructures import MultiDict
 
-from function.detections import DETAILS, MUST_BE, Detail, Thresholds
+from function.detections import MUST_BE, Thresholds
 from function.errors import InvalidParameter
 
 Number = TypeVar("Number", int, float)
@@ -112,15 +112,6 @@ def choose_thresholds(
         classes=_classes(given["classes"], names) if "classes" in given else default.classes,
         detail=read_detail("detail", given.get("detail", default.detail)),
     )
-
-
-def read_detail(name: str, value: object) -> Detail:
-    """Read how closely to look."""
-    for detail in DETAILS:
-        if value == detail:
-            return detail
-    msg = f"`{name}` must be one of {', '.join(DETAILS)}, got {value!r}"
-    raise InvalidParameter(msg)
 
 
 def _threshold(
