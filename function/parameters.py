@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from werkzeug.datastructures import MultiDict
 
-from function.detections import MUST_BE, Thresholds
+from function.detections import MUST_BE, Thresholds, read_detail
 from function.errors import InvalidParameter
 
 Number = TypeVar("Number", int, float)
