@@ -102,7 +102,7 @@ def create_app(config: Config, detector: Detector | None = None) -> Flask:
     @app.post("/predict")
     def predict() -> Response:
         _authorize_data(config)
-        thresholds = read_thresholds(request.args, config.thresholds, model.names)
+        thresholds = read_thresholds(request.args, config.thresholds, model.products)
         pictures = read_pictures(request, s3_pictures)
         return answer_pictures(
             pictures, partial(audit, thresholds=thresholds), wanted_type(request), detector.pixels
