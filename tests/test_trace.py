@@ -246,7 +246,7 @@ def test_a_collector_without_the_extra_ends_the_start_with_one_sentence(
         "PYTHONPATH": str(tmp_path),
     }
     with (
-        pytest.raises(StackError, match="the extra 'otel' is not installed"),
+        pytest.raises(StackError, match="the extra 'otel' must be installed"),
         running_function(free_port(), env, tmp_path),
     ):
         pass
