@@ -107,6 +107,14 @@ class MovedJson(TypedDict):
     xyxy: SlotBox
 
 
+class PositionJson(SlotJson):
+    """A position of the planogram, and what stands there."""
+
+    id: Annotated[str, {"description": "the planogram's own"}]
+    state: Annotated[str, {"enum": ["in_place", "moved", "missing"]}]
+    product: NotRequired[SlotBox]
+
+
 class RowDifferenceJson(TypedDict):
     """One row of the reference against what stands there."""
 
@@ -141,6 +149,12 @@ class ComplianceJson(TypedDict):
     moved: Annotated[list[MovedJson], {"description": "Products beside their slot."}]
     rows: Annotated[
         list[RowDifferenceJson], {"description": "The reference's rows, from the top down."}
+    ]
+    positions: NotRequired[
+        Annotated[
+            list[PositionJson],
+            {"description": "Each position of a planogram, in reading order; slots have none."},
+        ]
     ]
 
 

@@ -174,7 +174,7 @@ def light_on(rng: Rng, kind: Kind, width: int, height: int) -> Floats:
     if kind is BAG:
         light += 0.1 * np.sin(rng.uniform(3, 5) * y + 2 * x)  # folds
     edge = np.maximum(np.abs(x) - 1 + 5 / width, np.abs(y) - 1 + 5 / height)
-    return np.where(edge > 0, 0.55 * light, light)[..., None]  # so that neighbours part
+    return np.where(edge > 0, 0.55 * light, light)[..., None]  # so that neighbours do not merge
 
 
 def outline_of(kind: Kind, width: float, height: float) -> Floats:

@@ -169,7 +169,7 @@ def test_a_setting_without_a_value_is_named(capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.timeout(600)
 def test_a_killed_training_goes_on_and_its_checkpoint_exports(data: Path, tmp_path: Path) -> None:
     options = ["--arch", "yolo11n", "--size", "64", "--epochs", "3", "--runs", str(tmp_path)]
-    command = [MODEL_PYTHON, "-m", "model.train", "--data", data, *options, "--name", "r"]
+    command = [str(MODEL_PYTHON), "-m", "model.train", "--data", str(data), *options, "--name", "r"]
     kept = tmp_path / "r/weights/resume.pt"
     with subprocess.Popen([*command, "--weights", "random", "--drawn", "1"], cwd=ROOT) as killed:
         while not kept.is_file():
@@ -189,9 +189,9 @@ def test_a_killed_training_goes_on_and_its_checkpoint_exports(data: Path, tmp_pa
         assert (tmp_path / "r" / picture).is_file()
 
     output = tmp_path / "float.onnx"
-    export = ["-m", "model.export", tmp_path / "r/weights/best.pt", "--output", output]
+    export = ["-m", "model.export", str(tmp_path / "r/weights/best.pt"), "--output", str(output)]
     settings = ["--size", "64", "--label", "product", "--training-data", "drawn"]
-    subprocess.run([MODEL_PYTHON, *export, *settings], cwd=ROOT, check=True)
+    subprocess.run([str(MODEL_PYTHON), *export, *settings], cwd=ROOT, check=True)
     detector = Detector.load(output)
     detector.warm_up()
     assert detector.model.names == {0: "product"}
