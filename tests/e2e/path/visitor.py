@@ -20,7 +20,7 @@ BUCKET = "shelves"
 SUBSCRIBER = f"{AWS}/000000000000/shelves-subscriber"
 PICTURE = Path("/judge/gaps.jpg")
 TRIES = 6  # of a request that is told to come again
-EVENTS_WAIT = 240  # seconds after the last upload: a lost message comes back after 120
+EVENTS_WAIT = 900  # seconds after the last upload: a lost message comes back after 120
 
 
 def post(url: str, body: bytes, content_type: str = "image/jpeg", timeout: float = 60) -> dict:
