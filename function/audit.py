@@ -28,16 +28,17 @@ from events.sns_publisher import publish
 from events.trace import TraceContext, about_event, current_trace, trace_of
 from events.types import DATA_SCHEMAS, IMAGE_REJECTED, SHELF_AUDITED
 from function.config import Config
-from function.detections import Thresholds
+from function.detections import Detail, Thresholds
 from function.detector import Detector, Timings
 from function.errors import BucketForbidden, DependencyFailed, ImageError, InvalidReference
-from function.image import captured_at, read_header
+from function.image import Header, captured_at, read_header
 from function.metrics import Metrics
 from function.reference import Reference, compare
 from function.result import AnnouncedJson, ImageJson, Rejection, Result, make_result
 from function.s3 import REFERENCES, boto_config, fetch, fetch_reference, make_session
 from function.shelf import audit_shelf
 from function.spans import work_span
+from function.tiles import closer_size, may_look_closer, plan_tiles
 
 if TYPE_CHECKING:
     from cloudevents.core.v1.event import CloudEvent
@@ -64,19 +65,28 @@ def audit_image(
     timings = Timings()
     try:
         with timings.stage("decode"):
-            header = read_header(data, detector.model.input_size)
+            header, closer = read_headers(data, detector.model.input_size, thresholds.detail)
+        pixels = header.pixels_to_decode() + (closer.pixels_to_decode() if closer else 0)
         # Held until the image is let go, not just while it is decoded: it may wait for its turn.
-        # A place only once there is memory: large images must not keep ordinary ones out.
-        with detector.pixels.hold(header.pixels_to_decode()), detector.place():
+        # For both looks at once: who waits for more while it holds some may wait for good. A place
+        # only once there is memory: large images must not keep ordinary ones out.
+        with detector.pixels.hold(pixels), detector.place():
             with timings.stage("decode"):
                 image = header.decode()
             detections = detector.detect(image, thresholds, timings)
+            size = detector.model.input_size
+            tiles = plan_tiles(image.width, image.height, size, thresholds.detail, detections)
+            if tiles and closer:
+                with timings.stage("decode"):
+                    image = closer.decode()
+            if tiles:
+                detections = detector.look_closer(image, tiles, detections, thresholds, timings)
     except ImageError as err:
         metrics.images.labels(err.slug).inc()
         raise
     with timings.stage("audit"):
         audit = audit_shelf(detections, image.width, image.height)
-        names = detector.model.names
+        names = detector.model.products
         compliance = None
         if reference:
             compliance = compare(detections, names, reference, image.width, image.height)
@@ -101,8 +111,26 @@ def audit_image(
         audit=audit,
         compliance=compliance,
         thresholds=thresholds,
+        looks=1 + len(tiles),
         timings_ms=timings,
     )
+
+
+def read_headers(
+    data: bytes, size: tuple[int, int], detail: Detail
+) -> tuple[Header, Header | None]:
+    """Check an image, and say how to decode it for a first look and anew for a second one.
+
+    The second is None where there will be none, or where one decoding serves both. Raises
+    `ImageError`.
+    """
+    header = read_header(data, size)
+    if not may_look_closer(header.width, header.height, size, detail):
+        return header, None
+    closer = read_header(data, closer_size(header.width, header.height, size))
+    if closer.scale == header.scale:
+        return header, None
+    return (closer, None) if closer.decodes_whole else (header, closer)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -349,7 +349,8 @@ def test_the_registry_is_asked_with_a_fresh_password() -> None:
 
 
 def helm_values(name: str) -> Object:
-    return applications("argocd/prod")[name]["source"]["helm"]["valuesObject"]
+    values: Object = applications("argocd/prod")[name]["source"]["helm"]["valuesObject"]
+    return values
 
 
 @rendered

@@ -48,9 +48,9 @@ SCALE = "autoscaling.knative.dev/"
 NODES = 3
 NODE_CPU = Fraction("1.93") - Fraction("0.18")
 NODE_MEMORY = (3114 - 300) * 2**20  # of the smaller one
-CLUSTER_CPU, CLUSTER_MEMORY = Fraction("0.26"), 400 * 2**20
+CLUSTER_CPU, CLUSTER_MEMORY = Fraction("0.26"), Fraction(400 * 2**20)
 # What argocd/ adds: Argo CD, cert-manager, Prometheus, Grafana, Loki, Image Updater, the operator.
-PLATFORM_CPU, PLATFORM_MEMORY = Fraction("0.45"), 2200 * 2**20
+PLATFORM_CPU, PLATFORM_MEMORY = Fraction("0.45"), Fraction(2200 * 2**20)
 QUEUE_PROXY = {"cpu": "25m", "memory": "50Mi"}
 UNITS = {"m": Fraction(1, 1000), "Mi": Fraction(2**20), "Gi": Fraction(2**30), "": Fraction(1)}
 
@@ -61,16 +61,19 @@ def quantity(text: str) -> Fraction:
 
 
 def container(template: Object) -> Object:
+    only: Object
     [only] = template["spec"]["containers"]
     return only
 
 
 def pod(path: str) -> Object:
-    return detector(path)["spec"]["template"]["spec"]
+    found: Object = detector(path)["spec"]["template"]["spec"]
+    return found
 
 
 def annotation(path: str, name: str) -> str:
-    return detector(path)["spec"]["template"]["metadata"]["annotations"][SCALE + name]
+    found: str = detector(path)["spec"]["template"]["metadata"]["annotations"][SCALE + name]
+    return found
 
 
 def variables(of: Object) -> dict[str, str]:

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class Judging(Protocol):
-    """Who holds trials."""
+    """Anything that holds trials."""
 
     def hold(self, service: Service, candidate: str, share: int) -> Outcome:
         """Hold one trial of a candidate at a share of the traffic."""

@@ -207,7 +207,7 @@ ALLOY = [COMPOSE / "config.alloy", OBSERVABILITY / "alloy" / "cluster.alloy"]
 
 @pytest.mark.parametrize("path", ALLOY, ids=lambda path: path.name)
 def test_alloys_components_are_all_there_and_all_used(path: Path) -> None:
-    """No Alloy is at hand to say so; this much can be read from the text."""
+    """No Alloy is at hand to check it; the text alone shows this much."""
     text = re.sub(r'//.*|"[^"\n]*"', lambda m: m[0] if m[0][0] == '"' else "", path.read_text())
     defined = {".".join(each) for each in re.findall(r'^([a-z.]+) "(\w+)" \{$', text, re.MULTILINE)}
     used = set(

@@ -14,6 +14,8 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 from urllib3 import HTTPResponse
 
@@ -26,7 +28,7 @@ POD_LAG = 3.0
 # The only ways from share to share; None is not listed.
 STEPS = {(None, 0), (0, 20), (20, 50), (50, 100)}
 
-Json = dict
+Json = dict[str, Any]
 
 
 @dataclass
@@ -166,7 +168,7 @@ class FakeKnative:
         for revision in self.revisions.values():
             wanted_pods = revision.min_scale if revision.name in reachable else 0
             if min(wanted_pods, revision.capacity) != revision.replicas:
-                self.after(POD_LAG, lambda r=revision, n=wanted_pods: self._pods(r, n))
+                self.after(POD_LAG, partial(self._pods, revision, wanted_pods))
 
     def _program(self) -> None:
         names = self._targets(self.traffic)
@@ -327,7 +329,7 @@ class FakePool:
     def __init__(self, handle: Callable[[str, str, Json | None, str], Json]) -> None:
         self.handle = handle
 
-    def request(self, method: str, url: str, **given: object) -> HTTPResponse:
+    def request(self, method: str, url: str, **given: Any) -> HTTPResponse:
         body = given.get("body")
         content_type = given["headers"].get("Content-Type", "")
         path = re.sub(r"^\w+://[^/]+", "", url)

@@ -23,7 +23,7 @@ TRIES = 6  # of a request that is told to come again
 EVENTS_WAIT = 900  # seconds after the last upload: a lost message comes back after 120
 
 
-def post(url: str, body: bytes, content_type: str = "image/jpeg", timeout: float = 60) -> dict:
+def post(url: str, body: bytes, content_type: str = "image/jpeg", timeout: float = 60) -> dict[str, object]:
     """Ask about a picture, again where a full pod says when; status 0: the connection broke."""
     started = time.monotonic()
     answer, wait = post_once(url, body, content_type, timeout)
@@ -35,11 +35,11 @@ def post(url: str, body: bytes, content_type: str = "image/jpeg", timeout: float
     return answer | {"seconds": round(time.monotonic() - started, 2), "tries": tries}
 
 
-def post_once(url: str, body: bytes, content_type: str, timeout: float) -> tuple[dict, float]:
+def post_once(url: str, body: bytes, content_type: str, timeout: float) -> tuple[dict[str, object], float]:
     """Ask once; returns the answer and when to come again."""
     wait = 0.0
     request = urllib.request.Request(f"{url}/predict", body, {"Content-Type": content_type})
-    told: dict = {}
+    told: dict[str, object] = {}
     try:
         with urllib.request.urlopen(request, timeout=timeout) as response:
             status, told = response.status, json.load(response)
@@ -54,7 +54,7 @@ def post_once(url: str, body: bytes, content_type: str, timeout: float) -> tuple
     return {"status": status, "detail": told.get("detail", "")}, wait
 
 
-def slow(url: str, body: bytes, seconds: float) -> dict:
+def slow(url: str, body: bytes, seconds: float) -> dict[str, object]:
     """Send a body in pieces over some seconds, as a phone on a bad line does."""
     target = urlsplit(url)
     connection = http.client.HTTPConnection(target.netloc, timeout=60)
@@ -123,13 +123,13 @@ def events(keys: list[str], body: bytes, pause: float, subscriber: Subscriber) -
         time.sleep(max(0.0, due - time.monotonic()))
 
 
-def load(url: str, body: bytes, options: argparse.Namespace) -> dict:
+def load(url: str, body: bytes, options: argparse.Namespace) -> dict[str, object]:
     """Ask and upload at fixed rates for some seconds; wait for the events; say what was lost."""
     subscriber = Subscriber()
     subscriber.start()
     stamp = f"{time.time():.0f}"
     keys = [f"store-1/cam-1/{stamp}-{i}.jpg" for i in range(int(options.seconds * options.events))]
-    answers: queue.Queue[dict] = queue.Queue()
+    answers: queue.Queue[dict[str, object]] = queue.Queue()
     started = time.monotonic()
 
     def ask() -> None:
