@@ -245,7 +245,7 @@ def test_no_pod_has_a_role_that_is_not_in_the_table(made: dict[str, Json]) -> No
 
 
 def test_the_table_and_the_code_name_the_same_calls() -> None:
-    called = set(operations([*ROOT.glob("events/*.py"), *ROOT.glob("function/*.py")]))
+    called = set(operations([*ROOT.glob("events/**/*.py"), *ROOT.glob("function/*.py")]))
     assert called == ACTIONS_OF.keys()
     needed = {action for actions in ACTIONS_OF.values() for action in actions}
     ours = ("function", "source", "sweep", "replay")
