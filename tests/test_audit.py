@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from cloudevents.core.v1.event import CloudEvent
 from conftest import GOOD_SAMPLE, Aws
+from notifications import events_from_body
 
 from events.codec import data_of, new_event
 from events.outbox import Outbox
-from events.s3_notification import S3Object, events_from_body
 from events.sns_publisher import MAX_ATTRIBUTES, attributes_of
 from events.types import IMAGE_REJECTED, SHELF_AUDITED
 from function.audit import Auditor
@@ -20,6 +20,8 @@ from function.errors import BucketForbidden, DependencyFailed, NotReady
 from function.image import MAX_IMAGE_BYTES
 from function.metrics import Metrics
 from function.reference import MAX_REFERENCE_BYTES
+from function.result import Rejection, Result
+from function.s3 import OpenObject
 
 KEY = "store-17/cam-2/café + bar.jpg"
 
@@ -27,14 +29,14 @@ KEY = "store-17/cam-2/café + bar.jpg"
 @pytest.fixture
 def auditor(aws: Aws, detector: Detector) -> Auditor:
     return Auditor(
-        detector,
-        Thresholds(),
-        Metrics(),
-        aws.s3,  # type: ignore[arg-type]
-        frozenset({aws.resources.bucket}),
-        Outbox(aws.s3, aws.resources.results_bucket),  # type: ignore[arg-type]
-        aws.sns,  # type: ignore[arg-type]
-        aws.resources.topic_arn,
+        detector=detector,
+        thresholds=Thresholds(),
+        metrics=Metrics(),
+        s3=aws.s3,  # type: ignore[arg-type]
+        buckets=frozenset({aws.resources.bucket}),
+        outbox=Outbox(aws.s3, aws.resources.results_bucket),  # type: ignore[arg-type]
+        sns=aws.sns,  # type: ignore[arg-type]
+        topic_arn=aws.resources.topic_arn,
     )
 
 
@@ -245,14 +247,14 @@ def test_who_loses_the_race_publishes_the_winners_result(
     """Two deliveries at once, two models: one id must not be told in two versions."""
     event = uploaded(aws, GOOD_SAMPLE.read_bytes())
     winner = replace(auditor, thresholds=Thresholds(confidence=0.9), sns=None)
-    fetch = Auditor._fetch
+    outcome = Auditor._outcome
 
-    def overtaken(self: Auditor, found: S3Object) -> bytes:
+    def overtaken(self: Auditor, opened: OpenObject) -> Result | Rejection:
         if self is auditor:
             winner.audit_event(event)
-        return fetch(self, found)
+        return outcome(self, opened)
 
-    monkeypatch.setattr(Auditor, "_fetch", overtaken)
+    monkeypatch.setattr(Auditor, "_outcome", overtaken)
     auditor.audit_event(event)
     (got,) = published(aws)
     assert got["data"] == stored(aws, event.get_id())

@@ -13,7 +13,7 @@ from local.aws import queue_arn
 
 
 def config(aws: Aws, **settings: object) -> SourceConfig:
-    return SourceConfig(aws.resources.queue_url, "http://s", **settings)  # type: ignore[arg-type]
+    return SourceConfig(queue_url=aws.resources.queue_url, sink="http://s", **settings)  # type: ignore[arg-type]
 
 
 def check(aws: Aws, **settings: object) -> Queue:
@@ -93,7 +93,7 @@ def test_a_lease_shorter_than_the_sink_has_a_line(
 
 
 def test_a_queue_that_may_not_be_read_is_taken_as_it_is(aws: Aws) -> None:
-    config = SourceConfig(aws.resources.queue_url + "-gone", "http://s")
+    config = SourceConfig(queue_url=aws.resources.queue_url + "-gone", sink="http://s")
     queue = check_queue(config, aws.sqs, threading.Event())  # type: ignore[arg-type]
     assert (queue, queue.last_receive) == (Queue(), 0)
 

@@ -7,12 +7,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from botocore.exceptions import ClientError
 from conftest import Aws, queue_state
+from notifications import events_from_body
 
 import events.repair.replay
 from events.repair.commands import DONE, FAILED, MISUSED, Window
 from events.repair.replay import Replay, dead_letter_queue_of
 from events.repair.selection import DeadLetter, Selection
-from events.s3_notification import S3Object, events_from_body, notification_body
+from events.s3_notification import S3Object, notification_body
 from events.types import Reason
 from local.aws import MAX_RECEIVE_COUNT
 
@@ -35,7 +36,9 @@ DETAILS = {
 
 
 def body(key: str = "store-17/cam-2/0815.jpg", bucket: str = "shelves") -> str:
-    return notification_body(S3Object(bucket, key, "v1", "e1", 1), NOW, "eu-central-1")
+    return notification_body(
+        S3Object(bucket=bucket, key=key, version_id="v1", etag="e1", size=1), NOW, "eu-central-1"
+    )
 
 
 def bury(aws: Aws, text: str, reason: str, given_up_at: datetime = NOW) -> None:

@@ -54,9 +54,17 @@ def test_a_record_becomes_an_event_as_the_s3_adapter_says() -> None:
 
 KEY = "store-17/cam-2/café + bar.jpg"
 ETAG = "d41d8cd98f00b204e9800998ecf8427e"
-VERSIONED = S3Object("shelves", KEY, "096fKKXTRTtl3on89fVO.nfljtsv6qko", ETAG, 1830211)
-UNVERSIONED = S3Object("shelves", KEY, "", ETAG, 1830211)
-SECOND = S3Object("shelves", "store-17/cam-2/0816.jpg", "2", ETAG, 1830211)
+VERSIONED = S3Object(
+    bucket="shelves",
+    key=KEY,
+    version_id="096fKKXTRTtl3on89fVO.nfljtsv6qko",
+    etag=ETAG,
+    size=1830211,
+)
+UNVERSIONED = S3Object(bucket="shelves", key=KEY, version_id="", etag=ETAG, size=1830211)
+SECOND = S3Object(
+    bucket="shelves", key="store-17/cam-2/0816.jpg", version_id="2", etag=ETAG, size=1830211
+)
 FORMS = {
     "s3_test_event": [],
     "s3_test_event_through_sns": [],
@@ -226,7 +234,9 @@ def test_a_notification_of_ours_reads_as_one_of_s3(
 
 
 def test_the_largest_notification_fits_a_message() -> None:
-    found = S3Object("b" * 63, "é" * 512, "v" * 1024, ETAG, 5 * 2**40)
+    found = S3Object(
+        bucket="b" * 63, key="é" * 512, version_id="v" * 1024, etag=ETAG, size=5 * 2**40
+    )
     time = datetime(2026, 11, 22, 8, 15, tzinfo=UTC)
     # Ten to a batch, whose limit of old is 256 KiB in all.
     assert len(notification_body(found, time, "eu-central-1", 2**31)) * 10 < 256 * 1024
@@ -241,23 +251,25 @@ def test_two_deliveries_of_one_notification_give_one_id() -> None:
 def test_a_listing_gives_the_id_of_the_notification() -> None:
     (event,) = events_from_body(PUT)
     listed = S3Object(
-        "shelves", "store-17/cam-2/café + bar.jpg", RECORD["s3"]["object"]["versionId"]
+        bucket="shelves",
+        key="store-17/cam-2/café + bar.jpg",
+        version_id=RECORD["s3"]["object"]["versionId"],
     )
     assert object_id(listed) == event.get_id()
 
 
-FOUND = S3Object("b", "k", "v1", "e1", 1)
+FOUND = S3Object(bucket="b", key="k", version_id="v1", etag="e1", size=1)
 
 
 @pytest.mark.parametrize(
     ("other", "same"),
     [
-        (S3Object("b", "k", "v1", "e1", 1), True),
-        (S3Object("b", "k", "v1", "e2", 2), True),
-        (S3Object("b", "k", "v2", "e1", 1), False),
-        (S3Object("b", "k2", "v1", "e1", 1), False),
-        (S3Object("c", "k", "v1", "e1", 1), False),
-        (S3Object("b", "k", "", "e1", 1), False),
+        (S3Object(bucket="b", key="k", version_id="v1", etag="e1", size=1), True),
+        (S3Object(bucket="b", key="k", version_id="v1", etag="e2", size=2), True),
+        (S3Object(bucket="b", key="k", version_id="v2", etag="e1", size=1), False),
+        (S3Object(bucket="b", key="k2", version_id="v1", etag="e1", size=1), False),
+        (S3Object(bucket="c", key="k", version_id="v1", etag="e1", size=1), False),
+        (S3Object(bucket="b", key="k", version_id="", etag="e1", size=1), False),
     ],
 )
 def test_an_id_is_one_version_of_one_object(other: S3Object, same: bool) -> None:
@@ -266,7 +278,7 @@ def test_an_id_is_one_version_of_one_object(other: S3Object, same: bool) -> None
 
 def test_without_versions_tag_and_size_tell_contents_apart() -> None:
     ids = {
-        object_id(S3Object("b", "k", "", etag, size))
+        object_id(S3Object(bucket="b", key="k", version_id="", etag=etag, size=size))
         for etag, size in [("e1", 1), ("e2", 1), ("e1", 2)]
     }
     assert len(ids) == 3

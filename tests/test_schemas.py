@@ -52,7 +52,7 @@ def test_a_rejection_fits_its_schema() -> None:
 
 def test_the_tests_hold_every_emitted_event_to_its_schema() -> None:
     """The three borders where an event leaves or reaches a test, each with data that misses."""
-    found = S3Object("shelves", "store-17/cam-2/0815.jpg", "1")
+    found = S3Object(bucket="shelves", key="store-17/cam-2/0815.jpg", version_id="1")
     time = datetime(2026, 11, 22, 8, 15, tzinfo=UTC)
     data = {"image": {"uri": found.uri}, "reason": ImageCorrupt("cut").problem()}
     event = function.audit.outgoing_event(found, "0", time, data)

@@ -45,8 +45,8 @@ def running_source(
     aws: Aws, sink_url: str, metrics: SourceMetrics | None = None, **settings: object
 ) -> Iterator[threading.Event]:
     config = SourceConfig(
-        aws.resources.queue_url,
-        sink_url,
+        queue_url=aws.resources.queue_url,
+        sink=sink_url,
         **{"wait_seconds": 1, "visibility_timeout": 30, **settings},  # type: ignore[arg-type]
     )
     stop = threading.Event()
@@ -355,7 +355,7 @@ def test_out_of_time_it_gives_back_what_is_in_hand(aws: Aws, sink: FakeSink) -> 
     release = threading.Event()
     sink.reply = lambda _: 204 if release.wait(10) else 500
     send(aws, put("a.jpg"), put("b.jpg"))
-    config = SourceConfig(aws.resources.queue_url, sink.url, wait_seconds=1)
+    config = SourceConfig(queue_url=aws.resources.queue_url, sink=sink.url, wait_seconds=1)
     source = SqsSource(config, aws.sqs, Sink.from_config(config), Queue(aws.resources.dlq_url, 8))  # type: ignore[arg-type]
     stop = threading.Event()
     thread = threading.Thread(target=source.run, args=(stop,))

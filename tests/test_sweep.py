@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 from conftest import Aws, queue_state
+from notifications import events_from_body
 
 import events.repair.photos
 import events.repair.sweep
@@ -14,7 +15,7 @@ from events.outbox import Outbox
 from events.repair.commands import DONE, FAILED, MISUSED, POSTPONED, Window
 from events.repair.photos import Photo, Watched, photos, watched_by
 from events.repair.sweep import AuditedBy, Missing, Summary, Sweep
-from events.s3_notification import GENERATION, events_from_body, object_from_event
+from events.s3_notification import GENERATION, object_from_event
 from local.aws import queue_arn
 
 BAD, GOOD = (f"sha256:{digit * 64}" for digit in "ab")
@@ -197,9 +198,9 @@ def test_pages_follow_each_other_at_odd_keys(aws: Aws, monkeypatch: pytest.Monke
     put(aws, *ODD_KEYS, *ODD_KEYS)
     pages: list[list[Photo]] = list(photos(aws.s3, aws.resources.bucket, ""))  # type: ignore[arg-type]
     assert max(map(len, pages)) == 2
-    keys = [photo.found.key for page in pages for photo in page]
+    keys = [photo.s3_object.key for page in pages for photo in page]
     assert sorted(keys) == sorted(ODD_KEYS * 2)
-    assert len({photo.found for page in pages for photo in page}) == len(ODD_KEYS) * 2
+    assert len({photo.s3_object for page in pages for photo in page}) == len(ODD_KEYS) * 2
 
 
 def test_a_sweep_ends_at_its_limit_and_when_told(aws: Aws) -> None:

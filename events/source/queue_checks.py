@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 
 from events.codec import Json
-from events.outbox import PUBLISHED, RESULTS
 from events.source.config import SourceConfig
+from events.types import OUR_PREFIXES
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -153,7 +153,7 @@ def _lets_in_s3(statement: Json) -> bool:
 
 
 def check_results_bucket(config: SourceConfig, s3: S3Client) -> None:
-    """Log an error where new results would come back through some queue, round and round."""
+    """Log an error where each new result would come back through some queue, to be ignored."""
     try:
         rules = s3.get_bucket_notification_configuration(Bucket=config.results_bucket)
     except (ClientError, BotoCoreError) as err:
@@ -162,6 +162,6 @@ def check_results_bucket(config: SourceConfig, s3: S3Client) -> None:
     for rule in rules.get("QueueConfigurations", []):
         filters = rule.get("Filter", {}).get("Key", {}).get("FilterRules", [])
         prefix = next((f["Value"] for f in filters if f["Name"].lower() == "prefix"), "")
-        if any(ours.startswith(prefix) or prefix.startswith(ours) for ours in (RESULTS, PUBLISHED)):
+        if any(ours.startswith(prefix) or prefix.startswith(ours) for ours in OUR_PREFIXES):
             facts = {"bucket": config.results_bucket, "prefix": prefix, "queue": rule["QueueArn"]}
             log.error("check.results_are_watched", extra=facts)
