@@ -102,7 +102,10 @@ def moto_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 # Whatever these modules ask of AWS, they ask of both emulators.
-CONTRACT = ("test_contract", "test_outbox", "test_replay", "test_sns_publisher", "test_sweep")
+CONTRACT = (
+    *("test_contract", "test_messages", "test_outbox", "test_replay", "test_sns_publisher"),
+    "test_sweep",
+)
 # What an emulator cannot do, by test. An entry fails when its gap has closed: then it goes.
 NO_VERSION_ID = "its notifications have no versionId"
 GAPS = {

@@ -199,8 +199,10 @@ def test_what_keeps_failing_is_given_up_before_the_last_receive(aws: Aws, sink: 
 @pytest.mark.parametrize(
     ("body", "reason", "detail"),
     [
-        pytest.param("hello", "unreadable", "The body is not JSON", id="text"),
-        pytest.param("[]", "unreadable", "The message is not an S3 notification", id="list"),
+        pytest.param("hello", "unreadable", "The body must be JSON, got 'hello'", id="text"),
+        pytest.param(
+            "[]", "unreadable", "An S3 notification must be a JSON object, got []", id="list"
+        ),
         pytest.param(put("a.jpg"), "refused", "HTTP 422", id="refused"),
     ],
 )

@@ -11,7 +11,7 @@ from conftest import Aws, queue_depth
 from test_sns_publisher import DATA, audited
 
 from events.codec import Json
-from events.outbox import Outbox
+from events.outbox import Outbox, Stored
 from events.sns_publisher import publish
 from local.aws import aws_env
 from local.processes import running
@@ -78,7 +78,7 @@ def test_a_message_is_deleted_only_after_its_event_was_handled(aws: Aws, seen: S
 def test_the_program_prints_each_event_once_with_its_data(aws: Aws, tmp_path: Path) -> None:
     outbox = Outbox(aws.s3, aws.resources.results_bucket)
     large = {**DATA, "detections": DATA["detections"] * 700}
-    outbox.put("large", large)
+    outbox.put("large", Stored(large))
     for name, data, uri in (("small", DATA, ""), ("large", large, outbox.uri("large"))) * 2:
         publish(audited(**{**data, "id": name}), aws.sns, aws.resources.topic_arn, uri)
     url = aws.resources.subscriber_url
