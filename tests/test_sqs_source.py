@@ -294,9 +294,64 @@ def test_a_refused_record_does_not_hold_up_the_next(aws: Aws, sink: FakeSink) ->
     sink.reply = lambda event: 403 if event["subject"] == "a.jpg" else 204
     send(aws, json.dumps({"Records": records}))
     with running_source(aws, sink.url):
-        assert dead_letter(aws)["reason"] == "refused"
+        letter = dead_letter(aws)
         wait_for(lambda: queue_state(aws) == (0, 0))
     assert [event["subject"] for event in sink.acknowledged] == ["b.jpg"]
+    assert (letter["reason"], json.loads(letter["body"])["Records"]) == ("refused", records[:1])
+
+
+@pytest.mark.usefixtures("hasty")
+def test_of_a_message_only_what_came_to_nothing_is_given_up(aws: Aws, sink: FakeSink) -> None:
+    records = [json.loads(put(key))["Records"][0] for key in ("bad.jpg", "a.jpg", "b.jpg")]
+    sink.reply = lambda event: 500 if event["subject"] == "bad.jpg" else 204
+    send(aws, json.dumps({"Records": records}))
+    with running_source(aws, sink.url):
+        letter = dead_letter(aws)
+        wait_for(lambda: queue_state(aws) == (0, 0))
+    assert {event["subject"] for event in sink.acknowledged} == {"a.jpg", "b.jpg"}
+    assert (letter["reason"], json.loads(letter["body"])["Records"]) == ("exhausted", records[:1])
+
+
+def test_the_functions_own_words_are_in_the_letter_and_a_proxys_are_not(
+    aws: Aws, sink: FakeSink
+) -> None:
+    headers = {"content-type": "application/problem+json"}
+    kinds = {"ours.jpg": "urn:shelfwatch:problem:bucket-forbidden", "theirs.jpg": "about:blank"}
+
+    def refuse(event: dict[str, object]) -> tuple[int, dict[str, str], bytes]:
+        body = {
+            "type": kinds[str(event["subject"])],
+            "detail": "Bucket 'b' is not in EVENTS_BUCKETS",
+        }
+        return 403, headers, json.dumps(body).encode()
+
+    sink.reply = refuse
+    metrics = SourceMetrics()
+    details = {}
+    for key in kinds:
+        send(aws, put(key))
+        with running_source(aws, sink.url, metrics):
+            details[key] = dead_letter(aws)["detail"]
+            wait_for(lambda: queue_state(aws) == (0, 0))
+    assert details == {
+        "ours.jpg": "HTTP 403: Bucket 'b' is not in EVENTS_BUCKETS",
+        "theirs.jpg": "HTTP 403",
+    }
+    assert failed(metrics, "403") == 2
+
+
+def test_what_asks_for_no_audit_is_counted_by_kind(aws: Aws, sink: FakeSink) -> None:
+    send(aws, TEST_EVENT, put("results/1.json"), put("results/1.jpg").replace("shelves", "photos"))
+    metrics = SourceMetrics()
+    with running_source(aws, sink.url, metrics, results_bucket="shelves"):
+        wait_for(lambda: len(sink.acknowledged) == 1 and queue_state(aws) == (0, 0))
+    kinds = {
+        kind: metrics.registry.get_sample_value(
+            "shelfwatch_source_records_ignored_total", {"kind": kind}
+        )
+        for kind in ("s3:TestEvent", "ours", "folder")
+    }
+    assert kinds == {"s3:TestEvent": 1, "ours": 1, "folder": 0}
 
 
 def test_long_work_keeps_its_lease(aws: Aws, sink: FakeSink) -> None:

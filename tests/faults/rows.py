@@ -268,6 +268,42 @@ def sink_hangs_up(seconds: float, count: int = 40) -> Callable[[Stage], int]:
     return act
 
 
+def refused_by_aws(code: str, status: int) -> Callable[[Stage], int]:
+    """S3 and SNS refuse every call of the function for a minute, for what is no photo's fault."""
+
+    def act(stage: Stage) -> int:
+        start(stage)
+        rules = [
+            {"service": service, "probability": 1.0, "error": error(code, status)}
+            for service in ("s3", "sns")
+        ]
+        stage.ground.rules(*rules)
+        upload(stage, 40)
+        time.sleep(60)
+        assert stage.depth() == 40
+        fired = stage.ground.fired()
+        stage.ground.rules()
+        return fired
+
+    return act
+
+
+def poisoned_batches(stage: Stage) -> int:
+    """Ten good records to a message and one that nobody can read; SNS has them delivered again."""
+    upload(stage, 40)
+    messages = stage.batch_notifications(10, {**BAD_RECORD})
+    stage.function.start()
+    stage.ground.rules(fails("sns", "Publish", 0.25, error=error("Throttled", 429)))
+    stage.source.start()
+    stage.wait_until_empty()
+    fired = stage.ground.fired()
+    stage.ground.rules()
+    return fired if messages == 4 else 0
+
+
+BAD_RECORD = {"eventVersion": "2.1", "eventSource": "aws:s3", "eventName": "ObjectCreated:Put"}
+
+
 def poison(stage: Stage) -> int:
     for body in POISON[1:]:  # SQS takes no empty message
         stage.send(body)
@@ -410,6 +446,9 @@ ROWS = (
     Row("nobody listens for 60 s", sink_away(60)),
     Row("every connection closed for 60 s", sink_hangs_up(60), 5),
     Row("poison", poison, dead_letters={"unreadable": 8}),
+    Row("one poison record to ten good ones", poisoned_batches, 4, dead_letters={"unreadable": 4}),
+    Row("clock skewed for 60 s", refused_by_aws("RequestTimeTooSkewed", 403), 5),
+    Row("token expired for 60 s", refused_by_aws("ExpiredToken", 400), 5),
     Row(
         "a photo that kills the worker",
         photo_that_kills,
@@ -456,6 +495,8 @@ MUTANTS = {
     "no-breaker": "every connection closed for 60 s",
     "no-if-none-match": "each notification 4 times, at once",
     "delete-before-copy": "dead-letter queue refuses copies",
+    "credentials-as-any-failure": "clock skewed for 60 s",
+    "one-record-for-all": "one poison record to ten good ones",
 }
 QUICK_MUTANTS = {"mark-before-publish": "SNS throttles and loses answers"}
 

@@ -179,6 +179,15 @@ class Stage:
             for _ in range(copies):
                 self.send(message["Body"])
 
+    def batch_notifications(self, size: int, bad: dict[str, object]) -> int:
+        """Put the records of waiting messages together, a bad one amid them; count the messages."""
+        waiting = self._drain(self.resources.queue_url)
+        records = [record for one in waiting for record in json.loads(one["Body"])["Records"]]
+        batches = [records[start : start + size] for start in range(0, len(records), size)]
+        for batch in batches:
+            self.send(json.dumps({"Records": [*batch[: size // 2], bad, *batch[size // 2 :]]}))
+        return len(batches)
+
     def drop_notifications(self, every: int) -> int:
         """Lose some notifications, as S3 does while a bucket's rule is changed."""
         dropped = 0

@@ -97,9 +97,10 @@ def delete_before_send(delivery):
 def mark_before_publish(audit):
     publish = audit.Auditor._publish
 
-    def mark_first(self, event, name):
-        self._mark_published(name)
-        publish(self, event, name)
+    def mark_first(self, event, names):
+        for name in names:
+            self._mark_published(name)
+        publish(self, event, names)
 
     audit.Auditor._publish = mark_first
 
@@ -116,11 +117,11 @@ def no_breaker(breaker):
 
 @patch("no-if-none-match", "events.outbox")
 def no_if_none_match(outbox):
-    def put(self, audit_id, data):
-        body = outbox.json.dumps(data).encode()
+    def put(self, audit_id, audit):
+        body = outbox.json.dumps(audit.data).encode()
         key = f"{outbox.RESULTS}{audit_id}.json"
-        self.s3.put_object(Bucket=self.bucket, Key=key, Body=body)
-        return dict(data)
+        self.s3.put_object(Bucket=self.bucket, Key=key, Body=body, Metadata=audit.attributes)
+        return audit
 
     outbox.Outbox.put = put
 
@@ -129,13 +130,32 @@ def no_if_none_match(outbox):
 def delete_before_copy(delivery):
     give_up = delivery.Delivery._give_up
 
-    def delete_first(self, message, reason, detail):
+    def delete_first(self, message, letters):
         self.deletions._sqs.delete_message(
             QueueUrl=self.deletions._queue_url, ReceiptHandle=message["ReceiptHandle"]
         )
-        give_up(self, message, reason, detail)
+        give_up(self, message, letters)
 
     delivery.Delivery._give_up = delete_first
+
+
+@patch("credentials-as-any-failure", "function.s3")
+def credentials_as_any_failure(s3):
+    s3.CREDENTIALS = frozenset()
+
+
+@patch("one-record-for-all", "events.s3_notification")
+def one_record_for_all(s3_notification):
+    """What is wrong with one record is taken for the whole message's."""
+    item = s3_notification._item
+
+    def raising(*arguments):
+        found = item(*arguments)
+        if isinstance(found, s3_notification.InvalidEvent):
+            raise found
+        return found
+
+    s3_notification._item = raising
 
 
 # --- the hook --------------------------------------------------------------------------------
