@@ -124,7 +124,7 @@ def audit_image(
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Audited:
     """What is stored of one audit, or would be if there were an outbox."""
 
@@ -266,7 +266,7 @@ class Auditor:
         """Find or make the audit of the object under this key; None where it is not there."""
         name = object_id(announced, generation)
         if stored := self._stored(name):
-            return Audited(name, announced, stored, True)
+            return Audited(name=name, s3_object=announced, stored=stored, known=True)
         try:
             opened = open_object(self.s3, announced)
         except ImageGone:
@@ -276,7 +276,7 @@ class Auditor:
         # The notification did not say all, and another one may have said more.
         if name != announced_name and (stored := self._stored(name)):
             opened.body.close()
-            return Audited(name, s3_object, stored, True)
+            return Audited(name=name, s3_object=s3_object, stored=stored, known=True)
         return self._store(name, s3_object, self._outcome(opened), attributes)
 
     def _stored(self, name: str) -> Stored | None:
@@ -292,7 +292,7 @@ class Auditor:
         stored = Stored(cast("Json", outcome), attributes)
         if self.outbox:
             stored = self.outbox.put(name, stored)
-        return Audited(name, s3_object, stored, False)
+        return Audited(name=name, s3_object=s3_object, stored=stored, known=False)
 
     def _outcome(self, opened: OpenObject) -> Result | Rejection:
         """Audit the object, or say why that will never be possible."""

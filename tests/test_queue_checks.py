@@ -37,13 +37,13 @@ def test_our_own_queue_passes(aws: Aws, caplog: pytest.LogCaptureFixture) -> Non
 
 def test_a_queue_without_dead_letter_queue_ends_the_start(aws: Aws) -> None:
     change(aws, RedrivePolicy="")
-    with pytest.raises(NoDeadLetters, match="no RedrivePolicy"):
+    with pytest.raises(NoDeadLetters, match="`RedrivePolicy` of the queue must be set"):
         check(aws)
 
 
 def test_a_dead_letter_queue_that_is_gone_ends_the_start(aws: Aws) -> None:
     aws.sqs.delete_queue(QueueUrl=aws.resources.dlq_url)
-    with pytest.raises(NoDeadLetters, match="does not exist"):
+    with pytest.raises(NoDeadLetters, match="must name a queue that exists, got 'arn:aws:sqs"):
         check(aws)
 
 

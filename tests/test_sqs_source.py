@@ -454,4 +454,4 @@ def test_the_process_does_not_start_without_a_dead_letter_queue(
     assert queue_state(aws) == (1, 0)
     last = json.loads((tmp_path / "source.log").read_text().splitlines()[-1])
     assert last["event"] == "source.misconfigured"
-    assert "does not exist" in last["error"]
+    assert "must name a queue that exists" in last["error"]

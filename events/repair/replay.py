@@ -178,7 +178,8 @@ def main(arguments: list[str] | None = None, env: Mapping[str, str] = os.environ
     try:
         dlq_url = options.dlq_url or dead_letter_queue_of(sqs, options.queue_url)
         if not dlq_url or dlq_url == options.queue_url:
-            log.critical("replay.misconfigured", extra={"error": "The queue has no other DLQ"})
+            error = f"`--dlq-url` must be another queue than --queue-url, got {dlq_url!r}"
+            log.critical("replay.misconfigured", extra={"error": error})
             return MISUSED
         selection = Selection(
             reasons=frozenset(map(Reason, options.reason or REPLAYED)),

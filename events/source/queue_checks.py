@@ -89,14 +89,14 @@ def _redrive(sqs: SQSClient, attributes: dict[str, str]) -> Queue:
     policy = json.loads(attributes.get("RedrivePolicy") or "{}")
     arn = str(policy.get("deadLetterTargetArn", ""))
     if not arn:
-        msg = "The queue has no RedrivePolicy: what cannot be delivered would be lost"
+        msg = "`RedrivePolicy` of the queue must be set, got none: what is given up would be lost"
         raise NoDeadLetters(msg)
     account, name = arn.split(":")[-2:]
     try:
         url = sqs.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
     except (ClientError, BotoCoreError) as err:
         if isinstance(err, sqs.exceptions.QueueDoesNotExist):
-            msg = f"The dead-letter queue {arn!r} does not exist"
+            msg = f"`RedrivePolicy` of the queue must name a queue that exists, got {arn!r}"
             raise NoDeadLetters(msg) from err
         log.warning("check.unreadable", extra={"queue_arn": arn, "error": str(err)})
         url = ""
