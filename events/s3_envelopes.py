@@ -60,8 +60,7 @@ def notification_from_body(body: str | bytes) -> Json:
     Raises `InvalidEvent`, `Unrelated` and `Unconfirmed`.
     """
     message = _object(body)
-    if message.get("Type") in SNS_CONFIRMATIONS:
-        raise Unconfirmed(_confirmation(message))
+    check_is_no_confirmation(message)
     if message.get("Type") == "Notification" and "TopicArn" in message:
         message = _object(text_of(message, "Message"))
     if message.get("Event") == Ignored.TEST_EVENT:
@@ -106,10 +105,15 @@ def _object(body: str | bytes) -> Json:
     return message
 
 
-def _confirmation(message: Json) -> str:
-    """Say what to do about a question of SNS, which is not answered here: it costs and it reads."""
+def check_is_no_confirmation(message: Json) -> None:
+    """Raise `Unconfirmed` for a question of SNS, and say what to do about it.
+
+    It is not answered here: whoever may send to the queue could have it listen to any topic.
+    """
+    if message.get("Type") not in SNS_CONFIRMATIONS:
+        return
     topic_arn = text_of(message, "TopicArn")
-    return (
+    raise Unconfirmed(
         f"{message['Type']} of {topic_arn}: if it is wanted, aws sns confirm-subscription"
         f" --topic-arn {topic_arn} --token (that of the body)"
     )

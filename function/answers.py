@@ -31,7 +31,7 @@ def answer_pictures(
     Raises `NotAcceptable` where several should be drawn into one.
     """
     if len(pictures) > 1 and media_type != JSON:
-        msg = f"{len(pictures)} images have no one {media_type}; a batch is answered as {JSON}"
+        msg = f"The answer to {len(pictures)} images must be {JSON}, got Accept: {media_type}"
         raise NotAcceptable(msg)
     if len(pictures) > 1:
         return jsonify(audit_batch(pictures, audit))

@@ -21,6 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from events.codec import InvalidEvent, Json, data_of, new_event
 from events.outbox import Outbox, Stored
 from events.s3_notification import (
+    GENERATION,
     IgnoredRecord,
     Item,
     S3Object,
@@ -37,7 +38,7 @@ from events.trace import about_event, current_trace, trace_of
 from events.types import DATA_SCHEMAS, IMAGE_REJECTED, REFERENCES, SHELF_AUDITED
 from function.batch import BATCH_SECONDS
 from function.config import Config
-from function.detections import Thresholds
+from function.detections import Detail, Thresholds
 from function.detector import Detector, Timings
 from function.errors import (
     BucketForbidden,
@@ -48,10 +49,10 @@ from function.errors import (
     ShelfWatchError,
     TryAgain,
 )
-from function.image import read_header
+from function.image import Header, captured_at, read_header
 from function.metrics import Metrics
 from function.reference import Reference, compare
-from function.result import AnnouncedJson, Rejection, Result, make_result
+from function.result import AnnouncedJson, ImageJson, Rejection, Result, make_result
 from function.s3 import (
     OpenObject,
     boto_config,
@@ -62,6 +63,7 @@ from function.s3 import (
 )
 from function.shelf import audit_shelf
 from function.spans import work_span
+from function.tiles import closer_size, may_look_closer, plan_tiles
 
 if TYPE_CHECKING:
     from cloudevents.core.v1.event import CloudEvent
@@ -78,27 +80,38 @@ def audit_image(
     metrics: Metrics,
     uri: str = "",
     reference: Reference | None = None,
+    uploaded: datetime | None = None,
 ) -> Result:
     """Audit one image's bytes, and compare its shelf with a reference where there is one.
 
+    `uploaded` is when it came into the bucket; it has a zone.
     Raises `ImageError`, `NotReady` or `Overloaded`.
     """
     timings = Timings()
     try:
         with timings.stage("decode"):
-            header = read_header(data, detector.model.input_size)
+            header, closer = read_headers(data, detector.model.input_size, thresholds.detail)
+        pixels = header.pixels_to_decode() + (closer.pixels_to_decode() if closer else 0)
         # Held until the image is let go, not just while it is decoded: it may wait for its turn.
-        # A place only once there is memory: large images must not keep ordinary ones out.
-        with detector.pixels.hold(header.pixels_to_decode()), detector.place():
+        # For both looks at once: who waits for more while it holds some may wait for good. A place
+        # only once there is memory: large images must not keep ordinary ones out.
+        with detector.pixels.hold(pixels), detector.place():
             with timings.stage("decode"):
                 image = header.decode()
             detections = detector.detect(image, thresholds, timings)
+            size = detector.model.input_size
+            tiles = plan_tiles(image.width, image.height, size, thresholds.detail, detections)
+            if tiles and closer:
+                with timings.stage("decode"):
+                    image = closer.decode()
+            if tiles:
+                detections = detector.look_closer(image, tiles, detections, thresholds, timings)
     except ImageError as err:
         metrics.images.labels(err.slug).inc()
         raise
     with timings.stage("audit"):
         audit = audit_shelf(detections, image.width, image.height)
-        names = detector.model.names
+        names = detector.model.products
         compliance = None
         if reference:
             compliance = compare(detections, names, reference, image.width, image.height)
@@ -106,22 +119,43 @@ def audit_image(
     metrics.products.observe(len(detections))
     metrics.truncated.inc(detections.truncated)
     metrics.observe_stages(timings)
+    described: ImageJson = {
+        "uri": uri,
+        "width": image.width,
+        "height": image.height,
+        "bytes": image.bytes,
+        "orientation": image.orientation,
+    }
+    if uploaded:
+        described["captured_at"] = captured_at(image.taken, uploaded).isoformat()
     return make_result(
-        image={
-            "uri": uri,
-            "width": image.width,
-            "height": image.height,
-            "bytes": image.bytes,
-            "orientation": image.orientation,
-        },
+        image=described,
         model=detector.json(),
         names=names,
         detections=detections,
         audit=audit,
         compliance=compliance,
         thresholds=thresholds,
+        looks=1 + len(tiles),
         timings_ms=timings,
     )
+
+
+def read_headers(
+    data: bytes, size: tuple[int, int], detail: Detail
+) -> tuple[Header, Header | None]:
+    """Check an image, and say how to decode it for a first look and anew for a second one.
+
+    The second is None where there will be none, or where one decoding serves both. Raises
+    `ImageError`.
+    """
+    header = read_header(data, size)
+    if not may_look_closer(header.width, header.height, size, detail):
+        return header, None
+    closer = read_header(data, closer_size(header.width, header.height, size))
+    if closer.scale == header.scale:
+        return header, None
+    return (closer, None) if closer.decodes_whole else (header, closer)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +229,7 @@ class Auditor:
                 self._ignore(IgnoredRecord(kind, announced.uri))
                 return None
             if announced.bucket not in self.buckets:
-                msg = f"Bucket {announced.bucket!r} is not in EVENTS_BUCKETS"
+                msg = f"The bucket must be one of `EVENTS_BUCKETS`, got {announced.bucket!r}"
                 raise BucketForbidden(msg)
             try:
                 return self._audit_once(event, announced, generation)
@@ -228,6 +262,7 @@ class Auditor:
                 audited.name,
                 audited.stored.data,
                 audited.stored.attributes or attributes,
+                generation,
             )
             log.info(
                 "image.done",
@@ -277,7 +312,8 @@ class Auditor:
         if name != announced_name and (stored := self._stored(name)):
             opened.body.close()
             return Audited(name=name, s3_object=s3_object, stored=stored, known=True)
-        return self._store(name, s3_object, self._outcome(opened), attributes)
+        uploaded = datetime.fromisoformat(attributes["time"])
+        return self._store(name, s3_object, self._outcome(opened, uploaded), attributes)
 
     def _stored(self, name: str) -> Stored | None:
         return self.outbox.get(name) if self.outbox else None
@@ -294,13 +330,19 @@ class Auditor:
             stored = self.outbox.put(name, stored)
         return Audited(name=name, s3_object=s3_object, stored=stored, known=False)
 
-    def _outcome(self, opened: OpenObject) -> Result | Rejection:
+    def _outcome(self, opened: OpenObject, uploaded: datetime) -> Result | Rejection:
         """Audit the object, or say why that will never be possible."""
         s3_object = opened.s3_object
         try:
             data, reference = self._read(opened), self._reference(s3_object)
             return audit_image(
-                data, self.detector, self.thresholds, self.metrics, s3_object.uri, reference
+                data,
+                self.detector,
+                self.thresholds,
+                self.metrics,
+                s3_object.uri,
+                reference,
+                uploaded,
             )
         except ImageError as err:
             return _rejection(s3_object, err)
@@ -352,12 +394,17 @@ class Auditor:
 
 
 def outgoing_event(
-    s3_object: S3Object, name: str, data: Json, attributes: Mapping[str, str]
+    s3_object: S3Object,
+    name: str,
+    data: Json,
+    attributes: Mapping[str, str],
+    generation: int = 0,
 ) -> CloudEvent:
     """Wrap an audit's data in its event; equal data and attributes give an equal event.
 
     `reason` in the data tells a rejection from an audit. Of `attributes`, `time` is when the object
-    was created; the trace's are what is left.
+    was created; the trace's are what is left. `photo` is the same in all audits of one version of
+    one object.
     """
     store, camera = store_and_camera(s3_object.key)
     event_type = IMAGE_REJECTED if "reason" in data else SHELF_AUDITED
@@ -369,9 +416,11 @@ def outgoing_event(
         "subject": s3_object.key,
         "store": store,
         "camera": camera,
+        "photo": object_id(s3_object),
     }
     present = {key: value for key, value in {**named, **attributes}.items() if value}
-    return new_event({**present, "time": datetime.fromisoformat(attributes["time"])}, data)
+    time = datetime.fromisoformat(attributes["time"])
+    return new_event({**present, "time": time, GENERATION: generation}, data)
 
 
 def _rejection(s3_object: S3Object, err: ImageError) -> Rejection:

@@ -46,11 +46,11 @@ def audit_batch(pictures: list[Picture], audit: Callable[[Picture], Result]) -> 
 
 def _check(pictures: list[Picture]) -> None:
     if len(pictures) > MAX_BATCH:
-        msg = f"The batch has {len(pictures)} images, the limit is {MAX_BATCH}"
+        msg = f"A batch must have at most {MAX_BATCH} images, got {len(pictures)}"
         raise BatchTooLarge(msg)
     pixels = sum(map(_claimed_pixels, pictures))
     if pixels > MAX_BATCH_PIXELS:
-        msg = f"The batch has {pixels} pixels, the limit is {MAX_BATCH_PIXELS}"
+        msg = f"A batch must have at most {MAX_BATCH_PIXELS} pixels, got {pixels}"
         raise BatchTooLarge(msg)
 
 

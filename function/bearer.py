@@ -15,5 +15,5 @@ def require_token(authorization: str, token: str, setting: str) -> None:
     scheme, _, given = authorization.partition(" ")
     equal = hmac.compare_digest(given.strip().encode(), token.encode())
     if not token or scheme.lower() != "bearer" or not equal:
-        msg = f"This route wants the bearer token of {setting}"
+        msg = f"The Authorization header must be the bearer token of `{setting}`"
         raise Unauthorized(msg)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ NMS_BLOCK, LEAST_NMS_BLOCK = 2048, 64
 MAX_PAIRS = 250_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Letterbox:
     """Where an image of `width` x `height` lies inside the model's input, and the way back."""
 
@@ -48,7 +49,7 @@ def letterbox(width: int, height: int, size: tuple[int, int], step: int = 0) -> 
     if step:
         size = -(-content[0] // step) * step, -(-content[1] // step) * step
     pad = round((size[0] - content[0]) / 2 - 0.1), round((size[1] - content[1]) / 2 - 0.1)
-    return Letterbox(width, height, content, pad, size)
+    return Letterbox(width=width, height=height, content=content, pad=pad, size=size)
 
 
 def cxcywh_to_xyxy(cxcywh: Floats) -> Floats:
@@ -58,22 +59,22 @@ def cxcywh_to_xyxy(cxcywh: Floats) -> Floats:
 
 
 def decode(
-    output: Floats, classes: int, confidence_threshold: float
+    output: Floats, classes: int, confidence_threshold: float, of: Sequence[int] = ()
 ) -> tuple[Floats, Floats, Ints]:
     """Read the candidates at or above `confidence_threshold` from one model output.
 
     Takes `(1, 4 + classes, n)`, its transpose, or the end-to-end `(1, k, 6)` of Ultralytics
-    exports. Returns xyxy (m, 4) in input pixels, confidence (m,), class_id (m,). Raises
-    `ValueError` for any other shape.
+    exports; `of` are the classes to look at, all unless given. Returns xyxy (m, 4) in input pixels,
+    confidence (m,), class_id (m,). Raises `ValueError` for any other shape.
     """
     if output.ndim == 3 and output.shape[0] == 1:
         rows, columns = output.shape[1:]
         if rows == 4 + classes and rows != columns:
-            return _from_anchors(output[0], confidence_threshold)
+            return _from_anchors(output[0], confidence_threshold, of)
         if columns == 4 + classes and not (columns == 6 and _end_to_end(output[0])):
-            return _from_anchors(output[0].T, confidence_threshold)
+            return _from_anchors(output[0].T, confidence_threshold, of)
         if columns == 6:
-            return _from_end_to_end(output[0], confidence_threshold)
+            return _from_end_to_end(output[0], confidence_threshold, of)
     msg = f"Model output has shape {output.shape}, not (1, {4 + classes}, n) or (1, k, 6)"
     raise ValueError(msg)
 
@@ -83,18 +84,26 @@ def _end_to_end(output: Floats) -> bool:
     return bool(np.all(output[:, 5] == np.round(output[:, 5])))
 
 
-def _from_anchors(output: Floats, confidence_threshold: float) -> tuple[Floats, Floats, Ints]:
+def _from_anchors(
+    output: Floats, confidence_threshold: float, of: Sequence[int]
+) -> tuple[Floats, Floats, Ints]:
     """Read (4 + classes, n) rows: cx, cy, w, h, then a score a class."""
     scores = output[4:]
+    chosen = np.array(of, np.int64) if len(of) else np.arange(len(scores))
+    scores = scores[chosen] if len(chosen) < len(scores) else scores
     confidence = scores.max(axis=0)
     above = np.flatnonzero(confidence >= confidence_threshold)
-    class_id = scores[:, above].argmax(axis=0)
+    class_id = chosen[scores[:, above].argmax(axis=0)]
     return cxcywh_to_xyxy(output[:4, above].T), confidence[above], class_id
 
 
-def _from_end_to_end(output: Floats, confidence_threshold: float) -> tuple[Floats, Floats, Ints]:
+def _from_end_to_end(
+    output: Floats, confidence_threshold: float, of: Sequence[int]
+) -> tuple[Floats, Floats, Ints]:
     """Read (k, 6) rows: x1, y1, x2, y2, confidence, class."""
     above = output[output[:, 4] >= confidence_threshold]
+    if len(of):
+        above = above[np.isin(above[:, 5], of)]
     return above[:, :4], above[:, 4], above[:, 5].astype(np.int64)
 
 
@@ -188,7 +197,7 @@ def _overlapping(edges: Floats, low: Ints, high: Ints, iou_threshold: float) -> 
 
     The IoU of boxes is at most that of their heights, which tells most pairs apart by one edge.
     """
-    first, second = pairs(low, high)
+    first, second = pairs_in_ranges(low, high)
     _, top, _, bottom = edges
     down, reach = top[second] - top[first], np.maximum(bottom - top, 0) * (1 - iou_threshold)
     near = (down <= reach[first]) & (-down <= reach[second])
@@ -213,7 +222,7 @@ def _best_of(count: int, better: Ints, worse: Ints) -> npt.NDArray[np.bool_]:
     return chosen | left
 
 
-def pairs(low: Ints, high: Ints) -> tuple[Ints, Ints]:
+def pairs_in_ranges(low: Ints, high: Ints) -> tuple[Ints, Ints]:
     """Pair each place (n,) with those from its low up to, not to, its high: (m,), (m,)."""
     counts = high - low
     second = np.arange(counts.sum()) + (high - counts.cumsum()).repeat(counts)

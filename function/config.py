@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from events.sqs import is_fifo
-from function.detections import Thresholds
+from function.detections import MUST_BE, Thresholds, read_detail
 from function.errors import InvalidParameter
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -18,14 +18,14 @@ class ConfigError(ValueError):
     """A setting is odd; the message names the variable."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """What `create_app` needs; tests build it directly, only `from_env` reads the environment."""
 
     model_path: Path = ROOT / "model" / "shelf.onnx"  # SHELFWATCH_MODEL
     threads: int = 0  # SHELFWATCH_THREADS; 0: as many as the cgroup allows
-    # SHELFWATCH_CONFIDENCE, SHELFWATCH_IOU, SHELFWATCH_MAX_DETECTIONS: for events, and for /predict
-    # where the caller names none
+    # SHELFWATCH_CONFIDENCE, SHELFWATCH_IOU, SHELFWATCH_MAX_DETECTIONS, and SHELFWATCH_DETAIL, which
+    # is fast, auto or fine: for events, and for /predict where the caller names none
     thresholds: Thresholds = field(default_factory=Thresholds)
     # EVENTS_AUTH: "token" wants EVENTS_TOKEN as bearer on POST /; "none" takes events from anyone
     events_auth: str = "token"
@@ -48,11 +48,11 @@ class Config:
         """Read the settings. Raises `ConfigError` with the variable's name."""
         events_auth = env.get("EVENTS_AUTH") or cls.events_auth
         if events_auth not in ("token", "none"):
-            msg = f"EVENTS_AUTH is {events_auth!r}, not 'token' or 'none'"
+            msg = f"`EVENTS_AUTH` must be 'token' or 'none', got {events_auth!r}"
             raise ConfigError(msg)
         return cls(
             model_path=Path(env.get("SHELFWATCH_MODEL") or cls.model_path),
-            threads=int(_number(env, "SHELFWATCH_THREADS", cls.threads)),
+            threads=int(_number(env, "SHELFWATCH_THREADS", cls.threads, "a whole number from 0")),
             thresholds=_thresholds(env),
             events_auth=events_auth,
             events_token=env.get("EVENTS_TOKEN", ""),
@@ -83,23 +83,27 @@ def _thresholds(env: Mapping[str, str]) -> Thresholds:
     thresholds = Thresholds()
     for name in ("confidence", "iou", "max_detections"):
         variable = f"SHELFWATCH_{name.upper()}"
-        value = _number(env, variable, getattr(thresholds, name))
+        value = _number(env, variable, getattr(thresholds, name), MUST_BE[name])
         try:
             thresholds = replace(thresholds, **{name: value})  # type: ignore[arg-type]
         except InvalidParameter as err:
-            msg = f"{variable}: {err}"
+            msg = f"`{variable}` must be {MUST_BE[name]}, got {env.get(variable)!r}"
             raise ConfigError(msg) from err
-    return thresholds
+    try:
+        detail = read_detail("SHELFWATCH_DETAIL", env.get("SHELFWATCH_DETAIL") or thresholds.detail)
+    except InvalidParameter as err:
+        raise ConfigError(str(err)) from err
+    return replace(thresholds, detail=detail)
 
 
-def _number(env: Mapping[str, str], name: str, default: float) -> float:
+def _number(env: Mapping[str, str], name: str, default: float, must_be: str) -> float:
     text = env.get(name) or str(default)
     try:
         number = int(text) if isinstance(default, int) else float(text)
     except ValueError as err:
-        msg = f"{name} is {text!r}, not a number"
+        msg = f"`{name}` must be {must_be}, got {text!r}"
         raise ConfigError(msg) from err
     if number < 0:
-        msg = f"{name} is {text!r}, less than 0"
+        msg = f"`{name}` must be {must_be}, got {text!r}"
         raise ConfigError(msg)
     return number

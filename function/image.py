@@ -6,6 +6,7 @@ import io
 import struct
 import zlib
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,13 @@ MAX_IMAGE_BYTES = 20 * 1024 * 1024
 # 50 MP decode to 150 MB of RGB; a 27 kB PNG can claim 225 MP, so the header is asked first.
 MAX_IMAGE_PIXELS = 50_000_000
 EXIF_ORIENTATION = 0x0112
+# When the photo was taken and the clock's offset from UTC, by the camera or by the last program.
+# https://www.cipa.jp/std/documents/download_e.html?DC-008-Translation-2023-E
+EXIF_PHOTO = 0x8769
+EXIF_TIMES = ((EXIF_PHOTO, 0x9003, 0x9011), (0, 0x0132, 0x9010))
+# Cameras without a network send the next day; a clock that is off by more than two is wrong.
+OLDEST_CAPTURE = timedelta(hours=48)
+CLOCK_SKEW = timedelta(minutes=1)
 TURNS = {
     2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
     3: PIL.Image.Transpose.ROTATE_180,
@@ -41,7 +49,7 @@ SIDEWAYS = [TURNS[orientation] for orientation in (5, 6, 7, 8)]
 DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, IndexError)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Image:
     """A decoded image; `picture` may be at reduced scale, `width` and `height` never are."""
 
@@ -50,11 +58,18 @@ class Image:
     height: int
     bytes: int
     orientation: int  # the EXIF value that was applied, 1 to 8
+    taken: datetime | None = None  # as EXIF says, where it names its offset from UTC
 
     @classmethod
     def of(cls, pixels: npt.NDArray[np.uint8]) -> Image:
         """Take an image that was never encoded, (h, w, 3) RGB."""
-        return cls(PIL.Image.fromarray(pixels), pixels.shape[1], pixels.shape[0], 0, 1)
+        return cls(
+            picture=PIL.Image.fromarray(pixels),
+            width=pixels.shape[1],
+            height=pixels.shape[0],
+            bytes=0,
+            orientation=1,
+        )
 
     @property
     def pixels(self) -> npt.NDArray[np.uint8]:
@@ -82,7 +97,7 @@ class Image:
         return pixels.reshape(size[1], size[0], 3)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Header:
     """What an image says of itself, checked; nothing is decoded yet."""
 
@@ -94,15 +109,20 @@ class Header:
 
     def pixels_to_decode(self) -> int:
         """Count the pixels that decoding takes memory for."""
-        # Baseline JPEGs alone are scaled while they are decoded, the others after.
-        whole = self.file.format not in JPEGS or self.file.info.get("progressive")
+        whole = self.decodes_whole
         return self.width * self.height if whole else self.file.width * self.file.height
+
+    @property
+    def decodes_whole(self) -> bool:
+        """Whether it is scaled only after decoding: all but baseline JPEGs are."""
+        return self.file.format not in JPEGS or bool(self.file.info.get("progressive"))
 
     def decode(self) -> Image:
         """Decode to upright RGB, once. Raises `ImageCorrupt`."""
         try:
             self.file.load()
-            orientation = self.file.getexif().get(EXIF_ORIENTATION, 1)
+            exif = self.file.getexif()
+            orientation, taken = exif.get(EXIF_ORIENTATION, 1), _taken(exif)
             turn = TURNS.get(orientation)
             picture = _to_rgb(_turned(self._reduced(), turn))
         except DECODE_ERRORS as err:
@@ -114,7 +134,14 @@ class Header:
         width, height = self.width, self.height
         if turn in SIDEWAYS:
             width, height = height, width
-        return Image(picture, width, height, self.bytes, orientation if turn is not None else 1)
+        return Image(
+            picture=picture,
+            width=width,
+            height=height,
+            bytes=self.bytes,
+            orientation=orientation if turn is not None else 1,
+            taken=taken,
+        )
 
     def _reduced(self) -> PIL.Image.Image:
         """Scale down, unless draft has done so already for a JPEG."""
@@ -139,17 +166,36 @@ def read_header(data: bytes, size: tuple[int, int] | None = None) -> Header:
     Raises `ImageEmpty`, `ImageTooLarge`, `ImageUnsupported` or `ImageCorrupt`.
     """
     if not data:
-        msg = "The image has no bytes"
+        msg = "The image must have bytes, got none"
         raise ImageEmpty(msg)
     if len(data) > MAX_IMAGE_BYTES:
-        msg = f"The image has {len(data)} bytes, the limit is {MAX_IMAGE_BYTES}"
+        msg = f"The image must have at most {MAX_IMAGE_BYTES} bytes, got {len(data)}"
         raise ImageTooLarge(msg)
     file = _open(data)
     scale = _scale(file.size, size) if size else 1
-    header = Header(file, file.width, file.height, len(data), scale)
+    header = Header(file=file, width=file.width, height=file.height, bytes=len(data), scale=scale)
     if scale > 1:  # does nothing but for JPEGs
         file.draft(None, (file.width // scale or 1, file.height // scale or 1))
     return header
+
+
+def captured_at(taken: datetime | None, uploaded: datetime) -> datetime:
+    """Say when a photo was taken: what EXIF says where it is believable, else the upload."""
+    if taken and uploaded - OLDEST_CAPTURE <= taken <= uploaded + CLOCK_SKEW:
+        return taken
+    return uploaded
+
+
+def _taken(exif: PIL.Image.Exif) -> datetime | None:
+    """Read EXIF's time with its offset; None where either is missing or odd."""
+    for place, tag, offset_tag in EXIF_TIMES:
+        tags = exif.get_ifd(EXIF_PHOTO)
+        found, offset = (exif if not place else tags).get(tag), tags.get(offset_tag)
+        try:
+            return datetime.strptime(f"{found} {offset}", "%Y:%m:%d %H:%M:%S %z")
+        except ValueError:
+            continue
+    return None
 
 
 def _scale(stored: tuple[int, int], size: tuple[int, int]) -> int:
@@ -167,19 +213,20 @@ def _open(data: bytes) -> PIL.Image.Image:
         # A phone's MPO holds a JPEG and its preview: the first frame is the photo.
         animated = getattr(file, "n_frames", 1) > 1 and file.format != "MPO"
     except PIL.UnidentifiedImageError as err:
-        msg = f"The image is none of {', '.join(FORMATS)}"
+        msg = f"The image must be one of {', '.join(FORMATS)}"
         raise ImageUnsupported(msg) from err
     except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as err:
-        msg = f"The image has more than {MAX_IMAGE_PIXELS} pixels"
+        msg = f"The image must have at most {MAX_IMAGE_PIXELS} pixels, got more"
         raise ImageTooLarge(msg) from err
     except DECODE_ERRORS as err:
-        msg = "The image's header is damaged"
+        msg = "The image's header must be whole, and is damaged"
         raise ImageCorrupt(msg) from err
     if file.width * file.height > MAX_IMAGE_PIXELS:
-        msg = f"The image has {file.width} x {file.height} pixels, the limit is {MAX_IMAGE_PIXELS}"
+        size = f"{file.width} x {file.height}"
+        msg = f"The image must have at most {MAX_IMAGE_PIXELS} pixels, got {size}"
         raise ImageTooLarge(msg)
     if animated:
-        msg = f"The {file.format} image is animated"
+        msg = f"The {file.format} image must be a still, and is animated"
         raise ImageUnsupported(msg)
     return file
 

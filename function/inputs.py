@@ -44,7 +44,7 @@ class Request(flask.Request):
         return io.BytesIO()  # MAX_BODY_BYTES bounds it
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Picture:
     """Image bytes, and what their sender calls them."""
 
@@ -85,24 +85,25 @@ def read_pictures(request: flask.Request, s3_pictures: S3Pictures | None) -> lis
     if request.mimetype == JSON:
         return [_from_json(read_body(request), s3_pictures)]
     if request.mimetype.startswith("image/"):
-        return [Picture(read_body(request))]
-    msg = f"The content type is {request.mimetype!r}, not {MULTIPART}, {JSON} or image/*"
+        return [Picture(data=read_body(request))]
+    msg = f"The content type must be {MULTIPART}, {JSON} or image/*, got {request.mimetype!r}"
     raise BodyUnsupported(msg)
 
 
 def _from_form(request: flask.Request) -> list[Picture]:
     for name in request.form:
         if name != REFERENCE:
-            msg = f"The form's part {name!r} is no file; thresholds go into the query"
+            msg = f"The form's part {name!r} must be a file; thresholds go into the query"
             raise InvalidParameter(msg)
-    check_names("The form's part", request.files, (*PICTURE_PARTS, REFERENCE))
+    check_names("A part of the form", request.files, (*PICTURE_PARTS, REFERENCE))
     reference = _reference_part(request)
     uploads = [upload for name in PICTURE_PARTS for upload in request.files.getlist(name)]
     if not uploads:
-        msg = f"The form has no part named {PICTURE_PARTS[0]!r}"
+        msg = f"The form must have a part named {PICTURE_PARTS[0]!r}"
         raise InvalidParameter(msg)
     return [
-        Picture(upload.read(), upload.filename or "", reference=reference) for upload in uploads
+        Picture(data=upload.read(), name=upload.filename or "", reference=reference)
+        for upload in uploads
     ]
 
 
@@ -111,30 +112,30 @@ def _reference_part(request: flask.Request) -> Reference | None:
     files = [upload.read() for upload in request.files.getlist(REFERENCE)]
     texts = [text.encode() for text in request.form.getlist(REFERENCE)]
     if len(files) + len(texts) > 1:
-        msg = f"The form has several parts named {REFERENCE!r}"
+        msg = f"The form must have one part named {REFERENCE!r}, got several"
         raise InvalidParameter(msg)
     return next((parse_reference(body) for body in (*files, *texts)), None)
 
 
 def _from_json(body: bytes, s3_pictures: S3Pictures | None) -> Picture:
     fields = json_object(parse_json(body), "The body")
-    check_names("The body's field", fields, JSON_FIELDS)
+    check_names("A field of the body", fields, JSON_FIELDS)
     reference = read_reference(fields[REFERENCE]) if REFERENCE in fields else None
-    image = json_object(fields.get("image"), "image")
-    check_names("image's field", image, ("b64", "s3"))
+    image = json_object(fields.get("image"), "`image`")
+    check_names("A field of `image`", image, ("b64", "s3"))
     if len(image) != 1:
-        msg = "image has not one of b64 and s3"
+        msg = "`image` must have one of b64 and s3"
         raise InvalidParameter(msg)
     ((way, source),) = image.items()
     if not isinstance(source, str):
-        msg = f"image.{way} is no text"
+        msg = f"`image.{way}` must be a text"
         raise InvalidParameter(msg)
     if way == "b64":
-        return Picture(decode_base64(source, "image.b64"), reference=reference)
+        return Picture(data=decode_base64(source, "`image.b64`"), reference=reference)
     if s3_pictures is None:
-        msg = "References to S3 are read only where PREDICT_S3_BUCKETS and PREDICT_TOKEN are set"
+        msg = "`PREDICT_S3_BUCKETS` and `PREDICT_TOKEN` must be set for `image.s3` to be read"
         raise BucketForbidden(msg)
-    return Picture(s3_pictures.read(source), uri=source, reference=reference)
+    return Picture(data=s3_pictures.read(source), uri=source, reference=reference)
 
 
 def wanted_type(request: flask.Request) -> str:

@@ -10,14 +10,17 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
 
 from werkzeug.datastructures import MultiDict
 
-from function.detections import Thresholds
+from function.detections import MUST_BE, Thresholds, read_detail
 from function.errors import InvalidParameter
 
-THRESHOLDS = ("confidence", "iou", "max_detections", "classes")
+Number = TypeVar("Number", int, float)
+
+THRESHOLDS = ("confidence", "iou", "max_detections", "classes", "detail")
 # As JSON writes it, and .5 as people do: Python also takes "1_0", "nan" and other scripts' digits.
 NUMBER = re.compile(r"-?(\d{1,20}(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 
@@ -27,40 +30,46 @@ def parse_json(body: bytes) -> object:
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as err:
-        msg = "The body is not JSON"
+        msg = "The body must be JSON"
         raise InvalidParameter(msg) from err
 
 
 def json_object(value: object, where: str) -> dict[str, object]:
     """Check that a JSON value is an object."""
     if not isinstance(value, dict):
-        msg = f"{where} is not a JSON object"
+        msg = f"{where} must be a JSON object, got {_kind(value)}"
         raise InvalidParameter(msg)
     return value
+
+
+def _kind(value: object) -> str:
+    """Name the kind of a JSON value; the value itself may be megabytes long."""
+    names = {list: "a list", str: "a text", bool: "a boolean", int: "a number", float: "a number"}
+    return "null" if value is None else names.get(type(value), "an object")
 
 
 def check_names(where: str, names: Iterable[str], known: tuple[str, ...]) -> None:
     """Check that all names are known ones."""
     for name in names:
         if name not in known:
-            msg = f"{where} {name!r} is not one of {', '.join(known)}"
+            msg = f"{where} must be one of {', '.join(known)}, got {name!r}"
             raise InvalidParameter(msg)
 
 
-def read_number(name: str, value: object) -> float:
+def read_number(name: str, value: object, must_be: str = "a number") -> float:
     """Read a number from text or JSON."""
     text = str(value) if type(value) in (str, int, float) else ""
     if not NUMBER.fullmatch(text):
-        msg = f"{name} is {value!r}, not a single number"
+        msg = f"`{name}` must be {must_be}, got {value!r}"
         raise InvalidParameter(msg)
     return float(text)
 
 
-def read_whole(name: str, value: object) -> int:
+def read_whole(name: str, value: object, must_be: str = "a whole number") -> int:
     """Read a whole number from text or JSON."""
-    number = read_number(name, value)
+    number = read_number(name, value, must_be)
     if not number.is_integer():  # infinity is none either
-        msg = f"{name} is {value!r}, not a single whole number"
+        msg = f"`{name}` must be {must_be}, got {value!r}"
         raise InvalidParameter(msg)
     return int(number)
 
@@ -76,7 +85,7 @@ def decode_base64(text: str, where: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as err:
-        msg = f"{where} is not base64 (RFC 4648, section 4)"
+        msg = f"{where} must be base64 (RFC 4648, section 4)"
         raise InvalidParameter(msg) from err
 
 
@@ -97,18 +106,26 @@ def choose_thresholds(
     """Read thresholds by name, as text or as JSON values. Raises `InvalidParameter`."""
     check_names("The parameter", given, THRESHOLDS)
     return Thresholds(
-        confidence=read_number("confidence", given.get("confidence", default.confidence)),
-        iou=read_number("iou", given.get("iou", default.iou)),
-        max_detections=read_whole(
-            "max_detections", given.get("max_detections", default.max_detections)
-        ),
+        confidence=_threshold(read_number, "confidence", given, default.confidence),
+        iou=_threshold(read_number, "iou", given, default.iou),
+        max_detections=_threshold(read_whole, "max_detections", given, default.max_detections),
         classes=_classes(given["classes"], names) if "classes" in given else default.classes,
+        detail=read_detail("detail", given.get("detail", default.detail)),
     )
+
+
+def _threshold(
+    read: Callable[[str, object, str], Number],
+    name: str,
+    given: Mapping[str, object],
+    default: Number,
+) -> Number:
+    return read(name, given[name], MUST_BE[name]) if name in given else default
 
 
 def _single(name: str, values: list[str]) -> str:
     if len(values) != 1:
-        msg = f"{name} is {', '.join(values)!r}, not a single value"
+        msg = f"`{name}` must be given once, got {', '.join(values)!r}"
         raise InvalidParameter(msg)
     return values[0]
 
@@ -119,6 +136,8 @@ def _classes(value: object, names: Mapping[int, str]) -> tuple[int, ...]:
     words = value.split(",") if isinstance(value, str) else []
     unknown = [word for word in words if word.strip() not in ids]
     if unknown or not words:
-        msg = f"classes is {value!r}; the model knows {', '.join(names.values())}"
+        msg = (
+            f"`classes` must be of {', '.join(names.values())}, separated by commas, got {value!r}"
+        )
         raise InvalidParameter(msg)
     return tuple(sorted({ids[word.strip()] for word in words}))

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from function.boxes import Floats, Ints, pairs
+from function.boxes import Floats, Ints, pairs_in_ranges
 
 Doubles = npt.NDArray[np.float64]
 
@@ -40,6 +40,9 @@ JOIN_TOLERANCE = 0.4
 ODD_SEGMENT = 3
 ODD_SHARE = 0.25  # of the longer row
 ODD_OVERLAP = 0.5  # of the lower height
+# The band of a row and its stacks, all but a tenth of its products at either end, and what a short
+# row's middle may lie beyond it, in products of its own.
+BAND_SHARE, BAND_MARGIN = 0.9, 0.25
 # Slopes: a fifth (11 degrees) and a convergence of a third are strong for a photo of a shelf; a
 # prior of that width decides where there are too few boxes to say.
 TILT_PRIOR, CONVERGENCE_PRIOR = 0.2, 0.3
@@ -54,7 +57,7 @@ MIN_SHARE = 0.5
 TINY = 1e-6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Level:
     """How shelf boards lie in the picture, and the way there and back.
 
@@ -109,7 +112,7 @@ def neighbours(boxes: Doubles) -> Ints:
     x, y = ((left + right) / 2)[order], ((top + bottom) / 2)[order]
     reach, height = REACH * quantile(right - left, 0.9), (bottom - top)[order]
     end = x.searchsorted(x + reach, side="right")
-    first, second = pairs(np.arange(len(boxes)) + 1, end)
+    first, second = pairs_in_ranges(np.arange(len(boxes)) + 1, end)
     away, room = np.abs(y[first] - y[second]), height[first] + height[second]
     near = np.flatnonzero(away < room)
     return np.asarray(order[np.array((first[near], second[near]))])
@@ -140,12 +143,14 @@ def fit_level(xyxy: Doubles) -> tuple[Level, Ints]:
     _, _, right, bottom = xyxy.max(axis=0).tolist()
     origin = ((left + right) / 2, (top + bottom) / 2)
     size = max(right - left, bottom - top, TINY)
-    boxes = Level(0.0, 0.0, origin, size).apply(xyxy)
+    boxes = Level(tilt=0.0, convergence=0.0, origin=origin, size=size).apply(xyxy)
     pairs = neighbours(boxes)
-    level = Level(*_fit_slopes(boxes, beside_and_above(boxes, pairs)[0]), origin, size)
+    tilt, convergence = _fit_slopes(boxes, beside_and_above(boxes, pairs)[0])
+    level = Level(tilt=tilt, convergence=convergence, origin=origin, size=size)
     # Once levelled, more neighbours are seen to be neighbours.
     beside, _ = beside_and_above(level.apply(xyxy), pairs)
-    return Level(*_fit_slopes(boxes, beside), origin, size), pairs
+    tilt, convergence = _fit_slopes(boxes, beside)
+    return Level(tilt=tilt, convergence=convergence, origin=origin, size=size), pairs
 
 
 def _fit_slopes(boxes: Doubles, pairs: Ints) -> tuple[float, float]:
@@ -269,7 +274,44 @@ def group_rows(xyxy: Floats) -> tuple[Ints, Level, Doubles]:
     from_floor_up = (-segments.box[:, 3]).argsort(kind="stable")
     for segment in from_floor_up[under[from_floor_up] >= 0].tolist():
         row[segment] = row[under[segment]]
-    return row[segments.of], level, boxes
+    return _within_stacks(boxes, row[segments.of]), level, boxes
+
+
+def _within_stacks(boxes: Doubles, row: Ints) -> Ints:
+    """Give short rows that lie in the band of a longer one, its stacks included, to it, (n,).
+
+    What leans or lies in a stack has its own floor, and would be a row of a product or two.
+    """
+    count = np.bincount(row)
+    if len(count) == 1:
+        return row
+    _, top, _, floor = boxes.T
+    by_top, by_floor = np.lexsort((top, row)), np.lexsort((floor, row))
+    start = count.cumsum() - count
+    last = np.ceil(BAND_SHARE * (count - 1)).astype(np.int64)
+    band_top = top[by_top][start + count - 1 - last].tolist()
+    band_floor = floor[by_floor][start + last].tolist()
+    middle = (medians(top, row) + medians(floor, row)) / 2
+    margin, size = (BAND_MARGIN * medians(floor - top, row)).tolist(), count.tolist()
+    into = list(range(len(size)))
+    for short in count.argsort(kind="stable").tolist():
+        hosts = [
+            (abs(floor_ - band_floor[short]), host)
+            for host, (top_, floor_) in enumerate(zip(band_top, band_floor, strict=True))
+            if into[host] == host != short
+            and size[short] <= max(ODD_SEGMENT, ODD_SHARE * size[host])
+            and size[short] < size[host]
+            and top_ - margin[short] < middle[short] < floor_ + margin[short]
+        ]
+        if hosts:
+            into[short] = min(hosts)[1]
+            size[into[short]] += size[short]
+    for index in range(len(into)):
+        while into[index] != into[into[index]]:
+            into[index] = into[into[index]]
+    kept = np.array(into)
+    rank = (kept == np.arange(len(kept))).cumsum() - 1
+    return np.asarray(rank[kept[row]])
 
 
 def _on_one_floor(boxes: Doubles, pairs: Ints) -> Ints:

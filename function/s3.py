@@ -76,10 +76,10 @@ class S3Pictures:
         # What cannot be printed (a lone surrogate) cannot be sent to S3 either.
         well_formed = uri.startswith("s3://") and bucket and key and uri.isprintable()
         if not well_formed or len(key.encode()) > MAX_KEY_BYTES:
-            msg = f"image.s3 is {uri!r}, not s3://bucket/key"
+            msg = f"`image.s3` must be s3://bucket/key, got {uri!r}"
             raise InvalidParameter(msg)
         if bucket not in self.buckets:
-            msg = f"PREDICT_S3_BUCKETS does not list {bucket!r}"
+            msg = f"The bucket must be one of `PREDICT_S3_BUCKETS`, got {bucket!r}"
             raise BucketForbidden(msg)
         try:
             return open_object(self.s3, S3Object(bucket=bucket, key=key)).read()
@@ -99,7 +99,8 @@ class OpenObject:
         """Read it whole. Raises `ImageTooLarge`, `DependencyFailed` and botocore's errors."""
         if self.length > MAX_IMAGE_BYTES:
             self.body.close()
-            msg = f"{self.s3_object.uri} has {self.length} bytes, the limit is {MAX_IMAGE_BYTES}"
+            uri = self.s3_object.uri
+            msg = f"{uri} must have at most {MAX_IMAGE_BYTES} bytes, got {self.length}"
             raise ImageTooLarge(msg)
         data = self.body.read()
         if self.s3_object.size and len(data) != self.s3_object.size:
@@ -200,7 +201,7 @@ def make_session() -> boto3.Session:
 
     session = boto3.Session()
     if not session.region_name:
-        msg = "AWS_DEFAULT_REGION is not set"
+        msg = "`AWS_DEFAULT_REGION` must be set"
         raise ConfigError(msg)
     return session
 

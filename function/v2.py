@@ -47,7 +47,7 @@ class TensorJson(TypedDict):
     shape: list[int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class InferRequest:
     """What a client asked for."""
 
@@ -100,15 +100,15 @@ def make_blueprint(
         authorize()
         _need_model(name)
         asked = read_infer_request(read_body(request), request.headers.get(HEADER_LENGTH))
-        thresholds = choose_thresholds(asked.parameters, config.thresholds, model.names)
-        return answer_tensors(asked, audit(Picture(asked.image), thresholds))
+        thresholds = choose_thresholds(asked.parameters, config.thresholds, model.products)
+        return answer_tensors(asked, audit(Picture(data=asked.image), thresholds))
 
     return blueprint
 
 
 def _need_model(name: str) -> None:
     if name != MODEL:
-        msg = f"There is no model {name!r} here, only {MODEL!r}"
+        msg = f"The model must be {MODEL!r}, got {name!r}"
         raise ModelNotFound(msg)
 
 
@@ -142,9 +142,9 @@ def read_infer_request(body: bytes, header_length: str | None) -> InferRequest:
     fields = json_object(parse_json(body[:length]), "The request")
     request_id = fields.get("id", "")
     if not isinstance(request_id, str) or len(request_id) > MAX_ID:
-        msg = f"id is not a text of at most {MAX_ID} characters"
+        msg = f"`id` must be a text of at most {MAX_ID} characters"
         raise InvalidParameter(msg)
-    parameters = dict(json_object(fields.get("parameters", {}), "parameters"))
+    parameters = dict(json_object(fields.get("parameters", {}), "`parameters`"))
     binary_output = parameters.pop("binary_data_output", False) is True
     return InferRequest(
         image=_image(fields.get("inputs"), body[length:]),
@@ -158,7 +158,7 @@ def _header_length(text: str | None, size: int) -> int:
     if text is None:
         return size
     if not (text.isascii() and text.isdecimal() and len(text) < 12 and int(text) <= size):
-        msg = f"{HEADER_LENGTH} is {text!r}, not a number of bytes of the body"
+        msg = f"{HEADER_LENGTH} must be a number of bytes of the body, got {text!r}"
         raise InvalidParameter(msg)
     return int(text)
 
@@ -166,12 +166,12 @@ def _header_length(text: str | None, size: int) -> int:
 def _image(inputs: object, binary: bytes) -> bytes:
     """Take the bytes of the one image out of the request's one input."""
     if not isinstance(inputs, list) or len(inputs) != 1:
-        msg = f"inputs is not a list of one tensor, {INPUT!r}"
+        msg = f"`inputs` must be a list of one tensor, {INPUT!r}"
         raise InvalidParameter(msg)
     tensor = json_object(inputs[0], "The input")
     found = (tensor.get("name"), tensor.get("datatype"), tensor.get("shape"))
     if found not in ((INPUT, "BYTES", [1]), (INPUT, "BYTES", [1, 1])):
-        msg = f"The input is not {INPUT!r} of datatype BYTES and shape [1]"
+        msg = f"The input must be {INPUT!r} of datatype BYTES and shape [1]"
         raise InvalidParameter(msg)
     size = json_object(tensor.get("parameters", {}), "The input's parameters").get(
         "binary_data_size"
@@ -179,7 +179,7 @@ def _image(inputs: object, binary: bytes) -> bytes:
     if size is not None:
         return _binary_element(size, binary)
     if binary:
-        msg = "The input has no binary_data_size, but the body has binary data"
+        msg = "`binary_data_size` must be given, as the body has binary data"
         raise InvalidParameter(msg)
     return decode_base64(_only_text(tensor.get("data")), "The input's data")
 
@@ -187,7 +187,10 @@ def _image(inputs: object, binary: bytes) -> bytes:
 def _binary_element(size: object, binary: bytes) -> bytes:
     length = struct.unpack_from("<I", binary)[0] if len(binary) >= 4 else -1
     if type(size) is not int or size != len(binary) or size != 4 + length:
-        msg = f"binary_data_size is {size!r}: not 4 bytes of length, one image, and the body's end"
+        msg = (
+            "`binary_data_size` must be that of 4 bytes of length and an image, to the body's end, "
+            f"got {size!r}"
+        )
         raise InvalidParameter(msg)
     return binary[4:]
 
@@ -196,7 +199,7 @@ def _only_text(data: object) -> str:
     while isinstance(data, list) and len(data) == 1:  # nested as the shape, or flat
         data = data[0]
     if not isinstance(data, str):
-        msg = "The input's data is not one image in base64"
+        msg = "The input's data must be one image in base64"
         raise InvalidParameter(msg)
     return data
 
@@ -206,14 +209,14 @@ def _outputs(wanted: object, binary_output: bool) -> dict[str, bool]:
     if wanted is None:
         return dict.fromkeys(OUTPUTS, binary_output)
     if not isinstance(wanted, list):
-        msg = "outputs is not a list"
+        msg = "`outputs` must be a list"
         raise InvalidParameter(msg)
     chosen: dict[str, bool] = {}
     for item in wanted:
         output = json_object(item, "An output")
         name = output.get("name")
         if not isinstance(name, str) or name not in OUTPUTS:
-            msg = f"The output {name!r} is not one of {', '.join(OUTPUTS)}"
+            msg = f"An output must be one of {', '.join(OUTPUTS)}, got {name!r}"
             raise InvalidParameter(msg)
         parameters = json_object(output.get("parameters", {}), "The output's parameters")
         chosen[name] = parameters.get(BINARY, binary_output) is True

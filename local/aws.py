@@ -29,7 +29,7 @@ QUEUE_RETENTION = 4 * 86400  # seconds
 DLQ_RETENTION = 14 * 86400
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Resources:
     """What the function, the source and a subscriber need to know."""
 
@@ -38,7 +38,8 @@ class Resources:
     queue_url: str
     dlq_url: str
     topic_arn: str
-    subscriber_url: str  # a queue that gets every event of the topic
+    subscriber_url: str  # a queue that gets every event of the topic; `make run` prints from it
+    example_url: str  # another, for a subscriber of your own
 
 
 def aws_env(endpoint_url: str, env: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -59,7 +60,7 @@ def aws_env(endpoint_url: str, env: Mapping[str, str] = os.environ) -> dict[str,
 
 def emulator_clients(endpoint_url: str) -> tuple[S3Client, SQSClient, SNSClient]:
     """Make clients that reach the emulator and no real account, whatever the environment says."""
-    nowhere = (None, None, os.devnull, None)  # neither the user's profile nor the user's files
+    nowhere = (None, None, os.devnull, None)  # ignores the user's profile and files
     core = botocore.session.Session(
         session_vars={
             "profile": (None, None, None, None),
@@ -106,7 +107,16 @@ def create_resources(
     )
     topic_arn = sns.create_topic(Name=f"{prefix}-events")["TopicArn"]
     subscriber_url = subscribe(sqs, sns, topic_arn, f"{prefix}-subscriber")
-    return Resources(prefix, results_bucket, queue_url, dlq_url, topic_arn, subscriber_url)
+    example_url = subscribe(sqs, sns, topic_arn, f"{prefix}-example")
+    return Resources(
+        bucket=prefix,
+        results_bucket=results_bucket,
+        queue_url=queue_url,
+        dlq_url=dlq_url,
+        topic_arn=topic_arn,
+        subscriber_url=subscriber_url,
+        example_url=example_url,
+    )
 
 
 def subscribe(sqs: SQSClient, sns: SNSClient, topic_arn: str, name: str) -> str:

@@ -13,7 +13,7 @@ from function.image import Image
 from model.photos import DatasetError, find_photos, label_path, read_labels
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LabelledPhoto:
     """A photo and what is on it."""
 
@@ -43,6 +43,35 @@ def read_dataset(data: Path, photos: Path | None = None) -> list[LabelledPhoto]:
     return _read_coco(data, photos or data.parent) if data.is_file() else _read_yolo(data)
 
 
+def read_gaps(data: Path) -> list[LabelledPhoto]:
+    """Read a folder of photos on which gaps are labelled and nothing else; their class is 0.
+
+    The folder holds images/ and either YOLO's labels/ or one labels.json, a list of
+    `{"image": "images/1.jpg", "width": 640, "height": 480, "gaps": [[x1, y1, x2, y2], …]}` in
+    pixels. Raises `DatasetError`.
+    """
+    labels = data / "labels.json"
+    if not labels.is_file():
+        return _read_yolo(data / "images")
+    try:
+        return [_from_gaps(data, entry) for entry in json.loads(labels.read_text())]
+    except (ValueError, KeyError, TypeError) as err:
+        msg = f"{labels} is not a list of photos with their gaps: {type(err).__name__} {err}"
+        raise DatasetError(msg) from err
+
+
+def _from_gaps(folder: Path, entry: dict[str, object]) -> LabelledPhoto:
+    xyxy = np.array(entry["gaps"], np.float64).reshape(-1, 4)
+    size = np.array([entry["width"], entry["height"]] * 2, np.float64)
+    return LabelledPhoto(
+        path=folder / str(entry["image"]),
+        boxes=np.hstack((xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2])) / size,
+        class_id=np.zeros(len(xyxy), np.int64),
+        crowd=np.zeros(len(xyxy), bool),
+        in_pixels=False,
+    )
+
+
 def _read_yolo(split: Path) -> list[LabelledPhoto]:
     found = find_photos(split)
     if not any(label_path(photo).is_file() for photo in found):
@@ -54,10 +83,10 @@ def _read_yolo(split: Path) -> list[LabelledPhoto]:
 def _from_labels(photo: Path, labels: npt.NDArray[np.float64]) -> LabelledPhoto:
     corner, size = labels[:, 1:3] - labels[:, 3:5] / 2, labels[:, 3:5]
     return LabelledPhoto(
-        photo,
-        np.hstack([corner, size]),
-        labels[:, 0].astype(np.int64),
-        np.zeros(len(labels), bool),
+        path=photo,
+        boxes=np.hstack([corner, size]),
+        class_id=labels[:, 0].astype(np.int64),
+        crowd=np.zeros(len(labels), bool),
         in_pixels=False,
     )
 
@@ -91,9 +120,9 @@ def _id(category: dict[str, int]) -> int:
 
 def _from_rows(path: Path, rows: list[tuple[list[float], int, bool]]) -> LabelledPhoto:
     return LabelledPhoto(
-        path,
-        np.array([box for box, _, _ in rows], dtype=np.float64).reshape(-1, 4),
-        np.array([class_id for _, class_id, _ in rows], dtype=np.int64),
-        np.array([crowd for _, _, crowd in rows], dtype=bool),
+        path=path,
+        boxes=np.array([box for box, _, _ in rows], dtype=np.float64).reshape(-1, 4),
+        class_id=np.array([class_id for _, class_id, _ in rows], dtype=np.int64),
+        crowd=np.array([crowd for _, _, crowd in rows], dtype=bool),
         in_pixels=True,
     )

@@ -52,7 +52,7 @@ class QuantizationError(Exception):
     """The input cannot be quantised or the result is not good enough; says why."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """What the finished file was seen to do."""
 
@@ -69,7 +69,7 @@ def input_size(model: onnx.ModelProto) -> tuple[int, int]:
     return shape[3].dim_value, shape[2].dim_value
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How to quantise; the defaults are what ships, the rest measures what each is worth."""
 
@@ -136,7 +136,7 @@ def quantize(
     image = model.graph.input[0].name
     with tempfile.TemporaryDirectory() as folder:
         original, prepared, quantized = (Path(folder, f"{step}.onnx") for step in range(3))
-        onnx.save(model, original)  # given a ModelProto, quant_pre_process empties it
+        onnx.save(model, original)  # quant_pre_process would empty a ModelProto
         quant_pre_process(original, prepared, skip_symbolic_shape=True)
         quantize_static(
             prepared,
@@ -218,7 +218,14 @@ def check(
     Raises `GateError` when it is not INT8, `QuantizationError` when it is not close enough.
     """
     nodes = int8_nodes(path)
-    report = Report(nodes, *_compare(parent, quantized, path, photos[:CHECKED_PHOTOS]), sides)
+    distinct, scores, pixels = _compare(parent, quantized, path, photos[:CHECKED_PHOTOS])
+    report = Report(
+        nodes=nodes,
+        distinct_scores=distinct,
+        score_difference=scores,
+        pixel_difference=pixels,
+        sides=sides,
+    )
     failures = {
         f"{report.distinct_scores} distinct scores on a photo, at least {MIN_DISTINCT_SCORES}": (
             report.distinct_scores < MIN_DISTINCT_SCORES
@@ -292,7 +299,7 @@ def build(args: argparse.Namespace) -> Report:
     metadata = metadata_of(parent)
     name = args.name or metadata.get("name", args.output.stem)
     added = {
-        "description": name,  # the exporter's names a path of the machine that trained
+        "description": name,  # the exporter wrote a path of the training machine
         "name": name,
         "precision": "int8",
         "training_data": args.training_data or metadata.get("training_data", "unknown"),

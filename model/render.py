@@ -24,7 +24,7 @@ MIN_VISIBLE = 0.5  # share of a box; products that show less of it are dropped
 EXIF_ORIENTATION = 0x0112
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RenderedShelf:
     """Hold a picture and what is true about it; boxes are xyxy in picture pixels."""
 
@@ -35,7 +35,7 @@ class RenderedShelf:
     gap_row: npt.NDArray[np.int64]  # (m,)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Kind:
     """Describe a package."""
 
@@ -46,16 +46,39 @@ class Kind:
     stacks: bool = False
 
 
-BOX = Kind(((0, 0.5), (1, 0.5)), (0.4, 0.95), stacks=True)
+BOX = Kind(outline=((0, 0.5), (1, 0.5)), aspect=(0.4, 0.95), stacks=True)
 BOTTLE = Kind(
-    ((0, 0.17), (0.22, 0.18), (0.36, 0.46), (0.42, 0.5), (1, 0.48)), (0.3, 0.42), 0.1, 0.6
+    outline=((0, 0.17), (0.22, 0.18), (0.36, 0.46), (0.42, 0.5), (1, 0.48)),
+    aspect=(0.3, 0.42),
+    cap=0.1,
+    round=0.6,
 )
 FLASK = Kind(
-    ((0, 0.24), (0.14, 0.24), (0.2, 0.44), (0.26, 0.5), (1, 0.47)), (0.38, 0.55), 0.15, 0.4
+    outline=((0, 0.24), (0.14, 0.24), (0.2, 0.44), (0.26, 0.5), (1, 0.47)),
+    aspect=(0.38, 0.55),
+    cap=0.15,
+    round=0.4,
 )
-CAN = Kind(((0, 0.42), (0.05, 0.5), (0.95, 0.5), (1, 0.43)), (0.5, 0.75), 0.04, 0.6, stacks=True)
-JAR = Kind(((0, 0.45), (0.2, 0.45), (0.27, 0.5), (1, 0.47)), (0.6, 0.95), 0.2, 0.5, stacks=True)
-BAG = Kind(((0, 0.49), (0.12, 0.45), (0.5, 0.5), (0.9, 0.46), (1, 0.49)), (0.6, 0.85), 0.0, 0.35)
+CAN = Kind(
+    outline=((0, 0.42), (0.05, 0.5), (0.95, 0.5), (1, 0.43)),
+    aspect=(0.5, 0.75),
+    cap=0.04,
+    round=0.6,
+    stacks=True,
+)
+JAR = Kind(
+    outline=((0, 0.45), (0.2, 0.45), (0.27, 0.5), (1, 0.47)),
+    aspect=(0.6, 0.95),
+    cap=0.2,
+    round=0.5,
+    stacks=True,
+)
+BAG = Kind(
+    outline=((0, 0.49), (0.12, 0.45), (0.5, 0.5), (0.9, 0.46), (1, 0.49)),
+    aspect=(0.6, 0.85),
+    cap=0.0,
+    round=0.35,
+)
 KINDS = (BOX, BOX, BOTTLE, FLASK, CAN, JAR, BAG)
 
 
@@ -151,7 +174,7 @@ def light_on(rng: Rng, kind: Kind, width: int, height: int) -> Floats:
     if kind is BAG:
         light += 0.1 * np.sin(rng.uniform(3, 5) * y + 2 * x)  # folds
     edge = np.maximum(np.abs(x) - 1 + 5 / width, np.abs(y) - 1 + 5 / height)
-    return np.where(edge > 0, 0.55 * light, light)[..., None]  # so that neighbours part
+    return np.where(edge > 0, 0.55 * light, light)[..., None]  # so that neighbours do not merge
 
 
 def outline_of(kind: Kind, width: float, height: float) -> Floats:
@@ -359,8 +382,9 @@ def render_shelf(
     )
     image = expose(rng, big.reduce(SUPERSAMPLE), noise, light)
     to_picture = homography(scale * (corners + half), frame)
-    products = visible_bounds(scene.products, to_picture, size)
-    return RenderedShelf(image, *products, *visible_bounds(scene.gaps, to_picture, size))
+    xyxy, row = visible_bounds(scene.products, to_picture, size)
+    gaps, gap_row = visible_bounds(scene.gaps, to_picture, size)
+    return RenderedShelf(image=image, xyxy=xyxy, row=row, gaps=gaps, gap_row=gap_row)
 
 
 def encode(shelf: RenderedShelf, *, turned: bool = False) -> bytes:
@@ -412,16 +436,22 @@ def write_judge(folder: Path) -> None:
         (folder / name).with_suffix(".txt").write_text(yolo_labels(shelf))
 
 
-def yolo_labels(shelf: RenderedShelf) -> str:
-    """Write boxes as YOLO lines: class 0, then middle and size as shares of the picture."""
-    height, width = shelf.image.shape[:2]
-    low, high = shelf.xyxy[:, :2] / (width, height), shelf.xyxy[:, 2:] / (width, height)
-    boxes = np.hstack(((low + high) / 2, high - low)).tolist()
-    return "".join(f"0 {x:.6f} {y:.6f} {w:.6f} {h:.6f}\n" for x, y, w, h in boxes)
+def yolo_labels(shelf: RenderedShelf, *, gaps: bool = False) -> str:
+    """Write boxes as YOLO lines: class, then middle and size as shares of the picture.
+
+    Products are class 0; gaps are class 1 where they are asked for.
+    """
+    size = np.array(shelf.image.shape[1::-1])
+    lines = []
+    for label, xyxy in enumerate((shelf.xyxy, shelf.gaps) if gaps else (shelf.xyxy,)):
+        low, high = xyxy[:, :2] / size, xyxy[:, 2:] / size
+        for x, y, w, h in np.hstack(((low + high) / 2, high - low)).tolist():
+            lines.append(f"{label} {x:.6f} {y:.6f} {w:.6f} {h:.6f}\n")
+    return "".join(lines)
 
 
-def write_dataset(folder: Path, count: int, seed: int) -> None:
-    """Write images/ and labels/ of count shelves below a folder."""
+def write_dataset(folder: Path, count: int, seed: int, *, gaps: bool = False) -> None:
+    """Write images/ and labels/ of count shelves below a folder, gaps as class 1 on request."""
     for name in ("images", "labels"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     for i in range(count):
@@ -435,7 +465,7 @@ def write_dataset(folder: Path, count: int, seed: int) -> None:
             gap_rate=gap_rate,
         )
         (folder / "images" / f"{i:06d}.jpg").write_bytes(encode(shelf))
-        (folder / "labels" / f"{i:06d}.txt").write_text(yolo_labels(shelf))
+        (folder / "labels" / f"{i:06d}.txt").write_text(yolo_labels(shelf, gaps=gaps))
         print(f"\r{i + 1}/{count} shelves", end="", flush=True)
     print()
 

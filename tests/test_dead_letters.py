@@ -50,7 +50,7 @@ def test_a_detail_is_made_fit_for_sqs(aws: Aws, detail: str, kept: str) -> None:
 
 
 def test_a_copy_that_failed_is_told(aws: Aws) -> None:
-    letters = DeadLetters(aws.sqs, aws.resources.dlq_url + "-gone")  # type: ignore[arg-type]
+    letters = DeadLetters(aws.sqs, aws.resources.dlq_url + "-gone")
     letter = Letter(body="hello", reason=Reason.REFUSED, detail="HTTP 422")
     with pytest.raises(ClientError):
         letters.copy(MESSAGE, letter)  # type: ignore[arg-type]

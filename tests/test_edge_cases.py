@@ -39,7 +39,7 @@ SAMPLE = GOOD_SAMPLE.read_bytes()
 JPEG = "image/jpeg"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Service:
     """The function, as its callers see it."""
 
@@ -75,7 +75,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     logs = tmp_path_factory.mktemp("logs")
     with running_function(port, aws_env("http://127.0.0.1:9"), logs) as (url, child):
         worker = Path(f"/proc/{child.process.pid}/task/{child.process.pid}/children").read_text()
-        yield Service(url, port, child, urllib3.PoolManager(retries=False, timeout=30))
+        yield Service(
+            url=url, port=port, child=child, pool=urllib3.PoolManager(retries=False, timeout=30)
+        )
         child.check()
         same = Path(f"/proc/{child.process.pid}/task/{child.process.pid}/children").read_text()
         assert same == worker, "a worker died on the way"
@@ -84,7 +86,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 def saved(picture: PIL.Image.Image, kind: str = "JPEG", **options: object) -> bytes:
     file = io.BytesIO()
-    picture.save(file, kind, **options)  # type: ignore[arg-type]
+    picture.save(file, kind, **options)
     return file.getvalue()
 
 
@@ -137,8 +139,8 @@ HUGE_ICC = {"icc_profile": b"\0" * 200_000}
 
 # name, bytes, status, problem or (width, height), least number of products
 IMAGES: list[tuple[str, Callable[[], bytes], int, str | tuple[int, int]]] = [
-    *((f"exif-{n}", lambda n=n: turned(n), 200, (96, 48)) for n in range(1, 5)),  # type: ignore[misc]
-    *((f"exif-{n}", lambda n=n: turned(n), 200, (48, 96)) for n in range(5, 9)),  # type: ignore[misc]
+    *((f"exif-{n}", lambda n=n: turned(n), 200, (96, 48)) for n in range(1, 5)),
+    *((f"exif-{n}", lambda n=n: turned(n), 200, (48, 96)) for n in range(5, 9)),
     ("exif-9-is-ignored", lambda: turned(9), 200, (96, 48)),
     ("exif-6-in-png", lambda: turned(6, "PNG"), 200, (48, 96)),
     ("exif-6-in-webp", lambda: turned(6, "WEBP"), 200, (48, 96)),
@@ -192,7 +194,7 @@ IMAGES: list[tuple[str, Callable[[], bytes], int, str | tuple[int, int]]] = [
     ("all-white", lambda: saved(plain(color="white", size=(640, 640))), 200, (640, 640)),
     ("all-black", lambda: saved(plain(color="black", size=(640, 640))), 200, (640, 640)),
     ("24-mp", lambda: saved(plain(size=(6000, 4000))), 200, (6000, 4000)),
-    ("large-profile", lambda: saved(plain(), **HUGE_ICC), 200, (64, 48)),
+    ("large-profile", lambda: saved(plain(), "JPEG", **HUGE_ICC), 200, (64, 48)),
     ("bytes-after-the-end", lambda: SAMPLE + b"<script>" * 100, 200, (1080, 810)),
 ]
 
@@ -252,7 +254,13 @@ TINY = saved(plain())
 FILE = ("a.jpg", TINY, JPEG)
 # name, (body, content type), query, status, words of the answer
 REQUESTS: list[tuple[str, tuple[bytes, str], str, int, str]] = [
-    ("no-content-type", (TINY, ""), "", 415, "The content type is ''"),
+    (
+        "no-content-type",
+        (TINY, ""),
+        "",
+        415,
+        "must be multipart/form-data, application/json or image/*, got ''",
+    ),
     ("text", (TINY, "text/plain"), "", 415, "'text/plain'"),
     ("urlencoded", (TINY, "application/x-www-form-urlencoded"), "", 415, "urlencoded"),
     ("png-called-jpeg", (saved(plain(), "PNG"), JPEG), "", 200, ""),
@@ -271,30 +279,36 @@ REQUESTS: list[tuple[str, tuple[bytes, str], str, int, str]] = [
         (image_json(b64=b64(TINY)[:76] + "\n"), "application/json"),
         "",
         400,
-        "image.b64 is not base64",
+        "`image.b64` must be base64",
     ),
-    ("base64-url-safe", (image_json(b64="_-8="), "application/json"), "", 400, "not base64"),
-    ("base64-bad-padding", (image_json(b64="abc"), "application/json"), "", 400, "not base64"),
-    ("base64-other-script", (image_json(b64="é"), "application/json"), "", 400, "not base64"),
-    ("base64-empty", (image_json(b64=""), "application/json"), "", 400, "no bytes"),
-    ("base64-of-text", (image_json(b64="aGk="), "application/json"), "", 415, "none of JPEG"),
-    ("base64-number", (image_json(b64=1), "application/json"), "", 400, "image.b64 is no text"),
-    ("json-empty", (b"", "application/json"), "", 400, "not JSON"),
-    ("json-broken", (b"{", "application/json"), "", 400, "not JSON"),
-    ("json-latin-1", (b'{"image": "\xe9"}', "application/json"), "", 400, "not JSON"),
-    ("json-deep", (b"[" * 100_000, "application/json"), "", 400, "not JSON"),
-    ("json-list", (b"[]", "application/json"), "", 400, "not a JSON object"),
-    ("json-null", (b"null", "application/json"), "", 400, "not a JSON object"),
-    ("json-without-image", (b"{}", "application/json"), "", 400, "image is not a JSON object"),
+    ("base64-url-safe", (image_json(b64="_-8="), "application/json"), "", 400, "must be base64"),
+    ("base64-bad-padding", (image_json(b64="abc"), "application/json"), "", 400, "must be base64"),
+    ("base64-other-script", (image_json(b64="é"), "application/json"), "", 400, "must be base64"),
+    ("base64-empty", (image_json(b64=""), "application/json"), "", 400, "must have bytes"),
+    ("base64-of-text", (image_json(b64="aGk="), "application/json"), "", 415, "one of JPEG"),
+    (
+        "base64-number",
+        (image_json(b64=1), "application/json"),
+        "",
+        400,
+        "`image.b64` must be a text",
+    ),
+    ("json-empty", (b"", "application/json"), "", 400, "must be JSON"),
+    ("json-broken", (b"{", "application/json"), "", 400, "must be JSON"),
+    ("json-latin-1", (b'{"image": "\xe9"}', "application/json"), "", 400, "must be JSON"),
+    ("json-deep", (b"[" * 100_000, "application/json"), "", 400, "must be JSON"),
+    ("json-list", (b"[]", "application/json"), "", 400, "must be a JSON object"),
+    ("json-null", (b"null", "application/json"), "", 400, "must be a JSON object"),
+    ("json-without-image", (b"{}", "application/json"), "", 400, "`image` must be a JSON object"),
     ("json-unknown-field", (b'{"img": 1}', "application/json"), "", 400, "'img'"),
     ("json-huge-name", (b'{"%s": 1}' % (b"x" * 10**6), "application/json"), "", 400, "'xxx"),
-    ("json-no-way", (image_json(), "application/json"), "", 400, "not one of b64 and s3"),
+    ("json-no-way", (image_json(), "application/json"), "", 400, "must have one of b64 and s3"),
     (
         "json-two-ways",
         (image_json(b64="", s3=""), "application/json"),
         "",
         400,
-        "not one of b64 and s3",
+        "must have one of b64 and s3",
     ),
     ("json-url", (image_json(url="http://127.0.0.1/"), "application/json"), "", 400, "'url'"),
     (
@@ -313,7 +327,7 @@ REQUESTS: list[tuple[str, tuple[bytes, str], str, int, str]] = [
         form_text(b'--X\nContent-Disposition: form-data; name="file"; filename=""\n\n\n--X--\n'),
         "",
         400,
-        "no bytes",
+        "must have bytes",
     ),
     (
         "form-name-not-utf-8",
@@ -322,16 +336,16 @@ REQUESTS: list[tuple[str, tuple[bytes, str], str, int, str]] = [
         ),
         "",
         400,
-        "no part named 'file'",
+        "must have a part named 'file'",
     ),
     ("form-no-name", form_text(b"--X\nContent-Disposition: form-data\n\nhi\n--X--\n"), "", 400, ""),
     ("form-no-disposition", form_text(b"--X\n\nhi\n--X--\n"), "", 400, ""),
-    ("form-no-part", form_text(b"--X--\n"), "", 400, "no part named 'file'"),
-    ("form-no-file", form(("file", "text")), "", 400, "'file' is no file"),
+    ("form-no-part", form_text(b"--X--\n"), "", 400, "must have a part named 'file'"),
+    ("form-no-file", form(("file", "text")), "", 400, "'file' must be a file"),
     ("form-other-part", form(("photo", FILE)), "", 400, "'photo'"),
     ("form-threshold", form(("file", FILE), ("confidence", "0.3")), "", 400, "into the query"),
-    ("form-empty", form_text(b""), "", 400, "no part named 'file'"),
-    ("form-no-boundary", (TINY, "multipart/form-data"), "", 400, "no part named 'file'"),
+    ("form-empty", form_text(b""), "", 400, "must have a part named 'file'"),
+    ("form-no-boundary", (TINY, "multipart/form-data"), "", 400, "must have a part named 'file'"),
     (
         "form-other-boundary",
         (form(("file", FILE))[0], "multipart/form-data; boundary=Y"),
@@ -345,7 +359,7 @@ REQUESTS: list[tuple[str, tuple[bytes, str], str, int, str]] = [
         form_text(b'--X\nContent-Disposition: form-data; name="file"; filename="a"\n\nhi'),
         "",
         400,
-        "no part named 'file'",
+        "must have a part named 'file'",
     ),
     (
         "form-too-many-parts",
@@ -354,12 +368,12 @@ REQUESTS: list[tuple[str, tuple[bytes, str], str, int, str]] = [
         413,
         "too many parts",
     ),
-    ("form-too-many-images", form(*[("file", FILE)] * 11), "", 413, "the limit is 10"),
+    ("form-too-many-images", form(*[("file", FILE)] * 11), "", 413, "at most 10 images"),
     ("form-large-field", form(("note", "x" * 600_000)), "", 413, "too large|larger"),
     ("query-unknown", (TINY, JPEG), "?conf=0.3", 400, "'conf'"),
     ("query-repeated", (TINY, JPEG), "?iou=0.3&iou=0.3", 400, "'0.3, 0.3'"),
-    ("query-empty", (TINY, JPEG), "?confidence=", 400, "confidence is ''"),
-    ("query-nan", (TINY, JPEG), "?confidence=nan", 400, "confidence is 'nan'"),
+    ("query-empty", (TINY, JPEG), "?confidence=", 400, "got ''"),
+    ("query-nan", (TINY, JPEG), "?confidence=nan", 400, "got 'nan'"),
     ("query-infinite", (TINY, JPEG), "?confidence=1e999", 400, "confidence"),
     ("query-large", (TINY, JPEG), "?confidence=1e9", 400, "confidence"),
     ("query-negative", (TINY, JPEG), "?iou=-0.1", 400, "iou"),
@@ -369,8 +383,8 @@ REQUESTS: list[tuple[str, tuple[bytes, str], str, int, str]] = [
     ("query-fraction", (TINY, JPEG), "?max_detections=1.5", 400, "'1.5'"),
     ("query-not-utf-8", (TINY, JPEG), "?confidence=%ff", 400, "confidence"),
     ("query-classes", (TINY, JPEG), "?classes=product,0", 200, ""),
-    ("query-no-class", (TINY, JPEG), "?classes=", 400, "classes is ''"),
-    ("query-unknown-class", (TINY, JPEG), "?classes=0,dog", 400, "classes is '0,dog'"),
+    ("query-no-class", (TINY, JPEG), "?classes=", 400, "got ''"),
+    ("query-unknown-class", (TINY, JPEG), "?classes=0,dog", 400, "got '0,dog'"),
     ("query-number-with-exponent", (TINY, JPEG), "?confidence=3e-1", 200, ""),
 ]
 

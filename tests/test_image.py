@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import PIL.Image
@@ -14,7 +15,14 @@ from function.errors import (
     ImageTooLarge,
     ImageUnsupported,
 )
-from function.image import EXIF_ORIENTATION, MAX_IMAGE_BYTES, Image, read_header, read_image
+from function.image import (
+    EXIF_ORIENTATION,
+    MAX_IMAGE_BYTES,
+    Image,
+    captured_at,
+    read_header,
+    read_image,
+)
 
 
 def corners(turn: int | None = None) -> bytes:
@@ -119,9 +127,9 @@ def bomb() -> bytes:
 @pytest.mark.parametrize(
     ("data", "error", "words"),
     [
-        pytest.param(lambda _: b"", ImageEmpty, "no bytes", id="empty"),
-        pytest.param(lambda _: b"<html>", ImageUnsupported, "none of JPEG, PNG", id="html"),
-        pytest.param(lambda make: make("GIF"), ImageUnsupported, "none of", id="gif"),
+        pytest.param(lambda _: b"", ImageEmpty, "must have bytes", id="empty"),
+        pytest.param(lambda _: b"<html>", ImageUnsupported, "one of JPEG, PNG", id="html"),
+        pytest.param(lambda make: make("GIF"), ImageUnsupported, "one of", id="gif"),
         pytest.param(lambda _: animated(), ImageUnsupported, "animated", id="animated"),
         pytest.param(
             lambda _: b"\0" * (MAX_IMAGE_BYTES + 1), ImageTooLarge, "20971521", id="bytes"
@@ -192,7 +200,8 @@ def test_reduced_scale_shows_the_same_picture_in_every_mode(mode: str) -> None:
 def test_a_header_is_read_without_decoding(make_image: Callable[..., bytes]) -> None:
     header = read_header(make_image("PNG", (2000, 1500)), (640, 640))
     assert header.pixels_to_decode() == 2000 * 1500
-    assert header.file.fp is not None, "Pillow lets the file go once it has decoded it"
+    # Pillow lets the file go once it has decoded it; its stubs know `fp` of ImageFile alone.
+    assert header.file.fp is not None  # type: ignore[attr-defined]
 
 
 def test_a_baseline_jpeg_takes_memory_for_its_reduced_scale_alone(
@@ -202,3 +211,49 @@ def test_a_baseline_jpeg_takes_memory_for_its_reduced_scale_alone(
     progressive = read_header(make_image("JPEG", (4000, 3000), progressive=True), (640, 640))
     assert baseline.pixels_to_decode() == 1000 * 750
     assert progressive.pixels_to_decode() == 4000 * 3000
+
+
+def with_time(make_image: Callable[..., bytes], **tags: str) -> bytes:
+    """A JPEG whose EXIF says when it was taken."""
+    exif = PIL.Image.Exif()
+    photo = exif.get_ifd(0x8769)
+    for name, tag in (("original", 0x9003), ("offset", 0x9011), ("file_offset", 0x9010)):
+        if name in tags:
+            photo[tag] = tags[name]
+    if "file" in tags:
+        exif[0x0132] = tags["file"]
+    return make_image("JPEG", exif=exif)
+
+
+NOON = "2026:11:20 12:00:00"
+
+
+@pytest.mark.parametrize(
+    ("tags", "taken"),
+    [
+        ({}, None),
+        ({"original": NOON}, None),  # of which zone?
+        ({"offset": "+01:00"}, None),
+        ({"original": NOON, "offset": "+01:00"}, "2026-11-20T12:00:00+01:00"),
+        ({"original": NOON, "offset": "Z"}, "2026-11-20T12:00:00+00:00"),
+        ({"file": NOON, "file_offset": "-05:30"}, "2026-11-20T12:00:00-05:30"),
+        ({"original": "0000:00:00 00:00:00", "offset": "+01:00"}, None),
+        ({"original": "noon", "offset": "+01:00"}, None),
+    ],
+)
+def test_when_a_photo_was_taken_is_read_where_exif_names_its_offset(
+    make_image: Callable[..., bytes], tags: dict[str, str], taken: str | None
+) -> None:
+    image = read_image(with_time(make_image, **tags))
+    assert (image.taken.isoformat() if image.taken else None) == taken
+
+
+@pytest.mark.parametrize(
+    ("hours", "believed"),
+    [(0, True), (-1, True), (-48, True), (-48.1, False), (1 / 60, True), (0.1, False)],
+)
+def test_a_time_in_the_future_or_two_days_old_is_not_believed(hours: float, believed: bool) -> None:
+    uploaded = datetime(2026, 11, 20, 12, tzinfo=UTC)
+    taken = uploaded + timedelta(hours=hours)
+    assert captured_at(taken, uploaded) == (taken if believed else uploaded)
+    assert captured_at(None, uploaded) == uploaded

@@ -74,5 +74,5 @@ def test_progress_in_a_log_takes_ten_lines(capsys: pytest.CaptureFixture[str]) -
 
 def test_a_photo_that_the_service_refuses_is_named(photo: Path) -> None:
     photo.write_bytes(b"not a photo")
-    with pytest.raises(DatasetError, match=f"{photo}: The image is none of JPEG"):
+    with pytest.raises(DatasetError, match=f"{photo}: The image must be one of JPEG"):
         read_photo(photo, (640, 640))

@@ -5,12 +5,13 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote_plus
 
 import pytest
 from cloudevents.core.v1.event import CloudEvent
-from messages import ETAG, PHOTO, SIZE, VERSION_ID
 from notifications import events_from_body
+from real_messages import ETAG, PHOTO, SIZE, VERSION_ID
 
 from events.codec import InvalidEvent, data_of, from_http, from_json, new_event, to_json
 from events.s3_notification import (
@@ -42,7 +43,7 @@ def notification(*records: dict[str, object]) -> str:
 
 def record(**changes: object) -> dict[str, object]:
     """The put record with changes: of the object where it has such a field, else of the record."""
-    changed = copy.deepcopy(RECORD)
+    changed: dict[str, Any] = copy.deepcopy(RECORD)
     for name, value in changes.items():
         where = changed if name in changed else changed["s3"]["object"]
         where[name] = value

@@ -91,7 +91,7 @@ def test_a_model_that_fails_its_warm_up_ends_the_process(tmp_path: Path) -> None
     [
         ({"SHELFWATCH_MODEL": "/nowhere/own.onnx"}, "/nowhere/own.onnx is missing or not an ONNX"),
         ({"SHELFWATCH_MODEL": "README.md"}, "README.md is missing or not an ONNX model"),
-        ({"EVENTS_AUTH": "off"}, "EVENTS_AUTH is 'off'"),
+        ({"EVENTS_AUTH": "off"}, "`EVENTS_AUTH` must be 'token' or 'none', got 'off'"),
         (
             {"TOPIC_ARN": "arn:x", "EVENTS_BUCKETS": "b", "AWS_DEFAULT_REGION": ""},
             "AWS_DEFAULT_REGION",

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from events.codec import shown
+from events.source.bodies import NOTIFICATIONS, SENDERS
 from events.sqs import is_fifo
 
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html
@@ -42,6 +43,8 @@ class SourceConfig:
     wait_seconds: int = MAX_WAIT_SECONDS  # RECEIVE_WAIT_SECONDS, of one long poll
     visibility_timeout: int = 120  # VISIBILITY_TIMEOUT, seconds; more than the sink's time-out
     sink_timeout: float = 55.0  # SINK_TIMEOUT, seconds; less than the Knative Service's 60
+    # QUEUE_HOLDS: "notifications" of S3, or "events" as our topic sends them
+    queue_holds: str = NOTIFICATIONS
     generation: int = 0  # AUDIT_GENERATION, raised to have every image audited anew
     # RESULTS_BUCKET: keys of ours in it are ignored, should it feed the queue
     results_bucket: str = ""
@@ -68,6 +71,7 @@ class SourceConfig:
             ),
             visibility_timeout=_number(env, "VISIBILITY_TIMEOUT", cls.visibility_timeout, 3, 43200),
             sink_timeout=_number(env, "SINK_TIMEOUT", int(cls.sink_timeout), 1, 600),
+            queue_holds=_queue_holds(env),
             generation=_number(env, "AUDIT_GENERATION", cls.generation, 0, 2**31),
             results_bucket=env.get("RESULTS_BUCKET", ""),
             host=env.get("HOST", "") or cls.host,
@@ -96,6 +100,14 @@ def _number(env: Mapping[str, str], name: str, default: int, low: int, high: int
         msg = f"`{name}` must be a whole number from {low} to {high}, got {text!r}"
         raise SettingError(msg)
     return int(text)
+
+
+def _queue_holds(env: Mapping[str, str]) -> str:
+    text = env.get("QUEUE_HOLDS") or NOTIFICATIONS
+    if text not in SENDERS:
+        msg = f"QUEUE_HOLDS must be {' or '.join(map(repr, SENDERS))}, got {text!r}"
+        raise SettingError(msg)
+    return text
 
 
 def _ca_certs(env: Mapping[str, str]) -> str:

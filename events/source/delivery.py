@@ -20,7 +20,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -30,6 +30,7 @@ from cloudevents.core.v1.event import CloudEvent
 
 from events.codec import InvalidEvent
 from events.s3_notification import IgnoredRecord, Item, body_of
+from events.source.bodies import ReadBody
 from events.source.breaker import Breaker
 from events.source.dead_letters import DeadLetters, Letter, receive_count
 from events.source.deletions import Deletions
@@ -65,7 +66,7 @@ HOLD_CAP = 30.0
 class Delivery:
     """The way of a message, and what it needs on it; called from many threads."""
 
-    read: Callable[[str], list[Item]]  # what a message's body holds; raises InvalidEvent
+    read_body: ReadBody
     sink: Sink
     breaker: Breaker
     in_flight: InFlight
@@ -92,7 +93,7 @@ class Delivery:
     def _settle(self, message: MessageTypeDef, stop: threading.Event) -> None:
         started = time.monotonic()
         try:
-            items = self.read(message["Body"])
+            items = self.read_body(message["Body"])
         except InvalidEvent as err:
             letter = Letter(body=message["Body"], reason=err.reason, detail=str(err))
             self._give_up(message, [letter])

@@ -6,12 +6,11 @@ import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from events.s3_notification import items_from_body
+from events.source.bodies import read_body_of
 from events.source.breaker import Breaker
 from events.source.config import SourceConfig
 from events.source.dead_letters import DeadLetters
@@ -60,11 +59,7 @@ class SqsSource:
         )
         self._deletions = Deletions(sqs, config.queue_url, self._leases)
         self._delivery = Delivery(
-            read=partial(
-                items_from_body,
-                generation=config.generation,
-                our_buckets=config.our_buckets,
-            ),
+            read_body=read_body_of(config.queue_holds, config.generation, config.our_buckets),
             sink=sink,
             breaker=self._breaker,
             in_flight=self._in_flight,

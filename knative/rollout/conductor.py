@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class Judging(Protocol):
-    """Who holds trials."""
+    """Anything that holds trials."""
 
     def hold(self, service: Service, candidate: str, share: int) -> Outcome:
         """Hold one trial of a candidate at a share of the traffic."""
@@ -54,7 +54,7 @@ class Conductor:
         memory = Memory(started=self.clock.now())
         if abort:
             verdict = Verdict(Reason.ABORTED, "the sync failed")
-            memory = replace(memory, verdict=verdict, told=True)
+            memory = replace(memory, verdict=verdict, notified=True)
         answered = self.clock.now()
         while not self.clock.stopped:
             try:
@@ -79,10 +79,10 @@ class Conductor:
         service = self.cluster.service()
         candidate = memory.candidate or (service.latest_created if service.observed else "")
         return Seen(
-            service,
-            self.cluster.revision(service.stable) if service.stable else None,
-            self.cluster.revision(candidate) if candidate else None,
-            self.clock.now(),
+            service=service,
+            stable=self.cluster.revision(service.stable) if service.stable else None,
+            candidate=self.cluster.revision(candidate) if candidate else None,
+            now=self.clock.now(),
         )
 
     def _act(self, action: Action, seen: Seen, memory: Memory) -> Memory:
@@ -104,9 +104,9 @@ class Conductor:
                 return _failed(memory, verdict)
             case Tell(verdict):
                 self._tell(verdict, seen, memory)
-                return replace(memory, told=True)
+                return replace(memory, notified=True)
             case Mark(verdict):
-                self.cluster.mark(memory.candidate, verdict)
+                self.cluster.mark(memory.candidate, self._removal(verdict, seen, memory).message)
                 log.info("candidate.marked", extra={"revision": memory.candidate})
                 return replace(memory, marked=True)
             case _:
@@ -114,17 +114,20 @@ class Conductor:
         return memory
 
     def _tell(self, verdict: Verdict, seen: Seen, memory: Memory) -> None:
-        removal = Removal(
-            self.config.ksvc,
-            memory.candidate,
-            seen.service.stable,
-            verdict,
-            memory.share,
-            memory.model,
-            math.ceil((self.clock.now() - memory.started) / 3600),
-        )
+        removal = self._removal(verdict, seen, memory)
         self.cluster.tell(f"Rollout{verdict.reason}", removal.message, warning=True)
         self.send(removal.subject, removal.message)
+
+    def _removal(self, verdict: Verdict, seen: Seen, memory: Memory) -> Removal:
+        return Removal(
+            ksvc=self.config.ksvc,
+            candidate=memory.candidate,
+            stable=seen.service.stable,
+            verdict=verdict,
+            share=memory.share,
+            model=memory.model,
+            hours=math.ceil((self.clock.now() - memory.started) / 3600),
+        )
 
     def _finish(self, finish: Finish, memory: Memory) -> Code:
         facts = {"revision": memory.candidate, "code": int(finish.code)}

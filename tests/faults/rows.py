@@ -21,10 +21,10 @@ from local.aws import aws_env
 from local.processes import ROOT
 from tests.faults.stage import Ground, Stage, Stuck, setting
 
-PLACES = 8  # of one source: what a kill can find at work
+PLACES = 8  # of one source: a kill can hit as many deliveries
 SAMPLE = ROOT / "local" / "samples" / "store-17" / "cam-1" / "aisle-4.jpg"
 TEST_EVENT = (ROOT / "tests" / "events" / "s3_test_event.json").read_text()
-# Every character that has ever been a key's and a program's end.
+# Characters that have broken programs before.
 ODD_KEYS = (
     "a b",
     "a+b",
@@ -204,7 +204,7 @@ s3_broken_bodies = by_proxy(
     fails("s3", "GetObject", 0.05, response={"abort_frac": 0.5}),
     fails("s3", "GetObject", 0.1, reset=True),
     fails("s3", "GetObject", 0.2, latency=1500),
-    fails("s3", "PutObject", 0.2, response={"abort_frac": 0.1}),  # done, and nobody was told
+    fails("s3", "PutObject", 0.2, response={"abort_frac": 0.1}),  # done, but the answer is lost
 )
 # The SDK does not repeat a call that SNS answers with Throttled, so each costs the photo one of its
 # seven deliveries: at a half, a good photo in a hundred would be given up.
@@ -273,11 +273,8 @@ def refused_by_aws(code: str, status: int) -> Callable[[Stage], int]:
 
     def act(stage: Stage) -> int:
         start(stage)
-        rules = [
-            {"service": service, "probability": 1.0, "error": error(code, status)}
-            for service in ("s3", "sns")
-        ]
-        stage.ground.rules(*rules)
+        rule = {"probability": 1.0, "error": error(code, status)}
+        stage.ground.rules({"service": "s3", **rule}, {"service": "sns", **rule})
         upload(stage, 40)
         time.sleep(60)
         assert stage.depth() == 40
@@ -408,7 +405,7 @@ def sweep(stage: Stage) -> None:
 SWEEP_ARGUMENTS = ("--send", "--older-than", "0s")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One fault and what may come of it."""
 
@@ -425,60 +422,114 @@ class Row:
 
 
 ROWS = (
-    Row("nothing; 6 corrupt photos among 42", nothing, rejected=6),
-    Row("kill -9 of the function, 6 times", kill_function, 4, 6 * PLACES),
-    Row("kill -9 of the source, 5 times", kill_source, 3, 5 * PLACES),
-    Row("kill -9 of both, 4 times", kill_both, 2, 4 * PLACES),
-    Row("SIGTERM to the source", terminate_source),
-    Row("SIGTERM to the function, 3 times", terminate_function, 2),
-    Row("SIGSTOP of the function, 2 x 8 s", freeze_function, 1, 2 * PLACES),
-    Row("SIGSTOP of the source, 10 s", freeze_source, 1, PLACES),
-    Row("SQS answers 5xx and throttles", sqs_errors, 10, PLACES),
-    Row("SQS resets connections", sqs_resets, 10, PLACES),
-    Row("SQS executes, the answer is lost", sqs_lost_answers, 10, PLACES),
-    Row("S3 answers 503, 403, 500", s3_errors, 20),
-    Row("S3 truncates, breaks off, is slow", s3_broken_bodies, 20),
-    Row("photo gone before it is read", gone_before_read, rejected=6),
-    Row("photo overwritten, 60 in 20 keys", overwritten),
-    Row("SNS throttles", sns_throttled, 8),
-    Row("SNS executes, the answer is lost", sns_lost_answers, 10, 120),
-    Row("each notification 4 times, at once", notified_four_times, 1, 24 * 3),
-    Row("nobody listens for 60 s", sink_away(60)),
-    Row("every connection closed for 60 s", sink_hangs_up(60), 5),
-    Row("poison", poison, dead_letters={"unreadable": 8}),
-    Row("one poison record to ten good ones", poisoned_batches, 4, dead_letters={"unreadable": 4}),
-    Row("clock skewed for 60 s", refused_by_aws("RequestTimeTooSkewed", 403), 5),
-    Row("token expired for 60 s", refused_by_aws("ExpiredToken", 400), 5),
+    Row(name="nothing; 6 corrupt photos among 42", act=nothing, rejected=6),
     Row(
-        "a photo that kills the worker",
-        photo_that_kills,
+        name="kill -9 of the function, 6 times",
+        act=kill_function,
+        least_fired=4,
+        most_duplicates=6 * PLACES,
+    ),
+    Row(
+        name="kill -9 of the source, 5 times",
+        act=kill_source,
+        least_fired=3,
+        most_duplicates=5 * PLACES,
+    ),
+    Row(name="kill -9 of both, 4 times", act=kill_both, least_fired=2, most_duplicates=4 * PLACES),
+    Row(name="SIGTERM to the source", act=terminate_source),
+    Row(name="SIGTERM to the function, 3 times", act=terminate_function, least_fired=2),
+    Row(
+        name="SIGSTOP of the function, 2 x 8 s",
+        act=freeze_function,
+        least_fired=1,
+        most_duplicates=2 * PLACES,
+    ),
+    Row(
+        name="SIGSTOP of the source, 10 s", act=freeze_source, least_fired=1, most_duplicates=PLACES
+    ),
+    Row(
+        name="SQS answers 5xx and throttles", act=sqs_errors, least_fired=10, most_duplicates=PLACES
+    ),
+    Row(name="SQS resets connections", act=sqs_resets, least_fired=10, most_duplicates=PLACES),
+    Row(
+        name="SQS executes, the answer is lost",
+        act=sqs_lost_answers,
+        least_fired=10,
+        most_duplicates=PLACES,
+    ),
+    Row(name="S3 answers 503, 403, 500", act=s3_errors, least_fired=20),
+    Row(name="S3 truncates, breaks off, is slow", act=s3_broken_bodies, least_fired=20),
+    Row(name="photo gone before it is read", act=gone_before_read, rejected=6),
+    Row(name="photo overwritten, 60 in 20 keys", act=overwritten),
+    Row(name="SNS throttles", act=sns_throttled, least_fired=8),
+    Row(
+        name="SNS executes, the answer is lost",
+        act=sns_lost_answers,
+        least_fired=10,
+        most_duplicates=120,
+    ),
+    Row(
+        name="each notification 4 times, at once",
+        act=notified_four_times,
+        least_fired=1,
+        most_duplicates=24 * 3,
+    ),
+    Row(name="nobody listens for 60 s", act=sink_away(60)),
+    Row(name="every connection closed for 60 s", act=sink_hangs_up(60), least_fired=5),
+    Row(name="poison", act=poison, dead_letters={"unreadable": 8}),
+    Row(
+        name="one poison record to ten good ones",
+        act=poisoned_batches,
+        least_fired=4,
+        dead_letters={"unreadable": 4},
+    ),
+    Row(
+        name="clock skewed for 60 s",
+        act=refused_by_aws("RequestTimeTooSkewed", 403),
+        least_fired=5,
+    ),
+    Row(name="token expired for 60 s", act=refused_by_aws("ExpiredToken", 400), least_fired=5),
+    Row(
+        name="a photo that kills the worker",
+        act=photo_that_kills,
         least_fired=7,
         most_duplicates=8 * PLACES,
         dead_letters={"exhausted": 1},
         faults="hasty,killer",
     ),
     Row(
-        "work longer than a lease",
-        slow_inference,
+        name="work longer than a lease",
+        act=slow_inference,
         faults="hasty,slow",
         settings={"VISIBILITY_TIMEOUT": "3", "SINK_TIMEOUT": "55"},
     ),
     Row(
-        "dead-letter queue refuses copies",
-        no_dead_letters,
+        name="dead-letter queue refuses copies",
+        act=no_dead_letters,
         most_duplicates=8 * PLACES,
         dead_letters={"unknown": 4},
         faults="hasty,killer",
     ),
-    Row("backlog of 10 000, detector of 1 ms", backlog, faults="hasty,stand-in", seconds=900),
-    Row("1 notification in 20 dropped, then swept", dropped_notifications, 5),
+    Row(
+        name="backlog of 10 000, detector of 1 ms",
+        act=backlog,
+        faults="hasty,stand-in",
+        seconds=900,
+    ),
+    Row(name="1 notification in 20 dropped, then swept", act=dropped_notifications, least_fired=5),
 )
 # What `make test` runs: some of the above, and smaller.
 SOON = {"VISIBILITY_TIMEOUT": "4", "SINK_TIMEOUT": "3"}
 QUICK = (
-    Row("kill -9 of both", kill_both_once, 1, PLACES, settings=SOON),
-    Row("SNS throttles and loses answers", sns_both, 3, 60),
-    Row("every connection closed for 4 s", sink_hangs_up(4, 12), 3),
+    Row(
+        name="kill -9 of both",
+        act=kill_both_once,
+        least_fired=1,
+        most_duplicates=PLACES,
+        settings=SOON,
+    ),
+    Row(name="SNS throttles and loses answers", act=sns_both, least_fired=3, most_duplicates=60),
+    Row(name="every connection closed for 4 s", act=sink_hangs_up(4, 12), least_fired=3),
 )
 
 
@@ -501,7 +552,7 @@ MUTANTS = {
 QUICK_MUTANTS = {"mark-before-publish": "SNS throttles and loses answers"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """What came of a row."""
 
