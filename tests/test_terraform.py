@@ -369,7 +369,9 @@ def test_the_source_finds_no_fault_at_its_start(
     made: dict[str, Json], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    config = SourceConfig("https://sqs/q", "http://sink", results_bucket=OUTBOX.rpartition(":")[2])
+    config = SourceConfig(
+        queue_url="https://sqs/q", sink="http://sink", results_bucket=OUTBOX.rpartition(":")[2]
+    )
     planned = PlannedQueues(made)
     queue = check_queue(config, planned, threading.Event())  # type: ignore[arg-type]
     check_results_bucket(config, planned)  # type: ignore[arg-type]
