@@ -97,7 +97,10 @@ def main(arguments: list[str] | None = None) -> int:
         photos = find_photos(options.photos)
         reference = read_reference_file(options.reference) if options.reference else None
         detector = Detector.load(config.model_path, config.threads, config.revision)
-        given = {name: getattr(options, name) for name in ("confidence", "iou", "max_detections")}
+        given = {
+            name: getattr(options, name)
+            for name in ("confidence", "iou", "max_detections", "detail")
+        }
         thresholds = choose_thresholds(
             {name: value for name, value in given.items() if value is not None},
             config.thresholds,
@@ -147,6 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--confidence", help="least of a product, 0.001 to 1")
     parser.add_argument("--iou", help="of boxes that are one product, 0 to 1")
     parser.add_argument("--max-detections", help="most products of a photo, 1 to 3000")
+    parser.add_argument("--detail", help="fast, auto or fine: how closely to look")
     return parser
 
 

@@ -18,10 +18,10 @@ from events.codec import Json
 from events.outbox import Outbox
 from events.s3_notification import S3Object, object_id
 from function.config import Config
-from function.errors import BucketForbidden, DependencyFailed, ImageGone, InvalidParameter
+from function.errors import BucketForbidden, ImageGone, InvalidParameter
 from function.image import MAX_IMAGE_BYTES
 from function.parameters import check_names, json_object, parse_json
-from function.s3 import GONE, boto_config, make_session, split_uri
+from function.s3 import boto_config, failure_of, make_session, split_uri
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -79,8 +79,7 @@ class Uploads:
                 ExpiresIn=UPLOAD_MINUTES * 60,
             )
         except BotoCoreError as err:
-            msg = "There are no credentials to sign with"
-            raise DependencyFailed(msg) from err
+            raise failure_of(err) from err
         uri = f"s3://{self.bucket}/{key}"
         return {
             "uri": uri,
@@ -107,33 +106,33 @@ class Uploads:
         try:
             return self._newest(self._find(key))
         except (ClientError, BotoCoreError) as err:
-            msg = "S3 refused a call or did not answer"
-            raise DependencyFailed(msg) from err
+            raise failure_of(err) from err
 
     def _find(self, key: str) -> S3Object:
         try:
             head = self.s3.head_object(Bucket=self.bucket, Key=key)
         except ClientError as err:
-            if err.response["ResponseMetadata"]["HTTPStatusCode"] in GONE:
+            # A HEAD has no body that could say more.
+            if err.response["ResponseMetadata"]["HTTPStatusCode"] in (404, 405):
                 msg = f"There is no s3://{self.bucket}/{key}"
                 raise ImageGone(msg) from err
             raise
         version = head.get("VersionId", "")
         return S3Object(
-            self.bucket,
-            key,
-            "" if version == "null" else version,
-            head["ETag"].strip('"'),
-            head["ContentLength"],
+            bucket=self.bucket,
+            key=key,
+            version_id="" if version == "null" else version,
+            etag=head["ETag"].strip('"'),
+            size=head["ContentLength"],
         )
 
     def _newest(self, found: S3Object) -> Json | None:
         newest = None
         for generation in range(self.generation, self.generation + MAX_GENERATIONS):
-            data = self.outbox.get(object_id(found, generation))
-            if data is None:
+            stored = self.outbox.get(object_id(found, generation))
+            if stored is None:
                 break
-            newest = data
+            newest = stored.data
         return newest
 
 

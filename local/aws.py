@@ -60,7 +60,7 @@ def aws_env(endpoint_url: str, env: Mapping[str, str] = os.environ) -> dict[str,
 
 def emulator_clients(endpoint_url: str) -> tuple[S3Client, SQSClient, SNSClient]:
     """Make clients that reach the emulator and no real account, whatever the environment says."""
-    nowhere = (None, None, os.devnull, None)  # neither the user's profile nor the user's files
+    nowhere = (None, None, os.devnull, None)  # ignores the user's profile and files
     core = botocore.session.Session(
         session_vars={
             "profile": (None, None, None, None),

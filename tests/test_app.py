@@ -11,12 +11,12 @@ import pytest
 from cloudevents.core.v1.event import CloudEvent
 from conftest import GOOD_SAMPLE, SAMPLES, Aws
 from flask.testing import FlaskClient
+from notifications import events_from_body
 from urllib3.filepost import encode_multipart_formdata
 from werkzeug.datastructures import Headers
 from werkzeug.test import TestResponse
 
 from events.codec import BATCHED, STRUCTURED, data_of, from_http, to_json
-from events.s3_notification import events_from_body
 from events.types import IMAGE_REJECTED, SHELF_AUDITED
 from function.app import CONTENT_SECURITY_POLICY, create_app
 from function.config import Config
@@ -82,7 +82,7 @@ def test_predict_answers_the_whole_result(client: FlaskClient) -> None:
 
 
 def test_boxes_are_in_pixels_of_the_turned_image(client: FlaskClient) -> None:
-    """The sample is stored sideways: turned by hand and stored upright it must give the same."""
+    """The sample is stored sideways; a copy stored upright must give the same."""
     sample = SAMPLES / "store-17" / "cam-2" / "turned-by-exif.jpg"
     upright = io.BytesIO()
     with PIL.Image.open(sample) as stored:
@@ -304,7 +304,7 @@ def test_a_bucket_that_is_not_listed_is_not_read(detector: Detector) -> None:
 
 @pytest.fixture
 def uploaded(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> list[CloudEvent]:
-    """Two uploads, a shelf and what is no image, as the events that S3 announces."""
+    """Two uploads, a shelf and a file that is no image, as the events that S3 announces."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", aws.endpoint_url)
     for key, body in (("a.jpg", GOOD_SAMPLE.read_bytes()), ("b.jpg", b"no image")):
         aws.s3.put_object(Bucket=aws.resources.bucket, Key=key, Body=body)
@@ -364,7 +364,7 @@ def test_with_a_topic_the_answer_is_empty_and_the_events_are_out(
     batch = b"[" + b",".join(map(to_json, uploaded)) + b"]"
     response = client.post("/", data=batch, content_type=BATCHED)
     assert (response.status_code, response.data) == (204, b"")
-    got = receive_events(aws.sqs, aws.s3, aws.resources.subscriber_url, wait=5)  # type: ignore[arg-type]
+    got = receive_events(aws.sqs, aws.s3, aws.resources.subscriber_url, wait=5)
     assert {str(event["type"]) for event in got} == {SHELF_AUDITED, IMAGE_REJECTED}
     assert 'shelfwatch_events_published_total{type="io.shelfwatch.shelf.audited"} 1.0' in (
         client.get("/metrics").get_data(as_text=True)

@@ -2,6 +2,7 @@
 
 import copy
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def detections(xyxy: Boxes, class_id: list[int] | None = None) -> Detections:
     return Detections(xyxy=boxes, confidence=np.ones(len(boxes), np.float32), class_id=ids)
 
 
-def planogram(xyxy: Boxes, **fields: list[object]) -> dict[str, object]:
+def planogram(xyxy: Boxes, **fields: Sequence[object]) -> dict[str, object]:
     slots = [{"xyxy": [edge / SIZE for edge in box]} for box in xyxy]
     for name, values in fields.items():
         for slot, value in zip(slots, values, strict=True):
@@ -114,7 +115,7 @@ def test_an_earlier_result_is_a_reference_whatever_its_size() -> None:
     ],
 )
 def test_a_slot_takes_only_its_label(names: dict[int, str], rate: float) -> None:
-    labels: list[object] = ["water", "cola", "", "cola"]
+    labels = ["water", "cola", "", "cola"]
     reference = read_reference(planogram(FULL[:4], label=labels))
     ids = [0, 1, 1, 0] if len(names) > 1 else [0] * 4
     told = compare(detections(FULL[:4], ids), names, reference, SIZE, SIZE)
@@ -122,7 +123,7 @@ def test_a_slot_takes_only_its_label(names: dict[int, str], rate: float) -> None
 
 
 def test_rows_may_be_given() -> None:
-    rows: list[object] = [3] * 5 + [4] * 5
+    rows = [3] * 5 + [4] * 5
     reference = read_reference(planogram(FULL, row=rows))
     told = compare(detections(FULL[:9]), NAMES, reference, SIZE, SIZE)
     assert [slot["row"] for slot in told["missing"]] == [4]
