@@ -183,6 +183,7 @@ def test_every_option_and_exit_code_of_the_commands_is_documented(
     [
         pytest.param("function", "shelf.md", id="audit"),
         pytest.param("local", "settings.md", id="run"),
+        pytest.param("events.source", "settings.md", id="source"),
         pytest.param("local.subscriber", "events.md", id="subscriber"),
     ],
 )
@@ -196,7 +197,7 @@ def test_every_option_of_a_program_is_documented(module: str, page: str) -> None
     ).stdout
     options = set(re.findall(r"--[a-z-]+", told)) - {"--help"}
     text = (DOCS / page).read_text()
-    assert len(options) >= 3
+    assert options
     assert {option for option in options if f"`{option}" not in text} == set()
 
 
