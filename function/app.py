@@ -18,7 +18,6 @@ from flask import Flask, Response, abort, g, jsonify, render_template, request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from events.codec import from_http
-from events.s3_notification import image_events
 from function import schemas, v2
 from function.answers import answer_events, answer_pictures
 from function.audit import audit_image, make_auditor
@@ -94,10 +93,8 @@ def create_app(config: Config, detector: Detector | None = None) -> Flask:
         if auditor is None:
             msg = "`EVENTS_BUCKETS` must list the bucket, got an empty list"
             raise BucketForbidden(msg)
-        images = [image for event in incoming for image in image_events(event)]
-        outgoing = [auditor.audit_event(image) for image in images]
-        answered = [event for event in outgoing if event and not config.topic_arn]
-        return answer_events(answered, request.mimetype)
+        published = auditor.audit_events(incoming)
+        return answer_events([] if config.topic_arn else published, request.mimetype)
 
     @app.post("/predict")
     def predict() -> Response:

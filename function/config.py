@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from events.sqs import is_fifo
 from function.detections import MUST_BE, Thresholds, read_detail
 from function.errors import InvalidParameter
 
@@ -57,7 +58,7 @@ class Config:
             events_token=env.get("EVENTS_TOKEN", ""),
             events_buckets=_names(env, "EVENTS_BUCKETS"),
             results_bucket=env.get("RESULTS_BUCKET", ""),
-            topic_arn=env.get("TOPIC_ARN", ""),
+            topic_arn=_standard_topic(env, "TOPIC_ARN"),
             references_bucket=env.get("REFERENCES_BUCKET", ""),
             predict_token=env.get("PREDICT_TOKEN", ""),
             predict_s3_buckets=_names(env, "PREDICT_S3_BUCKETS"),
@@ -68,6 +69,14 @@ class Config:
 
 def _names(env: Mapping[str, str], variable: str) -> frozenset[str]:
     return frozenset(name.strip() for name in env.get(variable, "").split(",") if name.strip())
+
+
+def _standard_topic(env: Mapping[str, str], variable: str) -> str:
+    arn = env.get(variable, "")
+    if is_fifo(arn):
+        msg = f"`{variable}` must be a standard topic, got {arn!r}: an event has no message group"
+        raise ConfigError(msg)
+    return arn
 
 
 def _thresholds(env: Mapping[str, str]) -> Thresholds:

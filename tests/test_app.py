@@ -11,12 +11,12 @@ import pytest
 from cloudevents.core.v1.event import CloudEvent
 from conftest import GOOD_SAMPLE, SAMPLES, Aws
 from flask.testing import FlaskClient
+from notifications import events_from_body
 from urllib3.filepost import encode_multipart_formdata
 from werkzeug.datastructures import Headers
 from werkzeug.test import TestResponse
 
 from events.codec import BATCHED, STRUCTURED, data_of, from_http, to_json
-from events.s3_notification import events_from_body
 from events.types import IMAGE_REJECTED, SHELF_AUDITED
 from function.app import CONTENT_SECURITY_POLICY, create_app
 from function.config import Config

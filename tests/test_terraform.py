@@ -245,7 +245,7 @@ def test_no_pod_has_a_role_that_is_not_in_the_table(made: dict[str, Json]) -> No
 
 
 def test_the_table_and_the_code_name_the_same_calls() -> None:
-    called = set(operations([*ROOT.glob("events/*.py"), *ROOT.glob("function/*.py")]))
+    called = set(operations([*ROOT.glob("events/**/*.py"), *ROOT.glob("function/*.py")]))
     assert called == ACTIONS_OF.keys()
     needed = {action for actions in ACTIONS_OF.values() for action in actions}
     ours = ("function", "source", "sweep", "replay")
@@ -369,7 +369,9 @@ def test_the_source_finds_no_fault_at_its_start(
     made: dict[str, Json], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    config = SourceConfig("https://sqs/q", "http://sink", results_bucket=OUTBOX.rpartition(":")[2])
+    config = SourceConfig(
+        queue_url="https://sqs/q", sink="http://sink", results_bucket=OUTBOX.rpartition(":")[2]
+    )
     planned = PlannedQueues(made)
     queue = check_queue(config, planned, threading.Event())  # type: ignore[arg-type]
     check_results_bucket(config, planned)  # type: ignore[arg-type]

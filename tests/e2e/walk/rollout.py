@@ -85,8 +85,13 @@ def ended(job: str = "shelf-rollout") -> str:
     return next((kind for kind in ("Complete", "Failed") if kind in kinds), "")
 
 
-def walked(candidate: str, *, kills: int = 0, hold: int = 5, prometheus: str = "") -> Ending:
-    """Let the conductor work, killed at random moments; waits until a rejected one has no pods."""
+def walked(
+    candidate: str, *, kills: int = 0, hold: int = 5, prometheus: str = "", leave: bool = False
+) -> Ending:
+    """Let the conductor work, killed at random moments.
+
+    Waits until a rejected one has no pods; `leave` does not.
+    """
     started = time.monotonic()
     stable = max(traffic(), key=lambda name: traffic()[name])
     conduct(hold=hold, prometheus=prometheus)
@@ -100,9 +105,7 @@ def walked(candidate: str, *, kills: int = 0, hold: int = 5, prometheus: str = "
     gone = None
     if state == "Failed":
         until("stable alone", lambda: traffic() == {stable: 100}, 60)
-        left = time.monotonic()
-        until(f"{candidate} has no pod", lambda: not of_revision(candidate), GONE_SECONDS)
-        gone = time.monotonic() - left
+        gone = 0.0 if leave else until_gone(candidate)
     return Ending(
         candidate=candidate,
         complete=state == "Complete",
@@ -110,6 +113,13 @@ def walked(candidate: str, *, kills: int = 0, hold: int = 5, prometheus: str = "
         seconds=seconds,
         gone_seconds=gone,
     )
+
+
+def until_gone(candidate: str) -> float:
+    """Wait until a revision has no pods; returns the seconds. Raises `Failed` where they stay."""
+    left = time.monotonic()
+    until(f"{candidate} has no pod", lambda: not of_revision(candidate), GONE_SECONDS)
+    return time.monotonic() - left
 
 
 def stop() -> None:
@@ -136,4 +146,5 @@ def expect(ending: Ending, *, good: bool, stable: str) -> str:
         raise Failed(msg)
     if good:
         return f"{ending.candidate} has 100 %"
-    return f"{stable} has 100 %, last pod gone after {ending.gone_seconds:.0f} s"
+    gone = f", last pod gone after {ending.gone_seconds:.0f} s" if ending.gone_seconds else ""
+    return f"{stable} has 100 %{gone}"
