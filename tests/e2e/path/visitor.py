@@ -24,8 +24,6 @@ SUBSCRIBER = f"{AWS}/000000000000/shelves-subscriber"
 PICTURE = Path("/judge/gaps.jpg")
 TRIES = 6  # of a request that is told to come again
 
-Answer = dict[str, Any]  # JSON: of the service, or of what came instead
-
 
 def post(url: str, body: bytes, content_type: str = "image/jpeg", timeout: float = 60) -> Answer:
     """Ask about a picture, again where a full pod says when; status 0: the connection broke."""
