@@ -12,11 +12,13 @@ import shlex
 import signal
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 from events.codec import Json
-from local.processes import ROOT, StackError
-from local.stack import Stack, running_stack
+from local.day import photos
+from local.processes import ROOT, StackError, check_port_is_free
+from local.stack import Stack, running_board, running_stack
 from local.subscriber import receive_events
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -35,6 +37,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         samples = find_samples(arguments.samples)
+        check_port_is_free(arguments.board_port, "--board-port")
         LOGS.mkdir(parents=True, exist_ok=True)
         print("Starting the embedded AWS, the function and the source …", file=sys.stderr)
         with running_stack(arguments.port, arguments.aws_port, LOGS) as stack:
@@ -43,8 +46,11 @@ def main() -> int:
                 stack.s3.put_object(Bucket=stack.resources.bucket, Key=key, Body=body)
             if arguments.once:
                 return print_until_all_came(stack, set(samples))
-            _announce(stack)
-            _print_forever(stack)
+            with running_board(stack, arguments.board_port, LOGS) as watched:
+                for key, photo in photos(datetime.now(UTC)):
+                    stack.s3.put_object(Bucket=stack.resources.bucket, Key=key, Body=photo)
+                _announce(watched)
+                _print_forever(watched)
     except StackError as err:
         print(err, file=sys.stderr)
         return 2
@@ -57,6 +63,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
     parser.add_argument("--once", action="store_true", help="end after the samples' events")
     parser.add_argument("--port", type=int, default=8080, help="of the page (%(default)s)")
+    parser.add_argument("--board-port", type=int, default=8081, help="(%(default)s)")
     parser.add_argument(
         "--aws-port", type=int, default=4566, help="of the embedded AWS (%(default)s)"
     )
@@ -92,6 +99,7 @@ def _announce(stack: Stack) -> None:
     upload = f"{stack.endpoint_url}/{stack.resources.bucket}/store-1/cam-1/photo.jpg"
     print(
         f"ShelfWatch is running. The page: {stack.page}\n"
+        f"Stock over time, with a day at one shelf: {stack.board}/stores/store-17\n"
         f"Put a photo of your own into the bucket, under any key of the form store/camera/name:\n\n"
         f"    curl -T photo.jpg {shlex.quote(upload)}\n\n"
         f"Logs are in {LOGS.relative_to(ROOT)}. Ctrl-C stops everything. Events:\n",

@@ -26,8 +26,11 @@ from local.stack import Stack
 
 @contextmanager
 def running_local(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
-    ports = [free_port(), free_port()]
-    command = [sys.executable, "-m", "local", "--port", str(ports[0]), "--aws-port", str(ports[1])]
+    options = ("--port", "--aws-port", "--board-port")
+    ports = [free_port() for _ in options]
+    command = [sys.executable, "-m", "local"]
+    for option, port in zip(options, ports, strict=True):
+        command += [option, str(port)]
     with subprocess.Popen(
         [*command, *arguments],
         cwd=ROOT,
@@ -39,6 +42,14 @@ def running_local(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], list
             yield process, ports
         finally:
             process.terminate()
+
+
+def lines_until(lines: Iterator[str], words: str, times: int) -> Iterator[str]:
+    for line in lines:
+        yield line
+        times -= words in line
+        if not times:
+            return
 
 
 def listening(port: int) -> bool:
@@ -79,6 +90,11 @@ def test_it_stays_and_takes_what_a_person_puts_into_the_bucket() -> None:
         assert urllib3.request("GET", f"http://127.0.0.1:{ports[0]}/").status == 200
         assert urllib3.request("PUT", upload, body=GOOD_SAMPLE.read_bytes()).status == 200
         assert any('"subject": "store-1/cam-1/my photo.jpg"' in line for line in lines)
+        # The day at one shelf: a gap opens, is refilled, and another is left open.
+        told = [line for line in lines_until(lines, "gap.opened", 2) if '"type"' in line]
+        assert any("gap.closed" in line for line in told)
+        board = urllib3.request("GET", f"http://127.0.0.1:{ports[2]}/stores/store-17").json()
+        assert (board["open_gaps"], board["refill_minutes"]) == (1, 60.0)
         process.send_signal(signal.SIGINT)
         process.stdout.read()
         assert process.wait(20) == 0
@@ -102,7 +118,7 @@ def test_a_taken_port_is_said_and_nothing_starts() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        for option in ("--port", "--aws-port"):
+        for option in ("--port", "--aws-port", "--board-port"):
             with running_local(option, str(port)) as (process, ports):
                 _, errors = process.communicate(timeout=20)
                 assert process.returncode == 2
@@ -152,7 +168,7 @@ def test_a_process_that_ends_by_itself_ends_the_rest_with_its_log() -> None:
         (function,) = [
             int(child)
             for child in children
-            if "gunicorn" in Path(f"/proc/{child}/cmdline").read_text()
+            if "function/gunicorn" in Path(f"/proc/{child}/cmdline").read_text()
         ]
         os.killpg(function, signal.SIGKILL)
         _, errors = process.communicate(timeout=30)
