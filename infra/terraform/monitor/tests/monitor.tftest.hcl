@@ -45,7 +45,7 @@ run "without_a_database" {
     error_message = "What the monitor publishes would come back to it."
   }
   assert {
-    condition     = alltrue([for statement in jsondecode(aws_sqs_queue_policy.this["events"].policy).Statement : statement.Effect == "Deny" || statement.Condition.ArnEquals["aws:SourceArn"] == var.events_topic_arn])
+    condition     = alltrue([for statement in jsondecode(aws_sqs_queue_policy.this["events"].policy).Statement : try(statement.Condition.ArnEquals["aws:SourceArn"], "") == (statement.Effect == "Allow" ? var.events_topic_arn : "")])
     error_message = "The queue lets in more than the topic."
   }
 }
