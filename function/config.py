@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from function.detections import MUST_BE, Thresholds
+from events.sqs import is_fifo
+from function.detections import MUST_BE, Thresholds, read_detail
 from function.errors import InvalidParameter
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,8 +24,8 @@ class Config:
 
     model_path: Path = ROOT / "model" / "shelf.onnx"  # SHELFWATCH_MODEL
     threads: int = 0  # SHELFWATCH_THREADS; 0: as many as the cgroup allows
-    # SHELFWATCH_CONFIDENCE, SHELFWATCH_IOU, SHELFWATCH_MAX_DETECTIONS: for events, and for /predict
-    # where the caller names none
+    # SHELFWATCH_CONFIDENCE, SHELFWATCH_IOU, SHELFWATCH_MAX_DETECTIONS, and SHELFWATCH_DETAIL, which
+    # is fast, auto or fine: for events, and for /predict where the caller names none
     thresholds: Thresholds = field(default_factory=Thresholds)
     # EVENTS_AUTH: "token" wants EVENTS_TOKEN as bearer on POST /; "none" takes events from anyone
     events_auth: str = "token"
@@ -57,7 +58,7 @@ class Config:
             events_token=env.get("EVENTS_TOKEN", ""),
             events_buckets=_names(env, "EVENTS_BUCKETS"),
             results_bucket=env.get("RESULTS_BUCKET", ""),
-            topic_arn=env.get("TOPIC_ARN", ""),
+            topic_arn=_standard_topic(env, "TOPIC_ARN"),
             references_bucket=env.get("REFERENCES_BUCKET", ""),
             predict_token=env.get("PREDICT_TOKEN", ""),
             predict_s3_buckets=_names(env, "PREDICT_S3_BUCKETS"),
@@ -70,6 +71,14 @@ def _names(env: Mapping[str, str], variable: str) -> frozenset[str]:
     return frozenset(name.strip() for name in env.get(variable, "").split(",") if name.strip())
 
 
+def _standard_topic(env: Mapping[str, str], variable: str) -> str:
+    arn = env.get(variable, "")
+    if is_fifo(arn):
+        msg = f"`{variable}` must be a standard topic, got {arn!r}: an event has no message group"
+        raise ConfigError(msg)
+    return arn
+
+
 def _thresholds(env: Mapping[str, str]) -> Thresholds:
     thresholds = Thresholds()
     for name in ("confidence", "iou", "max_detections"):
@@ -80,7 +89,11 @@ def _thresholds(env: Mapping[str, str]) -> Thresholds:
         except InvalidParameter as err:
             msg = f"`{variable}` must be {MUST_BE[name]}, got {env.get(variable)!r}"
             raise ConfigError(msg) from err
-    return thresholds
+    try:
+        detail = read_detail("SHELFWATCH_DETAIL", env.get("SHELFWATCH_DETAIL") or thresholds.detail)
+    except InvalidParameter as err:
+        raise ConfigError(str(err)) from err
+    return replace(thresholds, detail=detail)
 
 
 def _number(env: Mapping[str, str], name: str, default: float, must_be: str) -> float:

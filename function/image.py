@@ -109,9 +109,13 @@ class Header:
 
     def pixels_to_decode(self) -> int:
         """Count the pixels that decoding takes memory for."""
-        # Baseline JPEGs alone are scaled while they are decoded, the others after.
-        whole = self.file.format not in JPEGS or self.file.info.get("progressive")
+        whole = self.decodes_whole
         return self.width * self.height if whole else self.file.width * self.file.height
+
+    @property
+    def decodes_whole(self) -> bool:
+        """Whether it is scaled only after decoding: all but baseline JPEGs are."""
+        return self.file.format not in JPEGS or bool(self.file.info.get("progressive"))
 
     def decode(self) -> Image:
         """Decode to upright RGB, once. Raises `ImageCorrupt`."""

@@ -7,7 +7,7 @@ the events off them: a docstring and the dictionaries in `Annotated` are what th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, NotRequired, TypedDict
+from typing import Annotated, Literal, NotRequired, TypedDict
 
 import numpy as np
 
@@ -72,7 +72,7 @@ class RowJson(TypedDict):
 
     index: Annotated[Whole, {"description": "0 at the top"}]
     xyxy: Box
-    count: Positive
+    count: Annotated[Whole, {"description": "0 on a board of which only gaps are seen"}]
     fill_rate: Share
 
 
@@ -83,6 +83,11 @@ class GapJson(TypedDict):
     xyxy: Box
     facings: Annotated[
         float, {"exclusiveMinimum": 0, "description": "its width in products of that row"}
+    ]
+    confidence: Annotated[Share, {"description": "that products are missing there"}]
+    origin: Annotated[
+        Literal["seen", "inferred", "both"],
+        {"description": "by the model, from the boxes of the row, or by both"},
     ]
 
 
@@ -100,6 +105,14 @@ class MovedJson(TypedDict):
     row: Whole
     slot: SlotBox
     xyxy: SlotBox
+
+
+class PositionJson(SlotJson):
+    """A position of the planogram, and what stands there."""
+
+    id: Annotated[str, {"description": "the planogram's own"}]
+    state: Annotated[str, {"enum": ["in_place", "moved", "missing"]}]
+    product: NotRequired[SlotBox]
 
 
 class RowDifferenceJson(TypedDict):
@@ -137,6 +150,12 @@ class ComplianceJson(TypedDict):
     rows: Annotated[
         list[RowDifferenceJson], {"description": "The reference's rows, from the top down."}
     ]
+    positions: NotRequired[
+        Annotated[
+            list[PositionJson],
+            {"description": "Each position of a planogram, in reading order; slots have none."},
+        ]
+    ]
 
 
 class ThresholdsJson(TypedDict):
@@ -168,6 +187,9 @@ class Result(TypedDict):
     gaps: Annotated[list[GapJson], {"description": "Room for products."}]
     compliance: NotRequired[ComplianceJson]
     thresholds: ThresholdsJson
+    looks: Annotated[
+        Positive, {"description": "how often the model looked: once, and at each tile"}
+    ]
     timings_ms: Annotated[
         dict[str, Annotated[float, {"minimum": 0}]], {"description": "Milliseconds a stage took."}
     ]
@@ -204,6 +226,7 @@ def make_result(
     audit: ShelfAudit,
     compliance: ComplianceJson | None,
     thresholds: Thresholds,
+    looks: int,
     timings_ms: Mapping[str, float],
 ) -> Result:
     """Compose a result, its keys in the order of the type; `names` are the model's classes."""
@@ -219,6 +242,7 @@ def make_result(
         "gaps": gaps_json(audit),
         **compared,  # type: ignore[typeddict-item]  # mypy takes no optional key by unpacking
         "thresholds": thresholds_json(thresholds),
+        "looks": looks,
         "timings_ms": dict(timings_ms),
     }
 
@@ -260,7 +284,9 @@ def gaps_json(audit: ShelfAudit) -> list[GapJson]:
         {
             "row": gap.row,
             "xyxy": [round(edge, 1) for edge in gap.xyxy],
-            "facings": round(gap.facings, 1),
+            "facings": max(round(gap.facings, 1), 0.1),
+            "confidence": round(gap.confidence, 4),
+            "origin": gap.origin,
         }
         for gap in audit.gaps
     ]

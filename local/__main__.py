@@ -1,21 +1,24 @@
-"""Run ShelfWatch on this machine: `python -m local [--once]`
+"""Run ShelfWatch on this machine: `make run`, or `python -m local`.
 
 Starts an embedded AWS, the function and the source, puts the sample shelves into the bucket and
-prints each event as a subscriber of the topic receives it.
+prints a line for each event as a subscriber of the topic receives it. NO_COLOR is obeyed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import signal
 import sys
 import time
+import webbrowser
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from events.codec import Json
+from local.console import BOLD, DIM, Console, Steps
 from local.day import photos
 from local.processes import ROOT, StackError, check_port_is_free
 from local.stack import Stack, running_board, running_stack
@@ -35,37 +38,67 @@ def main() -> int:
         signal.signal(signum, lambda *_: sys.exit(TERMINATED))
     # A shell's background job is started with SIGINT ignored; to us it always means stop.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    console, steps = Console(), Steps()
     try:
         samples = find_samples(arguments.samples)
-        check_port_is_free(arguments.board_port, "--board-port")
+        check_port_is_free(arguments.board_port, "BOARD_PORT", "--board-port")
         LOGS.mkdir(parents=True, exist_ok=True)
-        print("Starting the embedded AWS, the function and the source …", file=sys.stderr)
-        with running_stack(arguments.port, arguments.aws_port, LOGS) as stack:
-            for key, path in samples.items():
-                body = path.read_bytes()
-                stack.s3.put_object(Bucket=stack.resources.bucket, Key=key, Body=body)
+        with running_stack(arguments.port, arguments.aws_port, LOGS, steps.begin) as stack:
             if arguments.once:
+                steps.done()
+                put(stack, {key: path.read_bytes() for key, path in samples.items()})
                 return print_until_all_came(stack, set(samples))
+            steps.begin("the monitor")
             with running_board(stack, arguments.board_port, LOGS) as watched:
-                for key, photo in photos(datetime.now(UTC)):
-                    stack.s3.put_object(Bucket=stack.resources.bucket, Key=key, Body=photo)
-                _announce(watched)
-                _print_forever(watched)
+                steps.done()
+                put(watched, {key: path.read_bytes() for key, path in samples.items()})
+                put(watched, dict(photos(datetime.now(UTC))))
+                _announce(watched, console)
+                if arguments.open:
+                    webbrowser.open(watched.page)
+                _print_forever(watched, console, arguments.json)
     except StackError as err:
+        steps.done()
+        console.end()
         print(err, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        console.end()
         print("Stopped.", file=sys.stderr)
     return 0
 
 
-def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
+def _parse(env: Mapping[str, str] = os.environ) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m local",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--once", action="store_true", help="end after the samples' events")
-    parser.add_argument("--port", type=int, default=8080, help="of the page (%(default)s)")
-    parser.add_argument("--board-port", type=int, default=8081, help="(%(default)s)")
+    parser.add_argument("--json", action="store_true", help="print events whole, a line each")
     parser.add_argument(
-        "--aws-port", type=int, default=4566, help="of the embedded AWS (%(default)s)"
+        "--port",
+        type=int,
+        default=env.get("PORT") or "8080",
+        help="of the page (PORT, %(default)s)",
+    )
+    parser.add_argument(
+        "--aws-port",
+        type=int,
+        default=env.get("AWS_PORT") or "4566",
+        help="of the embedded AWS (AWS_PORT, %(default)s)",
+    )
+    parser.add_argument(
+        "--board-port",
+        type=int,
+        default=env.get("BOARD_PORT") or "8081",
+        help="of the board (BOARD_PORT, %(default)s)",
+    )
+    parser.add_argument(
+        "--open",
+        action="store_true",
+        default=env.get("OPEN") == "1",
+        help="open the page in a browser (OPEN=1)",
     )
     parser.add_argument(
         "--samples", type=Path, default=SAMPLES, help="a folder of images to upload"
@@ -82,6 +115,12 @@ def find_samples(folder: Path) -> dict[str, Path]:
     return {path.relative_to(folder).as_posix(): path for path in paths}
 
 
+def put(stack: Stack, found: Mapping[str, bytes]) -> None:
+    """Put photos into the bucket, by their keys."""
+    for key, body in found.items():
+        stack.s3.put_object(Bucket=stack.resources.bucket, Key=key, Body=body)
+
+
 def print_until_all_came(stack: Stack, waiting: set[str]) -> int:
     """Print one JSON line an event; fail where an upload brought none."""
     deadline = time.monotonic() + ONCE_SECONDS
@@ -95,43 +134,26 @@ def print_until_all_came(stack: Stack, waiting: set[str]) -> int:
     return 1 if waiting else 0
 
 
-def _announce(stack: Stack) -> None:
+def _announce(stack: Stack, console: Console) -> None:
     upload = f"{stack.endpoint_url}/{stack.resources.bucket}/store-1/cam-1/photo.jpg"
-    print(
-        f"ShelfWatch is running. The page: {stack.page}\n"
-        f"Stock over time, with a day at one shelf: {stack.board}/stores/store-17\n"
-        f"Put a photo of your own into the bucket, under any key of the form store/camera/name:\n\n"
-        f"    curl -T photo.jpg {shlex.quote(upload)}\n\n"
-        f"Logs are in {LOGS.relative_to(ROOT)}. Ctrl-C stops everything. Events:\n",
-        flush=True,
+    logs = LOGS.relative_to(ROOT)
+    console.line("ShelfWatch is running. Put a photo of your own into the bucket:\n")
+    console.line(f"    curl -T photo.jpg {shlex.quote(upload)}\n")
+    console.line(f"Stock over time, with a day at one shelf: {stack.board}/stores/store-17\n")
+    console.line(
+        console.paint(f"Logs: {logs}. A subscriber to start from: make subscriber.\n", DIM)
     )
+    console.stay(f"The page: {console.paint(stack.page, BOLD)}   Ctrl-C stops everything.")
 
 
-def _print_forever(stack: Stack) -> None:
+def _print_forever(stack: Stack, console: Console, whole: bool) -> None:
     while True:
         stack.check()
         for event in receive_events(stack.sqs, stack.s3, stack.resources.subscriber_url):
-            print(readable(event), flush=True)
-
-
-def readable(event: Json) -> str:
-    """Write an event a line a field, and of each list in its data the first item only."""
-    data = event.get("data")
-    lines = [f"  {_field(name, value)}" for name, value in event.items() if name != "data"]
-    if isinstance(data, dict):
-        inner = ",\n".join(f"    {_field(name, _first(value))}" for name, value in data.items())
-        lines.append(f'  "data": {{\n{inner}\n  }}')
-    return "{\n" + ",\n".join(lines) + "\n}"
-
-
-def _field(name: str, value: object) -> str:
-    return f"{json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}"
-
-
-def _first(value: object) -> object:
-    if isinstance(value, list) and len(value) > 1:
-        return [value[0], f"… {len(value) - 1} more"]
-    return value
+            if whole:
+                console.line(json.dumps(event))
+            else:
+                console.event(event)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,13 @@
-"""A subscriber of the topic, to learn from: `python -m local.subscriber --queue-url URL`
+"""A subscriber of the topic, to learn from: `make subscriber` beside `make run`, or with a queue of
+an account, `python -m local.subscriber --queue-url URL`
 
-It prints each event once. Three things make it right: it handles an event, then remembers it, and
+It prints each event once. Four things make it right: it handles an event, then remembers it, and
 only then deletes the message, so that a crash repeats an event and loses none; it knows an event by
-`source` and `id`, which duplicates share; it follows `dataref` where the data was too large for the
-topic. A consumer with a database keeps `seen` there, in one transaction with what it does.
+`source` and `id`, which duplicates share; it reads subscriptions with and without raw delivery; it
+follows `dataref` where the data was too large for the topic. Where the object it names is gone,
+as after a lifecycle rule, no retry brings it back: the event is handled without `data`, and its
+`subject` says which photo to look at. A consumer with a database keeps `seen` there, in one
+transaction with what it does.
 """
 
 from __future__ import annotations
@@ -20,8 +24,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import boto3
+from botocore.exceptions import BotoCoreError
 
-from events.codec import Json, from_json, to_json
+from events.codec import InvalidEvent, Json, from_json, read_json, to_json
+from local.aws import emulator_clients
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -30,6 +36,8 @@ if TYPE_CHECKING:
 # A message may wait 14 days in the dead-letter queue, and once replayed 4 more on the queue.
 REMEMBER_SECONDS = 18 * 86400
 WAIT_SECONDS = 20  # of one long poll
+EMULATOR_URL = "http://127.0.0.1:4566"
+EXAMPLE_QUEUE = "shelves-example"  # as local.aws creates it for `make run`
 
 
 class Seen:
@@ -72,7 +80,7 @@ def _name(event: Json) -> tuple[str, str]:
 def once(events: Iterable[Json], seen: Seen) -> Generator[Json, None, None]:
     """Leave out events that were handled before; one counts as handled when the next is asked for.
 
-    Over `receive_events` that is the right order: handle, remember, delete the message.
+    With `receive_events` below, the order is right: handle, remember, delete the message.
     """
     for event in events:
         if event in seen:
@@ -84,36 +92,65 @@ def once(events: Iterable[Json], seen: Seen) -> Generator[Json, None, None]:
 def receive_events(sqs: SQSClient, s3: S3Client, queue_url: str, wait: int = 1) -> Iterator[Json]:
     """Receive what is there, at most ten events, after a wait of at most `wait` seconds.
 
-    Yields each event as a JSON object and deletes its message when the next one is asked for.
+    Yields each event as a JSON object and deletes its message when the next one is asked for. What
+    is no event stays on the queue, whose own redrive policy takes it away.
     """
     answer = sqs.receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10, WaitTimeSeconds=wait)
     for message in answer.get("Messages", []):
-        event: Json = json.loads(to_json(from_json(message["Body"])))
+        try:
+            event: Json = json.loads(to_json(from_json(_unwrapped(message["Body"]))))
+        except InvalidEvent as err:
+            print(f"message {message['MessageId']} is no event: {err}", file=sys.stderr)
+            continue
         if "dataref" in event:
-            event["data"] = _claimed_data(s3, str(event["dataref"]))
+            event |= _claimed_data(s3, str(event["dataref"]))
         yield event
         sqs.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
 
 
+def _unwrapped(body: str) -> str:
+    """Take an event out of SNS's own JSON, in which it comes without raw delivery."""
+    message = read_json(body)
+    if isinstance(message, dict) and message.get("Type") == "Notification":
+        return str(message.get("Message"))
+    return body
+
+
 def _claimed_data(s3: S3Client, uri: str) -> Json:
-    """Read the data of an event that was too large for the topic."""
+    """Read the `data` of an event that was too large for the topic; no field where it is gone."""
     parts = urlsplit(uri)
-    answer = s3.get_object(Bucket=parts.netloc, Key=parts.path.removeprefix("/"))
-    data: Json = json.loads(answer["Body"].read())
-    return data
+    try:
+        answer = s3.get_object(Bucket=parts.netloc, Key=parts.path.removeprefix("/"))
+    except s3.exceptions.NoSuchKey:
+        print(f"{uri} is gone: its event has no data", file=sys.stderr)
+        return {}
+    return {"data": json.loads(answer["Body"].read())}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Print events, a line each, until Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m local.subscriber", description=__doc__)
-    parser.add_argument("--queue-url", required=True, help="a queue that is subscribed")
+    parser.add_argument(
+        "--queue-url",
+        help="a queue of your account that is subscribed; without it, the example's of `make run`",
+    )
+    parser.add_argument(
+        "--endpoint-url", default=EMULATOR_URL, help="of `make run`'s AWS (%(default)s)"
+    )
     parser.add_argument("--seen", type=Path, default="seen.sqlite", help="(%(default)s)")
     parser.add_argument("--wait", type=int, default=WAIT_SECONDS, help="of a poll (%(default)s s)")
     options = parser.parse_args(arguments)
-    sqs, s3 = boto3.client("sqs"), boto3.client("s3")
+    if options.queue_url:
+        queue_url, sqs, s3 = options.queue_url, boto3.client("sqs"), boto3.client("s3")
+    else:
+        s3, sqs, _ = emulator_clients(options.endpoint_url)
+        try:
+            queue_url = sqs.get_queue_url(QueueName=EXAMPLE_QUEUE)["QueueUrl"]
+        except BotoCoreError:
+            parser.exit(2, f"Nothing answers at {options.endpoint_url}: start `make run` first\n")
     with closing(Seen(options.seen)) as seen, suppress(KeyboardInterrupt):
         while True:
-            for event in once(receive_events(sqs, s3, options.queue_url, options.wait), seen):
+            for event in once(receive_events(sqs, s3, queue_url, options.wait), seen):
                 print(json.dumps(event, ensure_ascii=False), flush=True)
     return 0
 

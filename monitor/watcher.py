@@ -17,9 +17,9 @@ from botocore.config import Config as BotoConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
 from events.codec import InvalidEvent, Json, data_of, read_json
-from events.outbox import RESULTS
 from events.sns_publisher import publish
 from events.trace import about_event, trace_of, traced
+from events.types import RESULTS
 from function.errors import BucketForbidden, DependencyFailed
 from monitor.config import Config, ConfigError
 from monitor.database import open_database

@@ -7,13 +7,14 @@ import pytest
 from conftest import EVENTS as FILES
 
 from events.codec import InvalidEvent, from_json, new_event, to_json
+from events.s3_envelopes import Unconfirmed
 from events.source.bodies import EVENTS, NOTIFICATIONS, read_body_of
 from events.source.config import SettingError, SourceConfig
 
 TIME = datetime(2026, 11, 22, 8, 13, 57, tzinfo=UTC)
-ATTRIBUTES = {"id": "1", "source": "urn:s", "type": "io.shelfwatch.shelf.audited", "time": TIME}
-EVENT = new_event(ATTRIBUTES, {"count": 3})
-CLAIM = new_event({**ATTRIBUTES, "dataref": "s3://results/results/1.json"}, None)
+ATTRIBUTES = {"id": "1", "source": "urn:s", "type": "io.shelfwatch.shelf.audited"}
+EVENT = new_event({**ATTRIBUTES, "time": TIME}, {"count": 3})
+CLAIM = new_event({**ATTRIBUTES, "time": TIME, "dataref": "s3://results/results/1.json"}, None)
 
 
 def wrapped(message: object) -> str:
@@ -45,6 +46,13 @@ def test_an_event_of_the_topic_comes_as_it_was_published(event: object, wrap: ob
 def test_whatever_is_no_event_is_named_as_such(body: str) -> None:
     with pytest.raises(InvalidEvent):
         read_body_of(EVENTS)(body)
+
+
+@pytest.mark.parametrize("queue_holds", [EVENTS, NOTIFICATIONS])
+def test_a_question_of_sns_is_none_of_the_messages(queue_holds: str) -> None:
+    body = (FILES / "sns_subscription_confirmation.json").read_text()
+    with pytest.raises(Unconfirmed, match="aws sns confirm-subscription"):
+        read_body_of(queue_holds)(body)
 
 
 def test_notifications_are_read_unless_told_otherwise() -> None:

@@ -14,10 +14,11 @@ from prometheus_client import CollectorRegistry
 from events.codec import new_event
 from events.repair import replay, sweep
 from events.repair.commands import DONE, FAILED, INTERRUPTED, MISUSED, POSTPONED
+from events.repair.selection import REPLAYED
 from events.sns_publisher import attributes_of
 from events.source.config import SourceConfig
 from events.source.metrics import SourceMetrics
-from events.types import DATA_SCHEMAS, Reason
+from events.types import DATA_SCHEMAS, Ignored, Reason
 from function.app import create_app
 from function.config import Config
 from function.detector import Detector
@@ -187,7 +188,24 @@ def test_what_events_md_says_of_the_events_is_so() -> None:
     told = attributes_of(new_event({**fields, "type": "t"}, {**data, "reason": {"type": "urn:x"}}))
     assert {name for name in told if f"`{name}`" not in EVENTS_MD} == set()
     assert {reason for reason in Reason if f"| `{reason}` |" not in EVENTS_MD} == set()
+    assert {kind for kind in Ignored if f"`{kind}`" not in EVENTS_MD} == set()
     assert f"{REMEMBER_SECONDS // 86400} days" in EVENTS_MD
+
+
+def test_every_reason_of_a_dead_letter_has_a_command_that_mends_it() -> None:
+    page = (ROOT / "docs" / "operate.md").read_text()
+    table = page.partition("| `reason` |")[2].partition("\n\n")[0]
+    rows = {cells[1].strip(" `"): cells[2:] for cells in map(CELLS.split, table.splitlines()[2:])}
+    assert set(rows) == set(Reason)
+    for reason, (meaning, mends, _) in rows.items():
+        assert len(meaning.split()) > 5, reason
+        commands = re.findall(r"`((?:in_cluster|aws) [^`]+)`", mends)
+        assert commands, reason
+        replayed = any(f"--reason {reason} --send" in command for command in commands)
+        assert replayed or reason not in REPLAYED, reason
+
+
+CELLS = re.compile(r"(?<!\\)\|")
 
 
 @pytest.mark.parametrize("page", DOCUMENTS, ids=name_of)

@@ -4,17 +4,19 @@ import json
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from conftest import Aws, queue_state
+from notifications import events_from_body
 
 import events.repair.photos
 import events.repair.sweep
-from events.outbox import Outbox
+from events.outbox import Outbox, Stored
 from events.repair.commands import DONE, FAILED, MISUSED, POSTPONED, Window
 from events.repair.photos import Photo, Watched, photos, watched_by
 from events.repair.sweep import AuditedBy, Missing, Summary, Sweep
-from events.s3_notification import GENERATION, events_from_body, object_from_event
+from events.s3_notification import GENERATION, object_from_event
 from local.aws import queue_arn
 
 BAD, GOOD = (f"sha256:{digit * 64}" for digit in "ab")
@@ -33,7 +35,7 @@ def put(aws: Aws, *keys: str, data: bytes = b"photo") -> None:
 
 
 def bodies(aws: Aws) -> list[str]:
-    """Take all that is on the queue; not looked at, they are notifications that S3 dropped."""
+    """Take all that is on the queue: to the sweep, S3 dropped these notifications."""
     found: list[str] = []
     url = aws.resources.queue_url
     while messages := aws.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
@@ -53,16 +55,16 @@ def announced(aws: Aws) -> dict[str, tuple[str, int]]:
 
 
 def outbox(aws: Aws) -> Outbox:
-    return Outbox(aws.s3, aws.resources.results_bucket)  # type: ignore[arg-type]
+    return Outbox(aws.s3, aws.resources.results_bucket)
 
 
 def audit(aws: Aws, found: dict[str, tuple[str, int]], model: str = GOOD) -> None:
     """Work off events as the function does, as far as a sweep can see it."""
     for name in found:
-        outbox(aws).put(name, {"model": {"digest": model}})
+        outbox(aws).put(name, Stored({"model": {"digest": model}}))
 
 
-def sweep(aws: Aws, stop: threading.Event | None = None, **changes: object) -> Summary:
+def sweep(aws: Aws, stop: threading.Event | None = None, **changes: Any) -> Summary:
     """Sweep the bucket; everything counts, however young, and is sent."""
     how = {name: changes.pop(name) for name in ("limit", "send") if name in changes}
     settings = {
@@ -77,8 +79,8 @@ def sweep(aws: Aws, stop: threading.Event | None = None, **changes: object) -> S
         **changes,
     }
     summary = Summary()
-    run = Sweep(**settings).run  # type: ignore[arg-type]
-    run(stop or threading.Event(), summary, **{"send": True, **how})  # type: ignore[arg-type]
+    run = Sweep(**settings).run
+    run(stop or threading.Event(), summary, **{"send": True, **how})
     return summary
 
 
@@ -168,7 +170,7 @@ def test_only_what_is_asked_for_is_swept(aws: Aws) -> None:
     put(aws, "store-1/a.jpg", "store-1/b.txt", "store-2/c.JPG")
     bodies(aws)
     quarter = timedelta(minutes=15)
-    table: list[tuple[dict[str, object], set[str]]] = [
+    table: list[tuple[dict[str, Any], set[str]]] = [
         ({}, {"store-1/a.jpg", "store-1/b.txt", "store-2/c.JPG"}),
         ({"prefix": "store-1/"}, {"store-1/a.jpg", "store-1/b.txt"}),
         ({"prefix": "store-3/"}, set()),
@@ -195,11 +197,11 @@ def test_our_own_results_are_no_photos(aws: Aws) -> None:
 def test_pages_follow_each_other_at_odd_keys(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events.repair.photos, "PAGE_SIZE", 2)
     put(aws, *ODD_KEYS, *ODD_KEYS)
-    pages: list[list[Photo]] = list(photos(aws.s3, aws.resources.bucket, ""))  # type: ignore[arg-type]
+    pages: list[list[Photo]] = list(photos(aws.s3, aws.resources.bucket, ""))
     assert max(map(len, pages)) == 2
-    keys = [photo.found.key for page in pages for photo in page]
+    keys = [photo.s3_object.key for page in pages for photo in page]
     assert sorted(keys) == sorted(ODD_KEYS * 2)
-    assert len({photo.found for page in pages for photo in page}) == len(ODD_KEYS) * 2
+    assert len({photo.s3_object for page in pages for photo in page}) == len(ODD_KEYS) * 2
 
 
 def test_a_sweep_ends_at_its_limit_and_when_told(aws: Aws) -> None:
@@ -239,7 +241,7 @@ def test_a_rejected_image_has_no_model_and_is_left(aws: Aws) -> None:
     bodies(aws)
     sweep(aws)
     for name in announced(aws):
-        outbox(aws).put(name, {"image": {}, "reason": {}})
+        outbox(aws).put(name, Stored({"image": {}, "reason": {}}))
     assert sweep(aws, wanted=AuditedBy(outbox(aws), BAD)).sent == 0
 
 
@@ -269,7 +271,7 @@ def test_the_buckets_rule_says_what_it_watches(
             "QueueConfigurations": [{"QueueArn": arn, **rule} for rule in rules]
         },
     )
-    assert watched_by(aws.s3, aws.resources.bucket) == watched  # type: ignore[arg-type]
+    assert watched_by(aws.s3, aws.resources.bucket) == watched
 
 
 def settings(aws: Aws) -> dict[str, str]:
@@ -331,14 +333,18 @@ def test_what_is_missing_in_aws_fails_and_is_no_empty_answer(
 @pytest.mark.parametrize(
     ("arguments", "env", "words"),
     [
-        ([], {"QUEUE_URL": ""}, "QUEUE_URL is not set"),
-        ([], {"RESULTS_BUCKET": ""}, "RESULTS_BUCKET is not set"),
-        ([], {"EVENTS_BUCKETS": " ,"}, "EVENTS_BUCKETS is not set"),
-        ([], {"AWS_DEFAULT_REGION": ""}, "AWS_DEFAULT_REGION is not set"),
-        ([], {"AUDIT_GENERATION": "one"}, "AUDIT_GENERATION is 'one'"),
-        (["--again"], {}, "--again and --model go together"),
-        (["--model", BAD], {}, "--again and --model go together"),
-        (["--again", "--model", "v2"], {}, "--model is 'v2'"),
+        ([], {"QUEUE_URL": ""}, "`--queue-url` or QUEUE_URL must be set"),
+        ([], {"RESULTS_BUCKET": ""}, "`--results-bucket` or RESULTS_BUCKET must be set"),
+        ([], {"EVENTS_BUCKETS": " ,"}, "`--bucket` or EVENTS_BUCKETS must be set"),
+        ([], {"AWS_DEFAULT_REGION": ""}, "`AWS_DEFAULT_REGION` must be set"),
+        (
+            [],
+            {"AUDIT_GENERATION": "one"},
+            "`AUDIT_GENERATION` must be a whole number from 0, got 'one'",
+        ),
+        (["--again"], {}, "`--again` must come with --model"),
+        (["--model", BAD], {}, "`--again` must come with --model"),
+        (["--again", "--model", "v2"], {}, "`--model` must be sha256: and 64 hex digits, got 'v2'"),
         (["--since", "5m"], {}, "nothing lies between"),
     ],
 )

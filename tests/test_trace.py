@@ -6,6 +6,8 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextvars import Context
+from pathlib import Path
+from typing import Any
 
 import pytest
 import urllib3
@@ -32,7 +34,7 @@ from local.stack import running_function
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 PARENT = f"00-{TRACE}-{SPAN}-01"
-CONTEXT = TraceContext(TRACE, SPAN, "01", "vendor=1")
+CONTEXT = TraceContext(trace_id=TRACE, span_id=SPAN, flags="01", state="vendor=1")
 
 
 @pytest.mark.parametrize(
@@ -41,10 +43,14 @@ CONTEXT = TraceContext(TRACE, SPAN, "01", "vendor=1")
         (None, None, None),
         ("", "", None),
         (PARENT, "vendor=1", CONTEXT),
-        (PARENT, None, TraceContext(TRACE, SPAN, "01")),
-        (PARENT, "x" * 513, TraceContext(TRACE, SPAN, "01")),
-        (PARENT, "a\nb", TraceContext(TRACE, SPAN, "01")),
-        (f"cc-{TRACE}-{SPAN}-01-more", None, TraceContext(TRACE, SPAN, "01")),
+        (PARENT, None, TraceContext(trace_id=TRACE, span_id=SPAN, flags="01")),
+        (PARENT, "x" * 513, TraceContext(trace_id=TRACE, span_id=SPAN, flags="01")),
+        (PARENT, "a\nb", TraceContext(trace_id=TRACE, span_id=SPAN, flags="01")),
+        (
+            f"cc-{TRACE}-{SPAN}-01-more",
+            None,
+            TraceContext(trace_id=TRACE, span_id=SPAN, flags="01"),
+        ),
         (f"00-{TRACE}-{SPAN}-01-more", None, None),
         (f"ff-{TRACE}-{SPAN}-01", None, None),
         (f"00-{'0' * 32}-{SPAN}-01", None, None),
@@ -140,7 +146,7 @@ def test_without_a_trace_all_deliveries_of_a_photo_share_one_in_the_logs(
     auditor: Auditor,  # noqa: F811
     lines: list[dict[str, object]],
 ) -> None:
-    """The audit's id has a trace id's form. The event tells no trace, as no caller has that one."""
+    """The audit's id has a trace id's form. The event names no trace: no caller has that one."""
     event = uploaded(aws, GOOD_SAMPLE.read_bytes())
     auditor.audit_event(event)
     auditor.audit_event(event)
@@ -151,10 +157,10 @@ def test_without_a_trace_all_deliveries_of_a_photo_share_one_in_the_logs(
 
 def test_the_events_own_trace_goes_before_that_of_the_request(aws: Aws) -> None:
     event = uploaded(aws, b"x")
-    with traced(TraceContext("b" * 32, "c" * 16)):
-        assert trace_of(event, "a" * 32) == TraceContext("b" * 32, "c" * 16)
+    with traced(TraceContext(trace_id="b" * 32, span_id="c" * 16)):
+        assert trace_of(event, "a" * 32) == TraceContext(trace_id="b" * 32, span_id="c" * 16)
         own = new_event({**event.get_attributes(), "traceparent": PARENT}, data_of(event))
-        assert trace_of(own, "a" * 32) == TraceContext(TRACE, SPAN, "01")
+        assert trace_of(own, "a" * 32) == TraceContext(trace_id=TRACE, span_id=SPAN, flags="01")
     with traced(begin_trace()):
         assert trace_of(event, "a" * 32).trace_id == "a" * 32
     assert json.loads(to_json(own))["traceparent"] == PARENT
@@ -199,7 +205,7 @@ def collector() -> Iterator[tuple[str, list[bytes]]]:
 
 
 def test_spans_of_request_and_stages_reach_the_collector(
-    collector: tuple[str, list[bytes]], tmp_path: object
+    collector: tuple[str, list[bytes]], tmp_path: Path
 ) -> None:
     pytest.importorskip("opentelemetry.sdk", reason="the extra 'otel' is not installed")
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -207,12 +213,13 @@ def test_spans_of_request_and_stages_reach_the_collector(
     url, got = collector
     settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
     env = {**aws_env("http://127.0.0.1:9"), **settings}
-    with running_function(free_port(), env, tmp_path) as (function, _):  # type: ignore[arg-type]
+    with running_function(free_port(), env, tmp_path) as (function, _):
         sample = {"file": ("a.jpg", GOOD_SAMPLE.read_bytes())}
         headers = {"traceparent": PARENT}
         answer = urllib3.request("POST", f"{function}/predict", fields=sample, headers=headers)
         assert answer.status == 200
-    spans, services = {}, set()
+    spans: dict[str, Any] = {}
+    services: set[str] = set()
     for body in got:
         for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
             services |= {
@@ -232,19 +239,19 @@ def test_spans_of_request_and_stages_reach_the_collector(
 
 
 def test_a_collector_without_the_extra_ends_the_start_with_one_sentence(
-    tmp_path: object, collector: tuple[str, list[bytes]]
+    tmp_path: Path, collector: tuple[str, list[bytes]]
 ) -> None:
     """A module that cannot be imported stands in for a missing one."""
-    (tmp_path / "opentelemetry").mkdir()  # type: ignore[operator]
-    (tmp_path / "opentelemetry" / "__init__.py").write_text("raise ImportError")  # type: ignore[operator]
+    (tmp_path / "opentelemetry").mkdir()
+    (tmp_path / "opentelemetry" / "__init__.py").write_text("raise ImportError")
     env = {
         **aws_env("http://127.0.0.1:9"),
         "OTEL_EXPORTER_OTLP_ENDPOINT": collector[0],
         "PYTHONPATH": str(tmp_path),
     }
     with (
-        pytest.raises(StackError, match="the extra 'otel' is not installed"),
-        running_function(free_port(), env, tmp_path),  # type: ignore[arg-type]
+        pytest.raises(StackError, match="the extra 'otel' must be installed"),
+        running_function(free_port(), env, tmp_path),
     ):
         pass
 

@@ -19,16 +19,17 @@ from urllib.parse import urlsplit
 
 import boto3
 import urllib3
+from cloudevents.core.v1.event import CloudEvent
 
 from events.codec import InvalidEvent
-from events.s3_notification import S3Object, events_from_body, object_id
+from events.s3_notification import S3Object, items_from_body, object_id
 from local.aws import Resources, aws_env, create_resources
 from local.processes import HOST, Child, free_port, running
 from local.stack import answers, running_emulator, running_function, running_source
 
 LAUNCH = Path(__file__).parent / "launch"
 TOKEN = "s3cret"
-# Short, so that what a killed process held comes back soon; a deployment has 120 and 55.
+# Short, so that a killed process's messages come back soon; a deployment has 120 and 55.
 VISIBILITY_TIMEOUT = 8  # seconds
 SINK_TIMEOUT = 6  # seconds
 
@@ -141,7 +142,7 @@ class Stage:
     def upload(self, key: str, body: bytes) -> S3Object:
         """Put a photo into the bucket and remember that it must end somewhere."""
         answer = self.ground.s3.put_object(Bucket=self.resources.bucket, Key=key, Body=body)
-        found = S3Object(self.resources.bucket, key, answer["VersionId"])
+        found = S3Object(bucket=self.resources.bucket, key=key, version_id=answer["VersionId"])
         self.uploads[object_id(found)] = key
         return found
 
@@ -181,6 +182,15 @@ class Stage:
         for message in self._drain(self.resources.queue_url):
             for _ in range(copies):
                 self.send(message["Body"])
+
+    def batch_notifications(self, size: int, bad: dict[str, object]) -> int:
+        """Put the records of waiting messages together, a bad one amid them; count the messages."""
+        waiting = self._drain(self.resources.queue_url)
+        records = [record for one in waiting for record in json.loads(one["Body"])["Records"]]
+        batches = [records[start : start + size] for start in range(0, len(records), size)]
+        for batch in batches:
+            self.send(json.dumps({"Records": [*batch[: size // 2], bad, *batch[size // 2 :]]}))
+        return len(batches)
 
     def drop_notifications(self, every: int) -> int:
         """Lose some notifications, as S3 does while a bucket's rule is changed."""
@@ -294,7 +304,8 @@ class Outcome:
         ids = set()
         for letter in self.letters:
             with suppress(InvalidEvent):  # poison
-                ids |= {event.get_id() for event in events_from_body(letter["Body"])}
+                items = items_from_body(letter["Body"])
+                ids |= {item.get_id() for item in items if isinstance(item, CloudEvent)}
         return ids
 
     @property
@@ -313,7 +324,7 @@ class Outcome:
 
     @property
     def rejected(self) -> int:
-        """Images that were told to be unreadable."""
+        """Images that were published as unreadable."""
         return len({event["id"] for event in self.events if "rejected" in event["type"]})
 
     @property
@@ -322,7 +333,7 @@ class Outcome:
         return len(self.events) - len(self.told)
 
     def differing(self) -> list[str]:
-        """Ids that were told in two versions, stored twice, or belong to no upload."""
+        """Ids that were published in two versions, stored twice, or belong to no upload."""
         versions: dict[str, set[str]] = {}
         for event in self.events:
             versions.setdefault(event["id"], set()).add(json.dumps(event, sort_keys=True))
