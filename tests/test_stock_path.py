@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import urllib3
 from conftest import Aws, free_port
-from postgresql import Server
 from test_path import function_env, source_env
 
 from local.aws import create_monitor_queue
 from local.day import DAY, photos
 from local.stack import running_function, running_monitor, running_source
 from local.subscriber import receive_events
+from tests.faults.postgresql import Server
 
 SECONDS = 60
 

@@ -43,7 +43,7 @@ from monitor.intake import place_of_event, read_news
 from monitor.records import episode_of
 from monitor.register import View
 from monitor.tables import episodes
-from tests.postgresql import Server, bin_directory, running_postgresql
+from tests.faults.postgresql import Server, bin_directory, running_postgresql
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -93,9 +93,14 @@ class Stage:
 
     def waiting(self) -> int:
         """Count what is on the queue."""
-        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-        answer = self.sqs.get_queue_attributes(QueueUrl=self.queue_url, AttributeNames=names)  # type: ignore[arg-type]
-        return sum(int(answer["Attributes"][name]) for name in names)  # type: ignore[index]
+        answer = self.sqs.get_queue_attributes(
+            QueueUrl=self.queue_url,
+            AttributeNames=[
+                "ApproximateNumberOfMessages",
+                "ApproximateNumberOfMessagesNotVisible",
+            ],
+        )
+        return sum(map(int, answer["Attributes"].values()))
 
     def wait(self) -> None:
         """Wait until everything is worked off."""
