@@ -157,5 +157,5 @@ def test_names_neither_break_the_table_nor_run_as_formulas() -> None:
     assert "/end.jpg" in line
     assert (len(line), line.split()[-1]) == (60, "-")
     gap = {"row": 0, "xyxy": [0, 0, 1, 1], "facings": 0.2, "confidence": 0.5}
-    told = csv_text(csv_lines("=1+1,.jpg", EMPTY | {"gaps": [gap]}))  # type: ignore[arg-type]
+    told = csv_text(csv_lines("=1+1,.jpg", EMPTY | {"gaps": [gap]}))
     assert told == '"\'=1+1,.jpg",gap,1,1,,0.5,1,0,0,1,1\r\n'

@@ -24,6 +24,7 @@ OF_THE_PROCESS = {"AWS_DEFAULT_REGION"}
 
 
 def service() -> dict[str, Any]:
+    found: dict[str, Any]
     (found,) = objects(PATH, "Service", "serving.knative.dev")
     return found
 
