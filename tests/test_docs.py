@@ -19,13 +19,18 @@ from events.repair.selection import REPLAYED
 from events.sns_publisher import attributes_of
 from events.source.config import SourceConfig
 from events.source.metrics import SourceMetrics
-from events.types import Ignored, Reason
+from events.types import DATA_SCHEMAS, Ignored, Reason
 from function.app import create_app
 from function.config import Config
 from function.detector import Detector
 from function.errors import HTTP_PROBLEMS, ShelfWatchError, TryAgain
 from function.metrics import Metrics
 from local.subscriber import REMEMBER_SECONDS
+from monitor.app import create_app as create_monitor
+from monitor.config import Config as MonitorConfig
+from monitor.intake import DOUBTFUL
+from monitor.metrics import Metrics as MonitorMetrics
+from monitor.watcher import make_watcher
 
 DOCS = ROOT / "docs"
 EVENTS_MD = (DOCS / "events.md").read_text()
@@ -277,3 +282,28 @@ def test_every_link_of_a_document_leads_somewhere(page: Path) -> None:
         if anchor:
             headings = re.findall(r"^#+ (.+)$", found.read_text(), re.MULTILINE)
             assert anchor in map(anchor_of, headings), target
+
+
+STOCK_MD = (DOCS / "stock.md").read_text()
+
+
+def test_what_the_monitor_has_is_on_its_page(tmp_path: Path) -> None:
+    env = Recorder({"DATABASE_URL": f"sqlite:///{tmp_path}/monitor.sqlite"})
+    config = MonitorConfig.from_env(env)
+    app = create_monitor(config, make_watcher(config))
+    routes = {
+        f"{method} {re.sub(r'path:', '', rule.rule)}"
+        for rule in app.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        if rule.endpoint != "static"
+    }
+    metrics = {
+        family.name + ("_total" if family.type == "counter" else "")
+        for family in MonitorMetrics().registry.collect()
+    }
+    types = {name.removeprefix("io.shelfwatch.") for name in DATA_SCHEMAS} - {
+        *("shelf.audited", "image.rejected")
+    }
+    assert min(map(len, (env.asked, routes, metrics, types))) > 4
+    told = env.asked | routes | metrics | types | {code for code in DOUBTFUL}
+    assert {name for name in told if f"`{name}`" not in STOCK_MD} == set()

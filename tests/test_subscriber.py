@@ -225,7 +225,7 @@ def test_without_a_queue_it_takes_the_examples_of_make_run(
     s3, sqs, sns = emulator_clients(endpoint_url)
     assert resources.example_url.endswith(f"/{EXAMPLE_QUEUE}")
     publish(audited(id="shared"), sns, resources.topic_arn)
-    aws = Aws(endpoint_url, s3, sqs, sns, resources)
+    aws = Aws(endpoint_url=endpoint_url, s3=s3, sqs=sqs, sns=sns, resources=resources)
     arguments = ["local.subscriber", "--endpoint-url", endpoint_url, "--wait", "1"]
     seen = ["--seen", str(tmp_path / "seen.sqlite")]
     log = tmp_path / "log"
