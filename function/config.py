@@ -39,6 +39,10 @@ class Config:
     predict_token: str = field(default="", repr=False)
     # PREDICT_S3_BUCKETS, comma-separated: what /predict may read for who has the token
     predict_s3_buckets: frozenset[str] = frozenset()
+    # UPLOADS_TOKEN: the bearer token that /uploads and /results want; without one they are closed
+    uploads_token: str = field(default="", repr=False)
+    uploads_bucket: str = ""  # UPLOADS_BUCKET: where /uploads lets who has that token put photos
+    audit_generation: int = 0  # AUDIT_GENERATION, as the source has it: where /results begins
     revision: str = ""  # K_REVISION, set by Knative
     # OTEL_EXPORTER_OTLP_ENDPOINT: where spans go; the SDK reads this and the other OTEL_* itself
     otlp_endpoint: str = ""
@@ -62,6 +66,11 @@ class Config:
             references_bucket=env.get("REFERENCES_BUCKET", ""),
             predict_token=env.get("PREDICT_TOKEN", ""),
             predict_s3_buckets=_names(env, "PREDICT_S3_BUCKETS"),
+            uploads_token=env.get("UPLOADS_TOKEN", ""),
+            uploads_bucket=env.get("UPLOADS_BUCKET", ""),
+            audit_generation=int(
+                _number(env, "AUDIT_GENERATION", cls.audit_generation, "a whole number from 0")
+            ),
             revision=env.get("K_REVISION", ""),
             otlp_endpoint=env.get("OTEL_EXPORTER_OTLP_ENDPOINT", ""),
         )

@@ -156,7 +156,8 @@ def create_app(config: Config, watcher: Watcher) -> Flask:
             case "json":
                 return answers.answer_json(answers.view_page_json(page))
         known = register.store(store)
-        drawn = drawing.history(page.points, page.episodes, now - days * DAY, now)
+        start = max(now - days * DAY, min((point.captured for point in page.points), default=0))
+        drawn = drawing.history(page.points, page.episodes, start, now)
         facts = {"page": page, "store": known, "history": drawn, "now": now, "days": days}
         return Response(render_template("view.html", drawing=drawing, **facts))
 

@@ -20,11 +20,10 @@ import pytest
 from botocore import xform_name
 from conftest import ROOT
 
-from events.outbox import PUBLISHED, RESULTS
 from events.source.config import SourceConfig
 from events.source.queue_checks import Queue, check_queue, check_results_bucket
+from events.types import PUBLISHED, REFERENCES, RESULTS
 from function.config import Config
-from function.s3 import REFERENCES
 
 PLANS = Path(os.environ.get("SHELFWATCH_PLANS", ""))
 PARLIAMENT = os.environ.get("SHELFWATCH_PARLIAMENT", "parliament")
