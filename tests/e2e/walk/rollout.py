@@ -63,8 +63,8 @@ def offer(template: Object, variables: dict[str, str], **annotations: str) -> st
     [container] = wanted["spec"]["containers"]
     kept = [each for each in container.get("env", []) if each["name"] not in variables]
     container["env"] = kept + [{"name": k, "value": v} for k, v in variables.items()]
-    patch = json.dumps({"spec": {"template": wanted}})
-    kubectl("patch", "ksvc", "shelf-detector", "--type", "merge", "--patch", patch)
+    patch = json.dumps([{"op": "replace", "path": "/spec/template", "value": wanted}])
+    kubectl("patch", "ksvc", "shelf-detector", "--type", "json", "--patch", patch)
     return str(until("a new revision", lambda: newest() if newest() != before else "", 60))
 
 
