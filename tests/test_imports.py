@@ -1,6 +1,7 @@
 """Imports go one way, and the rooms without IO import none."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -144,6 +145,13 @@ def test_imports_go_one_way() -> None:
 )
 def test_the_table_catches_an_import_against_the_way(path: str, line: str, broken: bool) -> None:
     assert bool(broken_laws(path, line)) == broken
+
+
+def test_the_page_of_the_architecture_has_the_same_table() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    rows = re.findall(r"^\| `([a-z/]+)/` \| .+ \| (.+) \|$", page, re.MULTILINE)
+    table = {room.replace("/", "."): set(re.findall(r"`([\w.]+)`", may)) for room, may in rows}
+    assert {**table, "local": ALLOWED["local"]} == ALLOWED
 
 
 def test_the_vocabulary_of_events_is_small() -> None:

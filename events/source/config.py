@@ -105,7 +105,7 @@ def _number(env: Mapping[str, str], name: str, default: int, low: int, high: int
 def _queue_holds(env: Mapping[str, str]) -> str:
     text = env.get("QUEUE_HOLDS") or NOTIFICATIONS
     if text not in SENDERS:
-        msg = f"QUEUE_HOLDS must be {' or '.join(map(repr, SENDERS))}, got {text!r}"
+        msg = f"`QUEUE_HOLDS` must be {' or '.join(map(repr, SENDERS))}, got {text!r}"
         raise SettingError(msg)
     return text
 
