@@ -29,7 +29,7 @@ class SettingError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class SourceConfig:
-    """Everything the source can be told; only `from_env` reads the environment."""
+    """The settings of the source; only `from_env` reads the environment."""
 
     queue_url: str  # QUEUE_URL
     sink: str  # K_SINK, as Knative's SinkBinding sets it
