@@ -28,8 +28,7 @@ from function.detector import Detector
 from function.errors import BucketForbidden, ModelError
 from function.inputs import (
     MAX_BODY_BYTES,
-    MAX_FORM_FIELD_BYTES,
-    MAX_FORM_PARTS,
+    MEMORY,
     Picture,
     Request,
     read_body,
@@ -37,7 +36,7 @@ from function.inputs import (
     wanted_type,
 )
 from function.metrics import Metrics
-from function.parameters import read_thresholds
+from function.parameters import check_json, read_thresholds
 from function.problems import register_error_handlers
 from function.result import Result
 from function.s3 import make_s3_pictures
@@ -71,6 +70,7 @@ def create_app(config: Config, detector: Detector | None = None) -> Flask:
     model = detector.model
     metrics.model.labels(model.name, model.digest, model.precision, detector.cpu_isa).set(1)
     metrics.ready.set_function(lambda: detector.ready)
+    app.extensions[MEMORY] = detector.memory
     auditor = make_auditor(config, detector, metrics)
     s3_pictures = make_s3_pictures(config)
 
@@ -87,7 +87,9 @@ def create_app(config: Config, detector: Detector | None = None) -> Flask:
     def events() -> Response:
         if config.events_auth != "none":
             require_token(_authorization(), config.events_token, "EVENTS_TOKEN")
-        incoming = from_http(dict(request.headers), read_body(request))
+        body = read_body(request)
+        check_json(body, "The event")
+        incoming = from_http(dict(request.headers), body)
         if auditor is None:
             msg = "`EVENTS_BUCKETS` must list the bucket, got an empty list"
             raise BucketForbidden(msg)
@@ -102,7 +104,7 @@ def create_app(config: Config, detector: Detector | None = None) -> Flask:
         thresholds = read_thresholds(request.args, config.thresholds, model.names)
         pictures = read_pictures(request, s3_pictures)
         return answer_pictures(
-            pictures, partial(audit, thresholds=thresholds), wanted_type(request), detector.pixels
+            pictures, partial(audit, thresholds=thresholds), wanted_type(request), detector.memory
         )
 
     @app.get("/health/live")
@@ -204,8 +206,6 @@ def _flask() -> Flask:
     app = Flask(__name__)
     app.request_class = Request
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
-    app.config["MAX_FORM_MEMORY_SIZE"] = MAX_FORM_FIELD_BYTES
-    app.config["MAX_FORM_PARTS"] = MAX_FORM_PARTS
     app.json.sort_keys = False  # type: ignore[attr-defined]  # results keep the order of their types
     app.wsgi_app = trace_requests(app.wsgi_app)  # type: ignore[assignment,method-assign]
     return app

@@ -29,10 +29,10 @@ from function.config import Config
 from function.detections import Thresholds
 from function.detector import Detector, Timings
 from function.errors import BucketForbidden, DependencyFailed, ImageError, InvalidReference
-from function.image import read_header
+from function.image import MAX_IMAGE_BYTES, Image, read_header
 from function.metrics import Metrics
 from function.reference import Reference, compare
-from function.result import AnnouncedJson, Rejection, Result, make_result
+from function.result import AnnouncedJson, ImageJson, Rejection, Result, make_result
 from function.s3 import REFERENCES, boto_config, fetch, fetch_reference, make_session
 from function.shelf import audit_shelf
 from function.spans import work_span
@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     from mypy_boto3_sns import SNSClient
 
 log = logging.getLogger(__name__)
+
+# What rows and comparison take at their worst for a pair of boxes, all with all.
+PAIR_BYTES = 48
 
 
 def audit_image(
@@ -63,31 +66,30 @@ def audit_image(
             header = read_header(data, detector.model.input_size)
         # Held until the image is let go, not just while it is decoded: it may wait for its turn.
         # A place only once there is memory: large images must not keep ordinary ones out.
-        with detector.pixels.hold(header.pixels_to_decode()), detector.place():
+        most = max(thresholds.max_detections, len(reference) if reference is not None else 0)
+        held = max(header.memory(), PAIR_BYTES * most**2)
+        with detector.memory.pictures.hold(held), detector.place():
             with timings.stage("decode"):
                 image = header.decode()
             detections = detector.detect(image, thresholds, timings)
+            seen = _image_json(image, uri)
+            del image
+            with timings.stage("audit"):
+                audit = audit_shelf(detections, seen["width"], seen["height"])
+                names, compliance = detector.model.names, None
+                if reference is not None:
+                    compliance = compare(
+                        detections, names, reference, seen["width"], seen["height"]
+                    )
     except ImageError as err:
         metrics.images.labels(err.slug).inc()
         raise
-    with timings.stage("audit"):
-        audit = audit_shelf(detections, image.width, image.height)
-        names = detector.model.names
-        compliance = None
-        if reference:
-            compliance = compare(detections, names, reference, image.width, image.height)
     metrics.images.labels("audited").inc()
     metrics.products.observe(len(detections))
     metrics.truncated.inc(detections.truncated)
     metrics.observe_stages(timings)
     return make_result(
-        image={
-            "uri": uri,
-            "width": image.width,
-            "height": image.height,
-            "bytes": image.bytes,
-            "orientation": image.orientation,
-        },
+        image=seen,
         model=detector.json(),
         names=names,
         detections=detections,
@@ -96,6 +98,16 @@ def audit_image(
         thresholds=thresholds,
         timings_ms=timings,
     )
+
+
+def _image_json(image: Image, uri: str) -> ImageJson:
+    return {
+        "uri": uri,
+        "width": image.width,
+        "height": image.height,
+        "bytes": image.bytes,
+        "orientation": image.orientation,
+    }
 
 
 @dataclass(frozen=True)
@@ -164,10 +176,12 @@ class Auditor:
     def _outcome(self, found: S3Object) -> Result | Rejection:
         """Audit the object, or say why that will never be possible."""
         try:
-            data, reference = self._fetch(found), self._reference(found)
-            return audit_image(
-                data, self.detector, self.thresholds, self.metrics, found.uri, reference
-            )
+            announced = MAX_IMAGE_BYTES if found.size is None else min(found.size, MAX_IMAGE_BYTES)
+            with self.detector.memory.bodies.hold(announced):
+                data, reference = self._fetch(found), self._reference(found)
+                return audit_image(
+                    data, self.detector, self.thresholds, self.metrics, found.uri, reference
+                )
         except ImageError as err:
             image: AnnouncedJson = {"uri": found.uri}
             if found.size is not None:
@@ -197,7 +211,7 @@ class Auditor:
             log.error("reference.invalid", extra={"uri": uri, "error": str(err)})
             self.metrics.references.labels("invalid").inc()
             return None
-        self.metrics.references.labels("used" if reference else "absent").inc()
+        self.metrics.references.labels("absent" if reference is None else "used").inc()
         return reference
 
     def _publish(self, event: CloudEvent, name: str) -> None:

@@ -19,7 +19,7 @@ from function.boxes import Floats, Letterbox, decode, letterbox, non_max_suppres
 from function.detections import Detections, Thresholds
 from function.errors import ModelError, NotReady, Overloaded
 from function.image import RESIZED_BY, Image
-from function.pixel_budget import PixelBudget
+from function.memory_budget import Memory
 from function.result import ModelJson
 from function.session import OpenedSession, cpu_isa, open_session
 from function.spans import stage_span
@@ -126,7 +126,7 @@ class Detector:
     model: Model
     revision: str = ""
     cpu_isa: str = ""
-    pixels: PixelBudget = field(default_factory=PixelBudget)  # for whoever decodes for `detect`
+    memory: Memory = field(default_factory=Memory)  # for whoever receives and decodes for `detect`
     _ready: threading.Event = field(default_factory=threading.Event)
     _processor: threading.Lock = field(default_factory=threading.Lock)
     _places: threading.BoundedSemaphore = field(

@@ -157,7 +157,7 @@ def broken(**fields: object) -> dict[str, object]:
         (broken(xyxy=[0, 0, 200, 300]), "shares"),
         (broken(row=-1), "`row` of slot 0 must be a number from 0, got -1"),
         (broken(row="top"), "`row` of slot 0 must be a number from 0, got 'top'"),
-        (broken(label=7), "`label` of slot 0 must be a text, got 7"),
+        (broken(label=7), "`label` of slot 0 must be a text of at most 100 characters, got 7"),
     ],
 )
 def test_a_broken_reference_is_refused_and_named(data: object, named: str) -> None:
