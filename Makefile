@@ -12,7 +12,10 @@ NODE := node -e 'const [a, b] = process.versions.node.split(".").map(Number); pr
 # ONNX Runtime reports home otherwise.
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: .venv run once serve test manifests faults rollout-runs fuzz alerts rules bench lint types schemas docs image compose scan sbom package notes publish e2e audit workflows format lock terraform samples judge model clean
+.PHONY: help .venv run once serve quick quick-tests test manifests faults rollout-runs fuzz alerts rules bench lint types schemas docs image compose scan sbom package notes publish e2e audit workflows format lock terraform samples judge model clean
+
+help: ## lists the jobs
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 run: .venv ## the whole path on an embedded AWS; stays until Ctrl-C
 	$(BIN)/python -m local
@@ -23,7 +26,15 @@ once: .venv ## the same, ends after the samples
 serve: .venv ## the function alone: page and POST /predict on $PORT (8080)
 	EVENTS_AUTH=$${EVENTS_AUTH-none} $(BIN)/gunicorn -c function/gunicorn.conf.py
 
-test: .venv ## most tests wait for processes of theirs: three at a time keep two processors at work
+quick: lint quick-tests ## ruff, and the tests that answer within seconds
+
+# Pure functions, the rules of imports and settings, and documents against code.
+QUICK := codec config docs imports rows s3_notification shelf
+quick-tests: .venv ## the second half of it, which pre-commit runs
+	$(BIN)/pytest -n0 -q $(QUICK:%=tests/test_%.py)
+
+# Most tests wait for processes of theirs: three at a time keep two processors at work.
+test: .venv ## every test; no AWS account, no cluster, no Docker
 	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 	@if $(NODE) 2>/dev/null; then node --test tests/*.test.js; else echo "skipped tests/*.test.js: no node 20.19, 22.7 or newer"; fi
 
@@ -56,9 +67,14 @@ rules: ## the rules of observability/rules as the object that the cluster's oper
 # The short form, a few minutes. The full one, 25 minutes on a quiet machine, with the float parents that the peers run:
 # make bench FULL=--full FP32=shelf-float.onnx LARGE_INT8=yolo11l-int8.onnx LARGE_FP32=yolo11l-float.onnx [ONLY=start]
 BENCH_VENV ?= .venv-bench
-bench: $(BENCH_VENV)/bin/uvicorn ## against peers, side by side: latency, start, memory, load; results in build/bench
+ifdef AGAINST
+bench: .venv ## against peers, or AGAINST=commit in pairs: latency, start, memory, load; results in build/bench
+	$(BIN)/python -m bench.against $(AGAINST) --pairs $(or $(PAIRS),400)
+else
+bench: $(BENCH_VENV)/bin/uvicorn
 	$(BENCH_VENV)/bin/python -m bench $(FULL) $(if $(FP32),--fp32 $(FP32)) $(if $(ONLY),--only $(ONLY)) \
 		$(if $(LARGE_INT8),--large-int8 $(LARGE_INT8)) $(if $(LARGE_FP32),--large-fp32 $(LARGE_FP32))
+endif
 
 $(BENCH_VENV)/bin/uvicorn:
 	$(PYTHON) -m venv $(BENCH_VENV)
@@ -68,14 +84,14 @@ $(BENCH_VENV)/bin/uvicorn:
 schemas: .venv ## writes the schemas of the events from the types of the result
 	$(BIN)/python -m function.schemas
 
-lint: .venv
+lint: .venv ## ruff: rules and format
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
-types: .venv
+types: .venv ## mypy
 	$(BIN)/mypy
 
 docs: .venv ## that the documents and the code say the same
-	$(BIN)/pytest -n0 tests/test_docs.py
+	$(BIN)/pytest -n0 -q tests/test_docs.py
 
 image: ## builds the container image and runs it as a pod would; wants Docker
 	tests/image/check.sh
@@ -114,19 +130,19 @@ workflows: .venv-tools/installed ## workflows, Dockerfile, scripts and YAML; sec
 	git ls-files -z '*.sh' .ci/run | xargs -0 $(TOOLS)/shellcheck
 	$(TOOLS)/gitleaks git --no-banner --redact .
 
-format: .venv
+format: .venv ## has ruff mend and format the code
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 lock: .venv ## after a change of pyproject.toml; the image takes the versions that the tests ran with
-	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pyproject.toml --group dev --extra otel --extra rollout -o requirements-dev.txt
-	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pyproject.toml --extra rollout -c requirements-dev.txt -o requirements.txt
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pyproject.toml --group dev --extra monitor --extra otel --extra rollout -o requirements-dev.txt
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pyproject.toml --extra monitor --extra rollout -c requirements-dev.txt -o requirements.txt
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pyproject.toml --group local -c requirements-dev.txt -o requirements-local.txt
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) --group tools -o requirements-tools.txt
 
 terraform: .venv .venv-tools/installed ## infra/ as far as it can be checked without an account
 	infra/terraform/check.sh
 
-samples: .venv
+samples: .venv ## draws the sample shelves anew
 	$(BIN)/python -m model.render --samples local/samples
 
 judge: .venv ## the pictures and true boxes that judge a rollout
@@ -180,5 +196,5 @@ $(MODEL_VENV)/bin/yolo: # a venv that has Ultralytics is taken as it is
 	$(TOOLS)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-tools.txt
 	@touch .venv-tools/installed
 
-clean:
+clean: ## removes what was built, checkpoints of training too
 	rm -rf .venv .venv-bench .venv-tools .mypy_cache .pytest_cache .ruff_cache build

@@ -69,7 +69,7 @@ def main() -> None:
             print("compare-large is left out: no --large-int8, no --large-fp32")
             continue
         started = time.monotonic()
-        measures[name](Part(name, args.output, args.full))
+        measures[name](Part(name=name, folder=args.output, full=args.full))
         print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)
 
 

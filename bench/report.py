@@ -1,7 +1,7 @@
-"""Put the last run's tables and plots into docs/performance.md: `python -m bench.report`
+"""Put the last run's tables and plots into the pages on performance: `python -m bench.report`
 
-What stands between `<!-- PART -->` and `<!-- end -->` is replaced by the part's table, and when and
-where it ran; parts that were not run stay as they are.
+The part's table, and when and where it ran, replace what stands between `<!-- PART -->` and
+`<!-- end -->`. Parts that were not run stay as they are.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from local.processes import ROOT
 
 PAGE = ROOT / "docs" / "performance.md"
+PLOTS = PAGE.with_suffix("")  # its history lies there, too
 BLOCK = re.compile(r"<!-- (?P<part>[a-z-]+) -->\n.*?<!-- end -->", re.DOTALL)
 
 
@@ -26,8 +27,8 @@ def fill(page: str, results: Path) -> str:
         raw, table = results / f"{part}.json", results / f"{part}.md"
         if not (raw.exists() and table.exists()):
             return found[0]
-        told = describe(json.loads(raw.read_text()))
-        return f"<!-- {part} -->\n{told}\n\n{table.read_text().strip()}\n<!-- end -->"
+        described = describe(json.loads(raw.read_text()))
+        return f"<!-- {part} -->\n{described}\n\n{table.read_text().strip()}\n<!-- end -->"
 
     return BLOCK.sub(block, page)
 
@@ -44,15 +45,14 @@ def describe(raw: dict[str, object]) -> str:
 
 
 def main() -> None:
-    """Fill the page and copy the plots beside it."""
+    """Fill the pages and copy the plots beside them."""
     parser = argparse.ArgumentParser(prog="python -m bench.report", description=__doc__)
     parser.add_argument("--results", type=Path, default=Path("build/bench"), help="(%(default)s)")
     results = parser.parse_args().results
-    PAGE.write_text(fill(PAGE.read_text(), results))
-    plots = PAGE.parent / "performance"
-    plots.mkdir(exist_ok=True)
+    for page in (PAGE, *PLOTS.glob("*.md")):
+        page.write_text(fill(page.read_text(), results))
     for plot in results.glob("*.png"):
-        shutil.copy(plot, plots)
+        shutil.copy(plot, PLOTS)
 
 
 if __name__ == "__main__":

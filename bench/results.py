@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PACKAGES = ("onnxruntime", "numpy", "pillow", "openvino", "ultralytics", "torch", "fastapi")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Part:
     """One part's folder, and how long its runs are."""
 
@@ -37,13 +37,13 @@ class Part:
     def write(self, raw: Mapping[str, object], table: str) -> None:
         """Write the raw data, with the machine, and the table; print the table."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        told = {
+        facts = {
             "part": self.name,
             "full": self.full,
             "machine": {**machine(), "load": self.load},
             **raw,
         }
-        (self.folder / f"{self.name}.json").write_text(json.dumps(told, indent=1) + "\n")
+        (self.folder / f"{self.name}.json").write_text(json.dumps(facts, indent=1) + "\n")
         (self.folder / f"{self.name}.md").write_text(table + "\n")
         print(f"\n{table}\n", flush=True)
 

@@ -53,6 +53,8 @@ def attributes_of(event: CloudEvent) -> dict[str, MessageAttributeValueTypeDef]:
         "source": event.get_source(),
         "store": event.get_extension("store"),
         "camera": event.get_extension("camera"),
+        "view": event.get_extension("view"),
+        "minutes": data.get("minutes"),
         "count": data.get("count"),
         "gaps": len(gaps) if isinstance(gaps := data.get("gaps"), list) else None,
         "fill_rate": data.get("fill_rate"),
@@ -61,6 +63,9 @@ def attributes_of(event: CloudEvent) -> dict[str, MessageAttributeValueTypeDef]:
         facts |= {"model": model.get("name"), "revision": model.get("revision")}
     if isinstance(compliance, dict):
         facts["compliance"] = compliance.get("rate")
+    gap = data.get("gap")
+    if isinstance(gap, dict):
+        facts |= {"row": gap.get("row"), "facings": gap.get("facings")}
     if isinstance(reason, dict):
         facts["reason"] = reason.get("type")
     attributes = {

@@ -13,11 +13,23 @@ SQS_MESSAGE_TYPES = ("dev.knative.eventing.aws-sqs", "dev.knative.connector.even
 SHELF_AUDITED = "io.shelfwatch.shelf.audited"
 IMAGE_REJECTED = "io.shelfwatch.image.rejected"
 
+# Out of the monitor: what changed from photo to photo.
+GAP_OPENED = "io.shelfwatch.gap.opened"
+GAP_CLOSED = "io.shelfwatch.gap.closed"
+GAP_CORRECTED = "io.shelfwatch.gap.corrected"
+VIEW_SILENT = "io.shelfwatch.view.silent"
+VIEW_BACK = "io.shelfwatch.view.back"
+
 # The `dataschema` of each: the `$id` of the JSON Schema beside this file. The number grows with a
 # change that may break a consumer; a new field is none, as consumers ignore what they do not know.
 DATA_SCHEMAS = {
     SHELF_AUDITED: "urn:shelfwatch:schema:shelf.audited:1",
     IMAGE_REJECTED: "urn:shelfwatch:schema:image.rejected:1",
+    GAP_OPENED: "urn:shelfwatch:schema:gap.opened:1",
+    GAP_CLOSED: "urn:shelfwatch:schema:gap.closed:1",
+    GAP_CORRECTED: "urn:shelfwatch:schema:gap.corrected:1",
+    VIEW_SILENT: "urn:shelfwatch:schema:view.silent:1",
+    VIEW_BACK: "urn:shelfwatch:schema:view.back:1",
 }
 
 

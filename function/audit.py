@@ -16,9 +16,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 from events.codec import Json, data_of, new_event
 from events.outbox import RESULTS, Outbox
 from events.s3_notification import (
+    GENERATION,
     S3Object,
     audit_id,
     object_from_event,
+    object_id,
     place_of,
     time_of_record,
 )
@@ -29,7 +31,7 @@ from function.config import Config
 from function.detections import Thresholds
 from function.detector import Detector, Timings
 from function.errors import BucketForbidden, DependencyFailed, ImageError, InvalidReference
-from function.image import MAX_IMAGE_BYTES, Image, read_header
+from function.image import MAX_IMAGE_BYTES, Image, captured_at, read_header
 from function.metrics import Metrics
 from function.reference import Reference, compare
 from function.result import AnnouncedJson, ImageJson, Rejection, Result, make_result
@@ -55,9 +57,11 @@ def audit_image(
     metrics: Metrics,
     uri: str = "",
     reference: Reference | None = None,
+    uploaded: datetime | None = None,
 ) -> Result:
     """Audit one image's bytes, and compare its shelf with a reference where there is one.
 
+    `uploaded` is when it came into the bucket; it has a zone.
     Raises `ImageError`, `NotReady` or `Overloaded`.
     """
     timings = Timings()
@@ -72,7 +76,7 @@ def audit_image(
             with timings.stage("decode"):
                 image = header.decode()
             detections = detector.detect(image, thresholds, timings)
-            seen = _image_json(image, uri)
+            seen = _image_json(image, uri, uploaded)
             del image
             with timings.stage("audit"):
                 audit = audit_shelf(detections, seen["width"], seen["height"])
@@ -100,17 +104,20 @@ def audit_image(
     )
 
 
-def _image_json(image: Image, uri: str) -> ImageJson:
-    return {
+def _image_json(image: Image, uri: str, uploaded: datetime | None) -> ImageJson:
+    described: ImageJson = {
         "uri": uri,
         "width": image.width,
         "height": image.height,
         "bytes": image.bytes,
         "orientation": image.orientation,
     }
+    if uploaded:
+        described["captured_at"] = captured_at(image.taken, uploaded).isoformat()
+    return described
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Auditor:
     """Answers image events. Without an outbox or a topic, that step is left out."""
 
@@ -161,10 +168,11 @@ class Auditor:
         data = self.outbox.get(name) if self.outbox else None
         known = data is not None
         if data is None:
-            data = cast("Json", self._outcome(found))
+            data = cast("Json", self._outcome(found, time))
             if self.outbox:
                 data = self.outbox.put(name, data)
-        audited = outgoing_event(found, name, time, data, current_trace())
+        generation = int(event.get_extension(GENERATION) or 0)
+        audited = outgoing_event(found, name, time, data, current_trace(), generation)
         log.info(
             "image.done",
             extra={"uri": found.uri, "type": audited.get_type(), "known": known},
@@ -173,14 +181,20 @@ class Auditor:
             self._publish(audited, name)
         return audited
 
-    def _outcome(self, found: S3Object) -> Result | Rejection:
+    def _outcome(self, found: S3Object, uploaded: datetime) -> Result | Rejection:
         """Audit the object, or say why that will never be possible."""
         try:
             announced = MAX_IMAGE_BYTES if found.size is None else min(found.size, MAX_IMAGE_BYTES)
             with self.detector.memory.bodies.hold(announced):
                 data, reference = self._fetch(found), self._reference(found)
                 return audit_image(
-                    data, self.detector, self.thresholds, self.metrics, found.uri, reference
+                    data,
+                    self.detector,
+                    self.thresholds,
+                    self.metrics,
+                    found.uri,
+                    reference,
+                    uploaded,
                 )
         except ImageError as err:
             image: AnnouncedJson = {"uri": found.uri}
@@ -233,11 +247,17 @@ class Auditor:
 
 
 def outgoing_event(
-    found: S3Object, name: str, time: datetime, data: Json, trace: TraceContext | None = None
+    found: S3Object,
+    name: str,
+    time: datetime,
+    data: Json,
+    trace: TraceContext | None = None,
+    generation: int = 0,
 ) -> CloudEvent:
     """Wrap an audit's data in its event; equal data and cause give an equal event.
 
     `reason` in the data tells a rejection from an audit; `time` is when the object was created.
+    `photo` is the same in all audits of one version of one object.
     """
     store, camera = place_of(found.key)
     event_type = IMAGE_REJECTED if "reason" in data else SHELF_AUDITED
@@ -249,11 +269,12 @@ def outgoing_event(
         "subject": found.key,
         "store": store,
         "camera": camera,
+        "photo": object_id(found),
     }
     present = {key: value for key, value in attributes.items() if value}
     if trace:
         present |= trace.attributes()
-    return new_event({**present, "time": time}, data)
+    return new_event({**present, "time": time, GENERATION: generation}, data)
 
 
 def make_auditor(config: Config, detector: Detector, metrics: Metrics) -> Auditor | None:
@@ -263,13 +284,13 @@ def make_auditor(config: Config, detector: Detector, metrics: Metrics) -> Audito
     session, settings = make_session(), boto_config()
     s3 = session.client("s3", config=settings)
     return Auditor(
-        detector,
-        config.thresholds,
-        metrics,
-        s3,
-        config.events_buckets,
-        Outbox(s3, config.results_bucket) if config.results_bucket else None,
-        session.client("sns", config=settings) if config.topic_arn else None,
-        config.topic_arn,
-        config.references_bucket,
+        detector=detector,
+        thresholds=config.thresholds,
+        metrics=metrics,
+        s3=s3,
+        buckets=config.events_buckets,
+        outbox=Outbox(s3, config.results_bucket) if config.results_bucket else None,
+        sns=session.client("sns", config=settings) if config.topic_arn else None,
+        topic_arn=config.topic_arn,
+        references_bucket=config.references_bucket,
     )

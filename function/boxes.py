@@ -19,7 +19,7 @@ MAX_PAIRS = 250_000
 MAX_RIVALS = 50
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Letterbox:
     """Where an image of `width` x `height` lies inside the model's input, and the way back."""
 
@@ -50,7 +50,7 @@ def letterbox(width: int, height: int, size: tuple[int, int], step: int = 0) -> 
     if step:
         size = -(-content[0] // step) * step, -(-content[1] // step) * step
     pad = round((size[0] - content[0]) / 2 - 0.1), round((size[1] - content[1]) / 2 - 0.1)
-    return Letterbox(width, height, content, pad, size)
+    return Letterbox(width=width, height=height, content=content, pad=pad, size=size)
 
 
 def cxcywh_to_xyxy(cxcywh: Floats) -> Floats:
@@ -197,7 +197,7 @@ def _overlapping(edges: Floats, low: Ints, high: Ints, iou_threshold: float) -> 
 
     The IoU of boxes is at most that of their heights, which tells most pairs apart by one edge.
     """
-    first, second = pairs(low, high)
+    first, second = pairs_in_ranges(low, high)
     _, top, _, bottom = edges
     down, reach = top[second] - top[first], np.maximum(bottom - top, 0) * (1 - iou_threshold)
     near = (down <= reach[first]) & (-down <= reach[second])
@@ -222,7 +222,7 @@ def _best_of(count: int, better: Ints, worse: Ints) -> npt.NDArray[np.bool_]:
     return chosen | left
 
 
-def pairs(low: Ints, high: Ints) -> tuple[Ints, Ints]:
+def pairs_in_ranges(low: Ints, high: Ints) -> tuple[Ints, Ints]:
     """Pair each place (n,) with those from its low up to, not to, its high: (m,), (m,)."""
     counts = high - low
     second = np.arange(counts.sum()) + (high - counts.cumsum()).repeat(counts)

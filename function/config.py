@@ -17,7 +17,7 @@ class ConfigError(ValueError):
     """A setting is odd; the message names the variable."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """What `create_app` needs; tests build it directly, only `from_env` reads the environment."""
 

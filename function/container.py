@@ -15,6 +15,7 @@ import zlib
 from dataclasses import dataclass
 
 from function.errors import ImageCorrupt, ImageTooLarge, ImageUnsupported
+from function.exif import Exif, read_exif
 
 # What cameras, phones and browsers send; each further decoder is attack surface.
 FORMATS = ("JPEG", "PNG", "WEBP")
@@ -33,9 +34,8 @@ LONGEST_TABLES = 4 * (1 + 2 * 64)
 ZEROS = 32
 BYTES_A_BLOCK = 4
 
-EXIF_ORIENTATION = 0x0112
-SHORT = 3  # the TIFF type that the orientation has
-EXIF = b"Exif\0\0"
+EXIF = b"Exif\0\0"  # what stands before Exif data in a JPEG, and in some WebPs
+MAX_EXIF = 64 * 1024  # bytes, as in a JPEG
 
 # Of what is no still of these formats: how its bytes are told, its name, and how to get a JPEG.
 APPLE = "on an iPhone choose Settings > Camera > Formats > Most Compatible, or export it as JPEG"
@@ -94,7 +94,7 @@ class Container:
     data: bytes  # all that decoding needs; a JPEG of several scans lacks its end marker
     width: int  # as it is stored
     height: int
-    orientation: int = 1  # EXIF, 1 to 8
+    exif: Exif
     scans: int = 1
     coefficients: int = 0  # that the decoder of a JPEG of several scans keeps until the last one
     bits: int = 8  # a sample
@@ -212,7 +212,8 @@ def _read_jpeg(data: bytes) -> Container:
     kept: list[Bytes] = [data[:2]]
     colour: dict[int, Bytes] = {}  # the segments that say what the components are
     frame: _Frame | None = None
-    orientation, interval, tables, at = 0, 0, 0, 2
+    exif: Exif | None = None
+    interval, tables, at = 0, 0, 2
     for _ in range(MAX_PARTS):
         marker, start, at = _segment(data, at)
         segment = memoryview(data)[start:at]
@@ -232,7 +233,7 @@ def _read_jpeg(data: bytes) -> Container:
                 data=b"".join(kept),
                 width=frame.width,
                 height=frame.height,
-                orientation=orientation or 1,
+                exif=exif or Exif(),
                 scans=scans,
                 coefficients=frame.coefficients if buffered else 0,
             )
@@ -240,8 +241,8 @@ def _read_jpeg(data: bytes) -> Container:
             colour[JFIF] = segment
         elif marker == ADOBE and bytes(body[:5]) == b"Adobe" and len(body) >= 12:
             colour[ADOBE] = segment
-        elif marker == EXIF_SEGMENT and not orientation and bytes(body[:6]) == EXIF:
-            orientation = exif_orientation(bytes(body[6:]))
+        elif marker == EXIF_SEGMENT and not exif and bytes(body[:6]) == EXIF:
+            exif = read_exif(bytes(body[6:]))
         elif marker == DQT:
             tables += 1
             if tables > MAX_TABLES or len(body) > LONGEST_TABLES:
@@ -335,22 +336,6 @@ def _scan_data(data: bytes, start: int, end: int) -> Bytes:
     return data[start:end].rstrip(b"\0")
 
 
-def exif_orientation(tiff: bytes) -> int:
-    """Read the orientation from Exif data, 1 to 8, as browsers do: a SHORT, one of it; else 0."""
-    order = {b"II": "<", b"MM": ">"}.get(tiff[:2], "")
-    if not order or len(tiff) < 8:
-        return 0
-    magic, at = struct.unpack(order + "HI", tiff[2:8])
-    if magic != 42 or at + 2 > len(tiff):
-        return 0
-    (entries,) = struct.unpack_from(order + "H", tiff, at)
-    for entry in range(min(entries, (len(tiff) - at - 2) // 12)):
-        tag, kind, count, value = struct.unpack_from(order + "HHIH", tiff, at + 2 + 12 * entry)
-        if tag == EXIF_ORIENTATION:
-            return value if kind == SHORT and count == 1 and 1 <= value <= 8 else 0
-    return 0
-
-
 # --- PNG ---
 
 
@@ -363,14 +348,14 @@ def _read_png(data: bytes) -> Container:
     if not width or not height:
         raise _damaged("PNG", "its header")
     _check_size(width, height)
-    orientation, at, dropped, last = 1, 8, False, (0, 0)
+    exif, at, dropped, last = Exif(), 8, False, (0, 0)
     for _ in range(MAX_PARTS):
         length = int.from_bytes(data[at : at + 4])
         name, end = data[at + 4 : at + 8], at + 12 + length
         if name == b"acTL" and int.from_bytes(data[at + 8 : at + 12]) > 1:
             raise _still("PNG")
         if name == b"eXIf":
-            orientation = exif_orientation(data[at + 8 : end - 4]) or 1
+            exif = read_exif(data[at + 8 : min(end - 4, at + 8 + MAX_EXIF)])
         if name == b"IEND" or len(name) < 4 or not name.isalpha():
             break
         if end > len(data):
@@ -395,9 +380,7 @@ def _read_png(data: bytes) -> Container:
     # As it came where nothing was left out: that saves the copy.
     as_it_is = not dropped and data[at + 4 : at + 8] == b"IEND"
     whole = data if as_it_is else b"".join([*kept, _png_chunk(b"IEND", b"")])
-    return Container(
-        format="PNG", data=whole, width=width, height=height, orientation=orientation, bits=bits
-    )
+    return Container(format="PNG", data=whole, width=width, height=height, exif=exif, bits=bits)
 
 
 def _png_crc(data: bytes, end: int) -> int:
@@ -413,7 +396,7 @@ def _png_chunk(name: bytes, body: bytes) -> bytes:
 
 def _read_webp(data: bytes) -> Container:
     chunks: dict[bytes, list[Bytes]] = {}
-    orientation, at, parts, dropped = 1, 12, 0, False
+    exif, at, parts, dropped = Exif(), 12, 0, False
     while at + 8 <= len(data):
         parts += 1
         _check_parts(parts, "WEBP")
@@ -428,16 +411,15 @@ def _read_webp(data: bytes) -> Container:
         else:
             dropped = True
             if name == b"EXIF" and end <= len(data):
-                tiff = data[at + 8 : end]
-                orientation = exif_orientation(tiff.removeprefix(EXIF)) or 1
+                exif = read_exif(data[at + 8 : min(end, at + 8 + MAX_EXIF)].removeprefix(EXIF))
             if not name.strip(b"\0"):
                 break  # zeros that a preallocated file ends in
         at = end + length % 2
-    return _webp_still(data, chunks, orientation, dropped)
+    return _webp_still(data, chunks, exif, dropped)
 
 
 def _webp_still(
-    data: bytes, chunks: dict[bytes, list[Bytes]], orientation: int, dropped: bool
+    data: bytes, chunks: dict[bytes, list[Bytes]], exif: Exif, dropped: bool
 ) -> Container:
     if len(chunks.get(b"ANMF", [])) > 1 or b"ANIM" in chunks:
         raise _still("WEBP")
@@ -457,7 +439,7 @@ def _webp_still(
         data=_webp(chunks, extended, name) if dropped else data,
         width=width,
         height=height,
-        orientation=orientation,
+        exif=exif,
     )
 
 

@@ -20,7 +20,7 @@ MUST_BE = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Thresholds:
     """What counts as a detection. Raises `InvalidParameter` for a value out of bounds."""
 
@@ -41,7 +41,7 @@ def _within(name: str, value: float, low: float, high: float) -> None:
         raise InvalidParameter(msg)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Detections:
     """Products found in one image, best first; parallel arrays."""
 

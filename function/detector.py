@@ -99,11 +99,15 @@ def postprocess(output: Floats, classes: int, box: Letterbox, thresholds: Thresh
     solid = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
     sure = solid & (confidence >= thresholds.confidence)
     return Detections(
-        xyxy[sure], confidence[sure], class_id[sure], truncated, faint=xyxy[solid & ~sure]
+        xyxy=xyxy[sure],
+        confidence=confidence[sure],
+        class_id=class_id[sure],
+        truncated=truncated,
+        faint=xyxy[solid & ~sure],
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Model:
     """What the model file says of itself."""
 

@@ -6,6 +6,7 @@ import io
 import struct
 import zlib
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,9 @@ except ImportError:  # no wheel for this platform, such as Linux on ARM
 RESIZED_BY = "Pillow" if simd is None else simd.__name__
 # A 24 MP camera JPEG is about 10 MB; S3 and HTTP share the limit.
 MAX_IMAGE_BYTES = 20 * 1024 * 1024
+# Cameras without a network send the next day; a clock that is off by more than two is wrong.
+OLDEST_CAPTURE = timedelta(hours=48)
+CLOCK_SKEW = timedelta(minutes=1)
 TURNS = {
     2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
     3: PIL.Image.Transpose.ROTATE_180,
@@ -45,7 +49,7 @@ COEFFICIENT_BYTES = 2  # of a JPEG of several scans
 DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, IndexError)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Image:
     """A decoded image; `picture` may be at reduced scale, `width` and `height` never are."""
 
@@ -54,11 +58,18 @@ class Image:
     height: int
     bytes: int
     orientation: int  # the EXIF value that was applied, 1 to 8
+    taken: datetime | None = None  # as EXIF says, where it names its offset from UTC
 
     @classmethod
     def of(cls, pixels: npt.NDArray[np.uint8]) -> Image:
         """Take an image that was never encoded, (h, w, 3) RGB."""
-        return cls(PIL.Image.fromarray(pixels), pixels.shape[1], pixels.shape[0], 0, 1)
+        return cls(
+            picture=PIL.Image.fromarray(pixels),
+            width=pixels.shape[1],
+            height=pixels.shape[0],
+            bytes=0,
+            orientation=1,
+        )
 
     @property
     def pixels(self) -> npt.NDArray[np.uint8]:
@@ -119,7 +130,7 @@ class _JpegFile(io.BytesIO):
         return not any(probe.left for probe in self.probes)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Header:
     """What an image says of itself, checked; nothing is decoded yet."""
 
@@ -149,15 +160,22 @@ class Header:
 
     def decode(self) -> Image:
         """Decode to upright RGB. Raises `ImageCorrupt`."""
-        container = self.container
+        container, exif = self.container, self.container.exif
         try:
             picture = self._upright(self._load())
         except (PIL.UnidentifiedImageError, *DECODE_ERRORS) as err:
             raise _corrupt(container, "it is truncated or damaged") from err
         width, height = self.width, self.height
-        if container.orientation in SIDEWAYS:
+        if exif.orientation in SIDEWAYS:
             width, height = height, width
-        return Image(picture, width, height, self.bytes, container.orientation)
+        return Image(
+            picture=picture,
+            width=width,
+            height=height,
+            bytes=self.bytes,
+            orientation=exif.orientation or 1,
+            taken=exif.taken,
+        )
 
     def _load(self) -> PIL.Image.Image:
         """Decode as it is stored, and let the decoder go, which keeps pictures of its own."""
@@ -185,7 +203,7 @@ class Header:
         if left > 1:  # draft has done so already for a JPEG
             image = image.reduce(left)
         image = _opaque(image)
-        turn = TURNS.get(self.container.orientation)
+        turn = TURNS.get(self.container.exif.orientation)
         return image if turn is None else image.transpose(turn)
 
 
@@ -212,7 +230,14 @@ def read_header(data: bytes, size: tuple[int, int] | None = None) -> Header:
         raise ImageTooLarge(msg)
     container = read_container(data)
     scale = _scale((container.width, container.height), size) if size else 1
-    return Header(container, len(data), scale)
+    return Header(container=container, bytes=len(data), scale=scale)
+
+
+def captured_at(taken: datetime | None, uploaded: datetime) -> datetime:
+    """Say when a photo was taken: what EXIF says where it is believable, else the upload."""
+    if taken and uploaded - OLDEST_CAPTURE <= taken <= uploaded + CLOCK_SKEW:
+        return taken
+    return uploaded
 
 
 def _scale(stored: tuple[int, int], size: tuple[int, int]) -> int:

@@ -56,7 +56,7 @@ class Request(flask.Request):
         super().close()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Picture:
     """Image bytes, and what their sender calls them."""
 
@@ -142,7 +142,7 @@ def read_pictures(request: flask.Request, s3_pictures: S3Pictures | None) -> lis
     if request.mimetype == JSON:
         return [_from_json(read_body(request), s3_pictures)]
     if request.mimetype.startswith("image/") or request.mimetype == RAW:
-        return [Picture(read_body(request))]
+        return [Picture(data=read_body(request))]
     msg = (
         f"The content type must be {MULTIPART}, {JSON}, image/* or {RAW}, got {request.mimetype!r}"
     )
@@ -165,7 +165,7 @@ def _from_form(request: flask.Request) -> list[Picture]:
     if not uploads:
         msg = f"The form must have a part named {PICTURE_PARTS[0]!r}"
         raise InvalidParameter(msg)
-    return [Picture(data, filename, reference=reference) for _, filename, data in uploads]
+    return [Picture(data=data, name=filename, reference=reference) for _, filename, data in uploads]
 
 
 def _parse_reference(body: bytes) -> Reference:
@@ -221,11 +221,11 @@ def _from_json(body: bytes, s3_pictures: S3Pictures | None) -> Picture:
         msg = f"`image.{way}` must be a text"
         raise InvalidParameter(msg)
     if way == "b64":
-        return Picture(decode_base64(source, "`image.b64`"), reference=reference)
+        return Picture(data=decode_base64(source, "`image.b64`"), reference=reference)
     if s3_pictures is None:
         msg = "`PREDICT_S3_BUCKETS` and `PREDICT_TOKEN` must be set for `image.s3` to be read"
         raise BucketForbidden(msg)
-    return Picture(s3_pictures.read(source), uri=source, reference=reference)
+    return Picture(data=s3_pictures.read(source), uri=source, reference=reference)
 
 
 def wanted_type(request: flask.Request) -> str:

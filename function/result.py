@@ -34,6 +34,16 @@ class ImageJson(TypedDict):
     orientation: Annotated[
         int, {"minimum": 1, "maximum": 8, "description": "the EXIF value that was applied"}
     ]
+    captured_at: NotRequired[
+        Annotated[
+            str,
+            {
+                "format": "date-time",
+                "description": "when it was taken: EXIF's time where it is believable, else the "
+                "upload; only of photos that came through a bucket",
+            },
+        ]
+    ]
 
 
 class ModelJson(TypedDict):

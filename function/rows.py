@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from function.boxes import Floats, Ints, pairs
+from function.boxes import Floats, Ints, pairs_in_ranges
 
 Doubles = npt.NDArray[np.float64]
 
@@ -57,7 +57,7 @@ MIN_SHARE = 0.5
 TINY = 1e-6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Level:
     """How shelf boards lie in the picture, and the way there and back.
 
@@ -113,7 +113,7 @@ def neighbours(boxes: Doubles) -> Ints:
     reach, height = REACH * quantile(right - left, 0.9), (bottom - top)[order]
     start = np.arange(len(boxes)) + 1
     end = np.minimum(x.searchsorted(x + reach, side="right"), start + MAX_CANDIDATES)
-    first, second = pairs(start, end)
+    first, second = pairs_in_ranges(start, end)
     away, room = np.abs(y[first] - y[second]), height[first] + height[second]
     near = np.flatnonzero(away < room)
     if len(near) > MAX_PAIRS:  # boxes in a heap: no shelf, whatever is said of it
@@ -146,12 +146,14 @@ def fit_level(xyxy: Doubles) -> tuple[Level, Ints]:
     _, _, right, bottom = xyxy.max(axis=0).tolist()
     origin = ((left + right) / 2, (top + bottom) / 2)
     size = max(right - left, bottom - top, TINY)
-    boxes = Level(0.0, 0.0, origin, size).apply(xyxy)
+    boxes = Level(tilt=0.0, convergence=0.0, origin=origin, size=size).apply(xyxy)
     pairs = neighbours(boxes)
-    level = Level(*_fit_slopes(boxes, beside_and_above(boxes, pairs)[0]), origin, size)
+    tilt, convergence = _fit_slopes(boxes, beside_and_above(boxes, pairs)[0])
+    level = Level(tilt=tilt, convergence=convergence, origin=origin, size=size)
     # Once levelled, more neighbours are seen to be neighbours.
     beside, _ = beside_and_above(level.apply(xyxy), pairs)
-    return Level(*_fit_slopes(boxes, beside), origin, size), pairs
+    tilt, convergence = _fit_slopes(boxes, beside)
+    return Level(tilt=tilt, convergence=convergence, origin=origin, size=size), pairs
 
 
 def _fit_slopes(boxes: Doubles, pairs: Ints) -> tuple[float, float]:

@@ -25,7 +25,7 @@ from function.config import Config
 from function.errors import ModelError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OpenedSession:
     """A session, and what was decided for it and why."""
 
@@ -46,7 +46,13 @@ def open_session(path: Path, threads: int = 0) -> OpenedSession:
     copy = optimized_path(path, digest)
     graph = copy if copy.exists() else path
     session = _session(graph, _options(threads))
-    return OpenedSession(session, f"sha256:{digest}", threads, threads_from, graph.name)
+    return OpenedSession(
+        session=session,
+        digest=f"sha256:{digest}",
+        threads=threads,
+        threads_from=threads_from,
+        graph=graph.name,
+    )
 
 
 def optimized_path(path: Path, digest: str) -> Path:

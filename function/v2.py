@@ -47,7 +47,7 @@ class TensorJson(TypedDict):
     shape: list[int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class InferRequest:
     """What a client asked for."""
 
@@ -101,7 +101,7 @@ def make_blueprint(
         _need_model(name)
         asked = read_infer_request(read_body(request), request.headers.get(HEADER_LENGTH))
         thresholds = choose_thresholds(asked.parameters, config.thresholds, model.names)
-        return answer_tensors(asked, audit(Picture(asked.image), thresholds))
+        return answer_tensors(asked, audit(Picture(data=asked.image), thresholds))
 
     return blueprint
 

@@ -29,7 +29,7 @@ QUEUE_RETENTION = 4 * 86400  # seconds
 DLQ_RETENTION = 14 * 86400
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Resources:
     """What the function, the source and a subscriber need to know."""
 
@@ -106,7 +106,14 @@ def create_resources(
     )
     topic_arn = sns.create_topic(Name=f"{prefix}-events")["TopicArn"]
     subscriber_url = subscribe(sqs, sns, topic_arn, f"{prefix}-subscriber")
-    return Resources(prefix, results_bucket, queue_url, dlq_url, topic_arn, subscriber_url)
+    return Resources(
+        bucket=prefix,
+        results_bucket=results_bucket,
+        queue_url=queue_url,
+        dlq_url=dlq_url,
+        topic_arn=topic_arn,
+        subscriber_url=subscriber_url,
+    )
 
 
 def subscribe(sqs: SQSClient, sns: SNSClient, topic_arn: str, name: str) -> str:

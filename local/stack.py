@@ -24,7 +24,7 @@ FUNCTION_SECONDS = 30.0  # with a large model on a slow machine
 RECEIVE_WAIT_SECONDS = "1"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Stack:
     """The running path."""
 
@@ -104,7 +104,14 @@ def running_stack(port: int, aws_port: int, logs: Path) -> Iterator[Stack]:
             running_function(port, function_env, logs) as (page, function),
             running_source(page, resources.queue_url, env, logs) as source,
         ):
-            yield Stack(page, endpoint_url, resources, s3, sqs, (emulator, function, source))
+            yield Stack(
+                page=page,
+                endpoint_url=endpoint_url,
+                resources=resources,
+                s3=s3,
+                sqs=sqs,
+                children=(emulator, function, source),
+            )
 
 
 def answers(url: str) -> bool:

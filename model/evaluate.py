@@ -56,7 +56,7 @@ class ScoredBox(TypedDict):
     score: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Precision:
     """COCO's averages over at most `cap` boxes a photo."""
 
@@ -68,7 +68,7 @@ class Precision:
     curve: npt.NDArray[np.float64]  # (101,) precision at recall 0, 0.01 … 1, IoU 0.5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scores:
     """How good one model is on one data set."""
 
@@ -128,7 +128,12 @@ def evaluate(detector: Detector, photos: list[LabelledPhoto]) -> Scores:
         for box in truth:
             box["category_id"] = 0
     precision = average_precision(len(photos), truth, found)
-    return Scores(precision, np.array(count_errors), np.array(milliseconds), sheet)
+    return Scores(
+        precision=precision,
+        count_errors=np.array(count_errors),
+        milliseconds=np.array(milliseconds),
+        sheet=sheet,
+    )
 
 
 def average_precision(
@@ -139,7 +144,10 @@ def average_precision(
     Image ids are 1 to `photos`. Not by `summarize()`, which looks at 100 boxes a photo.
     """
     if not found or not truth:  # pycocotools cannot load an empty result
-        return {cap: Precision(cap, 0.0, 0.0, 0.0, 0.0, np.zeros(101)) for cap in CAPS}
+        return {
+            cap: Precision(cap=cap, ap50=0.0, ap75=0.0, ap50_95=0.0, ar=0.0, curve=np.zeros(101))
+            for cap in CAPS
+        }
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO()
         coco.dataset = {
@@ -162,12 +170,12 @@ def _at_cap(evaluation: COCOeval, index: int) -> Precision:
     precision = np.where(precision < 0, np.nan, precision)
     recall = evaluation.eval["recall"][:, :, 0, index]
     return Precision(
-        CAPS[index],
-        float(np.nanmean(precision[0])),
-        float(np.nanmean(precision[5])),
-        float(np.nanmean(precision)),
-        float(np.nanmean(np.where(recall < 0, np.nan, recall))),
-        np.nanmean(precision[0], axis=1),
+        cap=CAPS[index],
+        ap50=float(np.nanmean(precision[0])),
+        ap75=float(np.nanmean(precision[5])),
+        ap50_95=float(np.nanmean(precision)),
+        ar=float(np.nanmean(np.where(recall < 0, np.nan, recall))),
+        curve=np.nanmean(precision[0], axis=1),
     )
 
 

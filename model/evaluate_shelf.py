@@ -216,7 +216,9 @@ def draw(
 def true_detections(shelf: RenderedShelf) -> Detections:
     """Take the drawn boxes for detections."""
     count = len(shelf.xyxy)
-    return Detections(shelf.xyxy, np.ones(count, np.float32), np.zeros(count, np.int64))
+    return Detections(
+        xyxy=shelf.xyxy, confidence=np.ones(count, np.float32), class_id=np.zeros(count, np.int64)
+    )
 
 
 def _part(text: str) -> slice:

@@ -38,7 +38,7 @@ class GateError(Exception):
     """The file may not ship; says why in one sentence."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """What the file was seen to be and do."""
 
@@ -171,12 +171,12 @@ def gate(path: Path, max_megabytes: float = math.inf) -> Report:
         msg = f"{path} takes float pixels; model.quantize makes it take uint8"
         raise GateError(msg)
     report = Report(
-        detector.model.name,
-        detector.model.digest,
-        detector.model.license,
-        path.stat().st_size / 1e6,
-        int8_nodes(path),
-        distinct_scores(detector),
+        name=detector.model.name,
+        digest=detector.model.digest,
+        license=detector.model.license,
+        megabytes=path.stat().st_size / 1e6,
+        nodes=int8_nodes(path),
+        distinct_scores=distinct_scores(detector),
     )
     missing = [key for key in METADATA if metadata.get(key, "unknown") == "unknown"]
     reasons = {

@@ -13,7 +13,7 @@ from function.image import Image
 from model.photos import DatasetError, find_photos, label_path, read_labels
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LabelledPhoto:
     """A photo and what is on it."""
 
@@ -54,10 +54,10 @@ def _read_yolo(split: Path) -> list[LabelledPhoto]:
 def _from_labels(photo: Path, labels: npt.NDArray[np.float64]) -> LabelledPhoto:
     corner, size = labels[:, 1:3] - labels[:, 3:5] / 2, labels[:, 3:5]
     return LabelledPhoto(
-        photo,
-        np.hstack([corner, size]),
-        labels[:, 0].astype(np.int64),
-        np.zeros(len(labels), bool),
+        path=photo,
+        boxes=np.hstack([corner, size]),
+        class_id=labels[:, 0].astype(np.int64),
+        crowd=np.zeros(len(labels), bool),
         in_pixels=False,
     )
 
@@ -91,9 +91,9 @@ def _id(category: dict[str, int]) -> int:
 
 def _from_rows(path: Path, rows: list[tuple[list[float], int, bool]]) -> LabelledPhoto:
     return LabelledPhoto(
-        path,
-        np.array([box for box, _, _ in rows], dtype=np.float64).reshape(-1, 4),
-        np.array([class_id for _, class_id, _ in rows], dtype=np.int64),
-        np.array([crowd for _, _, crowd in rows], dtype=bool),
+        path=path,
+        boxes=np.array([box for box, _, _ in rows], dtype=np.float64).reshape(-1, 4),
+        class_id=np.array([class_id for _, class_id, _ in rows], dtype=np.int64),
+        crowd=np.array([crowd for _, _, crowd in rows], dtype=bool),
         in_pixels=True,
     )

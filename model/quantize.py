@@ -52,7 +52,7 @@ class QuantizationError(Exception):
     """The input cannot be quantised or the result is not good enough; says why."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """What the finished file was seen to do."""
 
@@ -69,7 +69,7 @@ def input_size(model: onnx.ModelProto) -> tuple[int, int]:
     return shape[3].dim_value, shape[2].dim_value
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How to quantise; the defaults are what ships, the rest measures what each is worth."""
 
@@ -218,7 +218,14 @@ def check(
     Raises `GateError` when it is not INT8, `QuantizationError` when it is not close enough.
     """
     nodes = int8_nodes(path)
-    report = Report(nodes, *_compare(parent, quantized, path, photos[:CHECKED_PHOTOS]), sides)
+    distinct, scores, pixels = _compare(parent, quantized, path, photos[:CHECKED_PHOTOS])
+    report = Report(
+        nodes=nodes,
+        distinct_scores=distinct,
+        score_difference=scores,
+        pixel_difference=pixels,
+        sides=sides,
+    )
     failures = {
         f"{report.distinct_scores} distinct scores on a photo, at least {MIN_DISTINCT_SCORES}": (
             report.distinct_scores < MIN_DISTINCT_SCORES

@@ -24,7 +24,7 @@ MIN_VISIBLE = 0.5  # share of a box; products that show less of it are dropped
 EXIF_ORIENTATION = 0x0112
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RenderedShelf:
     """Hold a picture and what is true about it; boxes are xyxy in picture pixels."""
 
@@ -35,7 +35,7 @@ class RenderedShelf:
     gap_row: npt.NDArray[np.int64]  # (m,)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Kind:
     """Describe a package."""
 
@@ -46,16 +46,39 @@ class Kind:
     stacks: bool = False
 
 
-BOX = Kind(((0, 0.5), (1, 0.5)), (0.4, 0.95), stacks=True)
+BOX = Kind(outline=((0, 0.5), (1, 0.5)), aspect=(0.4, 0.95), stacks=True)
 BOTTLE = Kind(
-    ((0, 0.17), (0.22, 0.18), (0.36, 0.46), (0.42, 0.5), (1, 0.48)), (0.3, 0.42), 0.1, 0.6
+    outline=((0, 0.17), (0.22, 0.18), (0.36, 0.46), (0.42, 0.5), (1, 0.48)),
+    aspect=(0.3, 0.42),
+    cap=0.1,
+    round=0.6,
 )
 FLASK = Kind(
-    ((0, 0.24), (0.14, 0.24), (0.2, 0.44), (0.26, 0.5), (1, 0.47)), (0.38, 0.55), 0.15, 0.4
+    outline=((0, 0.24), (0.14, 0.24), (0.2, 0.44), (0.26, 0.5), (1, 0.47)),
+    aspect=(0.38, 0.55),
+    cap=0.15,
+    round=0.4,
 )
-CAN = Kind(((0, 0.42), (0.05, 0.5), (0.95, 0.5), (1, 0.43)), (0.5, 0.75), 0.04, 0.6, stacks=True)
-JAR = Kind(((0, 0.45), (0.2, 0.45), (0.27, 0.5), (1, 0.47)), (0.6, 0.95), 0.2, 0.5, stacks=True)
-BAG = Kind(((0, 0.49), (0.12, 0.45), (0.5, 0.5), (0.9, 0.46), (1, 0.49)), (0.6, 0.85), 0.0, 0.35)
+CAN = Kind(
+    outline=((0, 0.42), (0.05, 0.5), (0.95, 0.5), (1, 0.43)),
+    aspect=(0.5, 0.75),
+    cap=0.04,
+    round=0.6,
+    stacks=True,
+)
+JAR = Kind(
+    outline=((0, 0.45), (0.2, 0.45), (0.27, 0.5), (1, 0.47)),
+    aspect=(0.6, 0.95),
+    cap=0.2,
+    round=0.5,
+    stacks=True,
+)
+BAG = Kind(
+    outline=((0, 0.49), (0.12, 0.45), (0.5, 0.5), (0.9, 0.46), (1, 0.49)),
+    aspect=(0.6, 0.85),
+    cap=0.0,
+    round=0.35,
+)
 KINDS = (BOX, BOX, BOTTLE, FLASK, CAN, JAR, BAG)
 
 
@@ -359,8 +382,9 @@ def render_shelf(
     )
     image = expose(rng, big.reduce(SUPERSAMPLE), noise, light)
     to_picture = homography(scale * (corners + half), frame)
-    products = visible_bounds(scene.products, to_picture, size)
-    return RenderedShelf(image, *products, *visible_bounds(scene.gaps, to_picture, size))
+    xyxy, row = visible_bounds(scene.products, to_picture, size)
+    gaps, gap_row = visible_bounds(scene.gaps, to_picture, size)
+    return RenderedShelf(image=image, xyxy=xyxy, row=row, gaps=gaps, gap_row=gap_row)
 
 
 def encode(shelf: RenderedShelf, *, turned: bool = False) -> bytes:

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-import boto3
 import PIL.Image
 import pytest
 from cloudevents.core.v1.event import CloudEvent
 from flask import Flask
 from flask.testing import FlaskClient
+from postgresql import Server, bin_directory, running_postgresql
 from schemas import validate_emitted
 
 from events import sns_publisher
@@ -26,9 +27,10 @@ from function.app import create_app
 from function.config import Config
 from function.detector import Detector
 from local import subscriber
-from local.aws import Resources, create_resources
+from local.aws import Resources, create_resources, emulator_clients
 from local.processes import HOST, free_port, running
 from local.stack import answers, running_emulator
+from monitor.database import migrate, open_database
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = ROOT / "local" / "samples"
@@ -72,14 +74,15 @@ def make_image() -> Callable[..., bytes]:
     return make
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Aws:
     """Clients of the emulator and resources that no other test has touched."""
 
     endpoint_url: str
-    s3: object
-    sqs: object
-    sns: object
+    # Any: tests send what the types of the SDK forbid, too.
+    s3: Any
+    sqs: Any
+    sns: Any
     resources: Resources
 
 
@@ -131,11 +134,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("aws", emulators, indirect=True)
 
 
-@cache
-def clients(endpoint_url: str) -> tuple[object, object, object]:
-    """Make the clients of an emulator, which takes longer than most tests."""
-    session = boto3.Session("test", "test", region_name="us-east-1")
-    return tuple(session.client(name, endpoint_url=endpoint_url) for name in ("s3", "sqs", "sns"))  # type: ignore[return-value]
+# Clients of an emulator take longer to make than most tests.
+clients = cache(emulator_clients)
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def aws(request: pytest.FixtureRequest) -> Aws:
     resources = create_resources(s3, sqs, sns, f"shelves-{uuid.uuid4().hex[:12]}")
     # The bucket's rule has announced itself; tests start with an empty queue.
     sqs.purge_queue(QueueUrl=resources.queue_url)
-    return Aws(endpoint_url, s3, sqs, sns, resources)
+    return Aws(endpoint_url=endpoint_url, s3=s3, sqs=sqs, sns=sns, resources=resources)
 
 
 def queue_state(aws: Aws, queue_url: str = "") -> tuple[int, int]:
@@ -162,6 +162,18 @@ def queue_state(aws: Aws, queue_url: str = "") -> tuple[int, int]:
 def queue_depth(aws: Aws, queue_url: str) -> int:
     """Count a queue's messages, leased ones too."""
     return sum(queue_state(aws, queue_url))
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """A migrated PostgreSQL, where its programs are installed."""
+    if bin_directory() is None:
+        pytest.skip("PostgreSQL's programs (initdb, pg_ctl) are not installed")
+    with running_postgresql() as server:
+        engine = open_database(server.url)
+        migrate(engine)
+        engine.dispose()
+        yield server
 
 
 @pytest.fixture

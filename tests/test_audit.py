@@ -27,14 +27,14 @@ KEY = "store-17/cam-2/café + bar.jpg"
 @pytest.fixture
 def auditor(aws: Aws, detector: Detector) -> Auditor:
     return Auditor(
-        detector,
-        Thresholds(),
-        Metrics(),
-        aws.s3,  # type: ignore[arg-type]
-        frozenset({aws.resources.bucket}),
-        Outbox(aws.s3, aws.resources.results_bucket),  # type: ignore[arg-type]
-        aws.sns,  # type: ignore[arg-type]
-        aws.resources.topic_arn,
+        detector=detector,
+        thresholds=Thresholds(),
+        metrics=Metrics(),
+        s3=aws.s3,  # type: ignore[arg-type]
+        buckets=frozenset({aws.resources.bucket}),
+        outbox=Outbox(aws.s3, aws.resources.results_bucket),  # type: ignore[arg-type]
+        sns=aws.sns,  # type: ignore[arg-type]
+        topic_arn=aws.resources.topic_arn,
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.against import median_interval
 from bench.contenders import form
 from bench.load import Step, knee
 from bench.report import fill
@@ -67,3 +68,19 @@ def test_the_page_takes_the_parts_that_were_run_and_keeps_the_others(tmp_path: P
     assert "old" not in filled
     assert filled.endswith("b\n<!-- start -->\nkept\n<!-- end -->\n")
     assert fill(filled, tmp_path) == filled
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1.0], (1.0, 1.0, 1.0)),
+        ([2.0, 1.0], (1.5, 1.0, 2.0)),
+        # Of 100 values, the ranks 50 - 9.8 and 50 + 9.8.
+        ([float(value) for value in range(100)], (49.5, 40.0, 60.0)),
+        ([1.0] * 399 + [50.0], (1.0, 1.0, 1.0)),
+    ],
+)
+def test_a_median_has_its_interval_by_ranks(
+    values: list[float], expected: tuple[float, float, float]
+) -> None:
+    assert median_interval(values) == expected

@@ -1,7 +1,6 @@
 """Whole or not: every format, cut at every place, whatever follows; and what is left out."""
 
 import io
-import struct
 
 import numpy as np
 import PIL.Image
@@ -10,7 +9,6 @@ from conftest import GOOD_SAMPLE
 
 from function.container import (
     MAX_SCANS,
-    exif_orientation,
     read_container,
 )
 from function.errors import ImageCorrupt, ImageTooLarge, ImageUnsupported
@@ -88,36 +86,9 @@ def test_metadata_is_left_out_and_the_picture_stays() -> None:
         bare = encoded(kind)
         full = encoded(kind, exif=exif, icc_profile=b"profile" * 3000, comment=b"comment" * 999)
         container = read_container(full)
-        assert container.orientation == 3
+        assert container.exif.orientation == 3
         assert len(container.data) < len(bare) + 100
         assert np.array_equal(read_image(full).pixels, read_image(bare).pixels[::-1, ::-1])
-
-
-def tiff(order: str, *entries: tuple[int, int, int, int]) -> bytes:
-    head = {"<": b"II", ">": b"MM"}[order] + struct.pack(order + "HI", 42, 8)
-    body = b"".join(struct.pack(order + "HHIHH", *entry, 0) for entry in entries)
-    return head + struct.pack(order + "H", len(entries)) + body + bytes(4)
-
-
-@pytest.mark.parametrize(
-    ("data", "orientation"),
-    [
-        (b"", 0),
-        (b"II*\0", 0),
-        (tiff("<"), 0),
-        (tiff("<", (0x0112, 3, 1, 6)), 6),
-        (tiff(">", (0x010F, 3, 1, 1), (0x0112, 3, 1, 8)), 8),
-        (tiff(">", (0x0112, 4, 1, 6)), 0),
-        (tiff("<", (0x0112, 3, 2, 6)), 0),
-        (tiff("<", (0x0112, 3, 1, 0)), 0),
-        (tiff("<", (0x0112, 3, 1, 9)), 0),
-        (tiff("<", (0x0112, 3, 1, 6))[:-8], 0),
-        (b"XX" + tiff("<", (0x0112, 3, 1, 6))[2:], 0),
-        (b"II*\0\xff\xff\xff\xff" + bytes(20), 0),
-    ],
-)
-def test_an_orientation_is_one_short_from_1_to_8(data: bytes, orientation: int) -> None:
-    assert exif_orientation(data) == orientation
 
 
 def test_scans_are_counted_and_their_coefficients_too() -> None:

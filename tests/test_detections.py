@@ -11,7 +11,11 @@ from function.errors import InvalidParameter
 
 def test_arrays_of_different_lengths_are_refused() -> None:
     with pytest.raises(ValueError, match=r"xyxy \(1, 4\)"):
-        Detections(np.zeros((1, 4), np.float32), np.zeros(2, np.float32), np.zeros(1, np.int64))
+        Detections(
+            xyxy=np.zeros((1, 4), np.float32),
+            confidence=np.zeros(2, np.float32),
+            class_id=np.zeros(1, np.int64),
+        )
 
 
 @pytest.mark.parametrize(

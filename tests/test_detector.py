@@ -320,7 +320,7 @@ def test_boxes_below_the_threshold_are_faint_not_detections(
     output = np.zeros((1, 5, 100), np.float32)
     output[0, :4, :4], output[0, 4, :4] = np.array(boxes).T, scores
     box = letterbox(640, 640, (640, 640))
-    thresholds = Thresholds(confidence, max_detections=limit)
+    thresholds = Thresholds(confidence=confidence, max_detections=limit)
     detections = postprocess(output, 1, box, thresholds)
     assert (len(detections), len(detections.faint)) == (sure, faint)
     assert detections.truncated is truncated

@@ -1,8 +1,9 @@
-"""What the README promises exists, and what exists is in the README."""
+"""What the documents promise exists, and what exists is in the documents."""
 
 import json
 import re
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -20,11 +21,45 @@ from events.types import Reason
 from function.app import create_app
 from function.config import Config
 from function.detector import Detector
+from function.errors import HTTP_PROBLEMS, ShelfWatchError, TryAgain
 from function.metrics import Metrics
 from local.subscriber import REMEMBER_SECONDS
 
-EVENTS_MD = (ROOT / "docs" / "events.md").read_text()
+DOCS = ROOT / "docs"
+EVENTS_MD = (DOCS / "events.md").read_text()
 README = (ROOT / "README.md").read_text()
+# The pages of docs/, without their index.
+PAGES = sorted(set(DOCS.rglob("*.md")) - {DOCS / "README.md"})
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")),
+    *(ROOT / "model" / "MODEL_CARD.md", DOCS / "README.md"),
+    *(ROOT / "local" / "samples" / "README.md", ROOT / "observability" / "compose" / "README.md"),
+    *PAGES,
+]
+MAX_README_BYTES = 6144  # a first page, read in five minutes; the rest has pages of its own
+TARGETS = re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def test_the_readme_stays_a_first_page() -> None:
+    assert len(README.encode()) <= MAX_README_BYTES
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (DOCS / "README.md").read_text()
+    lines = re.findall(r"^- \[([\w/.]+)\]\(([\w/.]+)\): \S", index, re.MULTILINE)
+    assert all(text == target for text, target in lines)
+    assert {target for _, target in lines} == {str(page.relative_to(DOCS)) for page in PAGES}
+
+
+@pytest.mark.parametrize("page", [DOCS / "README.md", *PAGES], ids=name_of)
+def test_a_page_starts_with_what_its_reader_can_do_after_it(page: Path) -> None:
+    heading, _, rest = page.read_text().partition("\n\n")
+    assert re.fullmatch(r"# .+", heading)
+    assert re.match(r"After this page you (can|know) [^|`#]{20}", rest)
 
 
 class Recorder(dict[str, str]):
@@ -39,12 +74,19 @@ class Recorder(dict[str, str]):
         return super().get(name, default)
 
 
+def subclasses(kind: type[ShelfWatchError]) -> Iterator[type[ShelfWatchError]]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from subclasses(child)
+
+
 @pytest.mark.parametrize("config", [Config, SourceConfig])
 def test_every_setting_is_documented(config: type[Config] | type[SourceConfig]) -> None:
     env = Recorder({"QUEUE_URL": "q", "K_SINK": "s"})
     config.from_env(env)
     assert env.asked
-    assert {name for name in env.asked if f"`{name}`" not in README} == set()
+    page = (DOCS / "settings.md").read_text()
+    assert {name for name in env.asked if f"`{name}`" not in page} == set()
 
 
 def test_every_route_is_documented(detector: Detector) -> None:
@@ -55,7 +97,30 @@ def test_every_route_is_documented(detector: Detector) -> None:
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
         if rule.endpoint != "static"
     }
-    assert {route for route in routes if f"`{route}`" not in README} == set()
+    page = (DOCS / "http.md").read_text()
+    assert {route for route in routes if f"`{route}`" not in page} == set()
+
+
+def test_every_status_is_in_the_table_of_problems_with_its_retry() -> None:
+    """What `TryAgain` means, 500 and 408 are worth another try."""
+    kinds = [kind for kind in subclasses(ShelfWatchError) if "slug" in vars(kind)]
+    told: dict[int, set[str]] = {400: {"invalid-event"}}
+    for status, slug in [
+        *((kind.status, kind.slug) for kind in kinds),
+        *((status, slug) for status, (slug, _, _) in HTTP_PROBLEMS.items()),
+    ]:
+        told.setdefault(status, set()).add(slug)
+    rows = re.findall(
+        r"^\| (\d{3}) \| (.+) \| (no|yes.*) \|$",
+        (DOCS / "problems.md").read_text(),
+        re.MULTILINE,
+    )
+    assert {
+        int(status): set(re.findall(r"`([a-z-]+)`", slugs)) for status, slugs, _ in rows
+    } == told
+    waits = {kind.status for kind in kinds if issubclass(kind, TryAgain)}
+    assert {int(row[0]) for row in rows if row[2] == "yes, after `Retry-After`"} == waits
+    assert {int(row[0]) for row in rows if row[2] != "no"} == {*waits, 408, 500}
 
 
 @pytest.mark.parametrize("metrics", [Metrics, SourceMetrics])
@@ -66,14 +131,28 @@ def test_every_metric_is_documented(metrics: type[Metrics] | type[SourceMetrics]
         for family in registry.collect()
     }
     assert len(names) >= 7
-    assert {name for name in names if f"`{name}`" not in README} == set()
+    page = (DOCS / "metrics.md").read_text()
+    assert {name for name in names if f"`{name}`" not in page} == set()
 
 
-def test_every_make_target_of_the_readme_exists() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"`(?:\w+=\S+ )?make ([a-z ]+)`", README))
-    assert {"lint types test", "run", "serve"} <= named
-    assert {target for words in named for target in words.split()} <= targets
+@pytest.mark.parametrize("page", DOCUMENTS, ids=name_of)
+def test_every_make_target_of_a_document_exists(page: Path) -> None:
+    lines = re.findall(r"`(?:\w+=\S+ )?make ([^`]+)`|^ {4}make ([^#\n]+)", page.read_text(), re.M)
+    words = {word for line in lines for word in "".join(line).split() if re.match("[a-z]", word)}
+    assert words <= set(TARGETS)
+
+
+def test_the_readme_names_the_two_commands() -> None:
+    assert {"run", "test"} <= set(re.findall(r"^ {4}make (\w+)", README, re.MULTILINE))
+
+
+def test_make_alone_lists_every_job() -> None:
+    printed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    phony = re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert phony
+    jobs = set(phony[1].split()) - {".venv"}
+    assert jobs <= set(TARGETS)
+    assert set(re.findall(r"^  (\S+)  +\S", printed, re.MULTILINE)) == jobs
 
 
 def test_the_readmes_output_is_a_real_event() -> None:
@@ -106,13 +185,20 @@ def test_what_events_md_says_of_the_events_is_so() -> None:
     assert f"{REMEMBER_SECONDS // 86400} days" in EVENTS_MD
 
 
-def test_every_file_of_the_readme_exists() -> None:
-    paths = re.findall(
-        r"`((?:function|events|model|local|knative|argocd|tests|docs|\.ci)/[\w./]*)`", README
-    )
-    paths += re.findall(r"\]\(([\w./]+)\)", README)
-    assert len(paths) > 5
-    assert {path for path in paths if not (ROOT / path).exists()} == set()
+@pytest.mark.parametrize("page", DOCUMENTS, ids=name_of)
+def test_every_file_that_a_document_names_exists(page: Path) -> None:
+    rooms = "function|events|model|local|knative|argocd|infra|observability|bench|tests|docs"
+    paths = re.findall(rf"`((?:{rooms}|\.ci|\.github)/[\w./-]*)`", page.read_text())
+    missing = {path for path in paths if not (ROOT / path).exists()}
+    assert missing - {"infra/settings.env"} == set()  # the reader makes that one
+
+
+@pytest.mark.parametrize("page", DOCUMENTS, ids=name_of)
+def test_every_module_that_a_document_runs_exists(page: Path) -> None:
+    ours = r"python -m ((?:function|events|model|local|knative|bench|tests)[\w.]*\w)"
+    for module in re.findall(ours, page.read_text()):
+        path = ROOT / module.replace(".", "/")
+        assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
 
 
 def test_the_project_names_no_machine_and_no_mirror() -> None:
@@ -121,7 +207,7 @@ def test_the_project_names_no_machine_and_no_mirror() -> None:
 
 
 def test_every_limit_of_the_http_page_is_a_constant_of_the_code() -> None:
-    page = (ROOT / "docs" / "http.md").read_text()
+    page = (DOCS / "http.md").read_text()
     named = set(re.findall(r"`([A-Z][A-Z_]+_[A-Z_]+)`", page)) - {
         *("PREDICT_TOKEN", "PREDICT_S3_BUCKETS", "OTEL_EXPORTER_OTLP_ENDPOINT")
     }
@@ -130,17 +216,14 @@ def test_every_limit_of_the_http_page_is_a_constant_of_the_code() -> None:
     assert {name for name in named if not re.search(rf"^{name} = ", code, re.MULTILINE)} == set()
 
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-
-
 def anchor_of(heading: str) -> str:
     """Name a heading as GitHub does: lower case, blanks to hyphens, punctuation left out."""
     text = re.sub(r"\[([^]]*)\]\([^)]*\)|`", r"\1", heading).strip().lower()
     return re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+@pytest.mark.parametrize("page", DOCUMENTS, ids=name_of)
+def test_every_link_of_a_document_leads_somewhere(page: Path) -> None:
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if target.startswith(("http://", "https://")):

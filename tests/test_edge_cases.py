@@ -27,7 +27,7 @@ import urllib3
 from conftest import GOOD_SAMPLE, free_port
 from urllib3.filepost import encode_multipart_formdata
 
-from function.container import EXIF_ORIENTATION
+from function.exif import ORIENTATION
 from function.image import MAX_IMAGE_BYTES
 from function.inputs import MAX_BODY_BYTES, MAX_FORM_PARTS
 from local.aws import aws_env
@@ -40,7 +40,7 @@ SAMPLE = GOOD_SAMPLE.read_bytes()
 JPEG = "image/jpeg"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Service:
     """The function, as its callers see it."""
 
@@ -76,7 +76,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     logs = tmp_path_factory.mktemp("logs")
     with running_function(port, aws_env("http://127.0.0.1:9"), logs) as (url, child):
         worker = Path(f"/proc/{child.process.pid}/task/{child.process.pid}/children").read_text()
-        yield Service(url, port, child, urllib3.PoolManager(retries=False, timeout=30))
+        yield Service(
+            url=url, port=port, child=child, pool=urllib3.PoolManager(retries=False, timeout=30)
+        )
         child.check()
         same = Path(f"/proc/{child.process.pid}/task/{child.process.pid}/children").read_text()
         assert same == worker, "a worker died on the way"
@@ -101,7 +103,7 @@ def sample() -> PIL.Image.Image:
 
 def turned(orientation: int, kind: str = "JPEG") -> bytes:
     exif = PIL.Image.Exif()
-    exif[EXIF_ORIENTATION] = orientation
+    exif[ORIENTATION] = orientation
     return saved(plain(size=(96, 48)), kind, exif=exif)
 
 

@@ -37,7 +37,11 @@ def truth_of(detections: Detections) -> list[Box]:
     count = len(detections)
     boxes = np.hstack([corner, end - corner])
     photo = LabelledPhoto(
-        Path("a.jpg"), boxes, detections.class_id, np.zeros(count, bool), in_pixels=True
+        path=Path("a.jpg"),
+        boxes=boxes,
+        class_id=detections.class_id,
+        crowd=np.zeros(count, bool),
+        in_pixels=True,
     )
     truth = true_boxes(photo, boxes, 1)
     for number, box in enumerate(truth, start=1):

@@ -67,7 +67,9 @@ def test_products_that_are_not_detected_count_against_the_rows() -> None:
 
     def half(shelf: RenderedShelf) -> Detections:
         whole = true_detections(shelf)
-        return Detections(whole.xyxy[::2], whole.confidence[::2], whole.class_id[::2])
+        return Detections(
+            xyxy=whole.xyxy[::2], confidence=whole.confidence[::2], class_id=whole.class_id[::2]
+        )
 
     report = score_drawn([("a", shelf)], half)
     assert report.rows.true == len(shelf.xyxy)

@@ -2,20 +2,21 @@
 
 import io
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import PIL.Image
 import pytest
 
 import function.image
-from function.container import EXIF_ORIENTATION
 from function.errors import (
     ImageCorrupt,
     ImageEmpty,
     ImageTooLarge,
     ImageUnsupported,
 )
-from function.image import MAX_IMAGE_BYTES, Image, read_header, read_image
+from function.exif import ORIENTATION
+from function.image import MAX_IMAGE_BYTES, Image, captured_at, read_header, read_image
 
 
 def corners(turn: int | None = None) -> bytes:
@@ -24,7 +25,7 @@ def corners(turn: int | None = None) -> bytes:
     picture.paste("red", (0, 0, 24, 24))
     exif = PIL.Image.Exif()
     if turn is not None:
-        exif[EXIF_ORIENTATION] = turn
+        exif[ORIENTATION] = turn
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=95, exif=exif)
     return file.getvalue()
@@ -204,3 +205,49 @@ def test_a_baseline_jpeg_takes_memory_for_its_reduced_scale_alone(
     assert 8 * 1000 * 750 <= baseline.memory() < 9 * 1000 * 750
     coefficients = 2 * 1.5 * 4000 * 3000  # half as wide and half as high for two colours
     assert coefficients + 8 * 1000 * 750 <= progressive.memory() < coefficients + 9 * 1000 * 750
+
+
+def with_time(make_image: Callable[..., bytes], **tags: str) -> bytes:
+    """A JPEG whose EXIF says when it was taken."""
+    exif = PIL.Image.Exif()
+    photo = exif.get_ifd(0x8769)
+    for name, tag in (("original", 0x9003), ("offset", 0x9011), ("file_offset", 0x9010)):
+        if name in tags:
+            photo[tag] = tags[name]
+    if "file" in tags:
+        exif[0x0132] = tags["file"]
+    return make_image("JPEG", exif=exif)
+
+
+NOON = "2026:11:20 12:00:00"
+
+
+@pytest.mark.parametrize(
+    ("tags", "taken"),
+    [
+        ({}, None),
+        ({"original": NOON}, None),  # of which zone?
+        ({"offset": "+01:00"}, None),
+        ({"original": NOON, "offset": "+01:00"}, "2026-11-20T12:00:00+01:00"),
+        ({"original": NOON, "offset": "Z"}, "2026-11-20T12:00:00+00:00"),
+        ({"file": NOON, "file_offset": "-05:30"}, "2026-11-20T12:00:00-05:30"),
+        ({"original": "0000:00:00 00:00:00", "offset": "+01:00"}, None),
+        ({"original": "noon", "offset": "+01:00"}, None),
+    ],
+)
+def test_when_a_photo_was_taken_is_read_where_exif_names_its_offset(
+    make_image: Callable[..., bytes], tags: dict[str, str], taken: str | None
+) -> None:
+    image = read_image(with_time(make_image, **tags))
+    assert (image.taken.isoformat() if image.taken else None) == taken
+
+
+@pytest.mark.parametrize(
+    ("hours", "believed"),
+    [(0, True), (-1, True), (-48, True), (-48.1, False), (1 / 60, True), (0.1, False)],
+)
+def test_a_time_in_the_future_or_two_days_old_is_not_believed(hours: float, believed: bool) -> None:
+    uploaded = datetime(2026, 11, 20, 12, tzinfo=UTC)
+    taken = uploaded + timedelta(hours=hours)
+    assert captured_at(taken, uploaded) == (taken if believed else uploaded)
+    assert captured_at(None, uploaded) == uploaded

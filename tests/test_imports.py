@@ -16,11 +16,15 @@ ALLOWED: Mapping[str, set[str]] = {
     "events.source": {"events"},
     "events.repair": {"events"},
     "function": {"events"},
+    "monitor": {
+        *("events", "function.bearer", "function.boxes", "function.errors"),
+        "function.problems",
+    },
     "model": {"function"},
     "knative.rollout": {"function.boxes", "events.log"},
     "local": {"events", "events.source", "events.repair", "function", "model"},
 }
-OURS = {"events", "function", "model", "knative", "local", "bench", "tests"}
+OURS = {"events", "function", "model", "monitor", "knative", "local", "bench", "tests"}
 # The vocabulary of every process: what grows here is read by all of them.
 MAX_VOCABULARY = 10
 PURE = [
@@ -32,6 +36,12 @@ PURE = [
     "events/s3_envelopes.py",
     "events/s3_notification.py",
     "events/types.py",
+    "monitor/fold.py",
+    "monitor/intake.py",
+    "monitor/messages.py",
+    "monitor/packed.py",
+    "monitor/records.py",
+    "monitor/telling.py",
     "knative/rollout/judge.py",
     "knative/rollout/objects.py",
     "knative/rollout/plan.py",
@@ -105,6 +115,9 @@ def test_imports_go_one_way() -> None:
         ("events/source/sink.py", "from events.repair import commands", True),
         ("events/source/sink.py", "from events.types import Reason", False),
         ("events/repair/sweep.py", "import events.source.health", True),
+        ("monitor/app.py", "from function.app import create_app", True),
+        ("monitor/app.py", "from function.bearer import require_token", False),
+        ("function/app.py", "from monitor.fold import fold", True),
         ("model/train.py", "from events.codec import Json", True),
         ("knative/rollout/exam.py", "from function.detector import Detector", True),
         ("knative/rollout/exam.py", "from function.boxes import best_pairs", False),
@@ -129,13 +142,19 @@ def test_pure_modules_do_no_io(path: str) -> None:
     assert not libraries(ROOT / path) & IO
 
 
-@pytest.mark.parametrize("room", ["function", "events", "knative"])
+@pytest.mark.parametrize("room", ["function", "events", "knative", "monitor"])
 def test_the_service_imports_no_training_tools(room: str) -> None:
     for path in (ROOT / room).rglob("*.py"):
         assert not libraries(path) & {"torch", "ultralytics", "cv2", "onnx", "pycocotools"}, path
 
 
-@pytest.mark.parametrize("room", ["function", "events", "knative"])
+@pytest.mark.parametrize("room", ["function", "events", "knative", "local", "model"])
+def test_the_monitors_libraries_are_the_monitors_alone(room: str) -> None:
+    for path in (ROOT / room).rglob("*.py"):
+        assert not libraries(path) & {"alembic", "psycopg", "sqlalchemy"}, path
+
+
+@pytest.mark.parametrize("room", ["function", "events", "knative", "monitor"])
 def test_only_settings_and_process_files_read_the_environment(room: str) -> None:
     readers = {
         path.name for path in (ROOT / room).rglob("*.py") if "os.environ" in path.read_text()

@@ -128,7 +128,14 @@ def test_an_upload_that_brought_no_event_is_said(
 ) -> None:
     monkeypatch.setattr(local.__main__, "ONCE_SECONDS", 1.5)
     publish(audited(subject="came.jpg"), aws.sns, aws.resources.topic_arn)  # type: ignore[arg-type]
-    stack = Stack("", aws.endpoint_url, aws.resources, aws.s3, aws.sqs, ())  # type: ignore[arg-type]
+    stack = Stack(
+        page="",
+        endpoint_url=aws.endpoint_url,
+        resources=aws.resources,
+        s3=aws.s3,
+        sqs=aws.sqs,
+        children=(),
+    )  # type: ignore[arg-type]
     assert local.__main__.print_until_all_came(stack, {"came.jpg", "lost.jpg"}) == 1
     output, errors = capsys.readouterr()
     assert json.loads(output)["subject"] == "came.jpg"

@@ -123,3 +123,10 @@ def test_a_bucket_that_cannot_be_read_is_no_fault(
 ) -> None:
     check_results_bucket(config(aws, results_bucket="gone"), aws.s3)  # type: ignore[arg-type]
     assert findings(caplog) == []
+
+
+def test_a_queue_of_events_lets_in_the_topic_and_not_s3(
+    aws: Aws, caplog: pytest.LogCaptureFixture
+) -> None:
+    check(aws, queue_holds="events")
+    assert findings(caplog) == ["check.policy_keeps_sns_out"]

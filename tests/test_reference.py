@@ -25,7 +25,7 @@ def shelf(rows: int = 2, facings: int = 5) -> Boxes:
 def detections(xyxy: Boxes, class_id: list[int] | None = None) -> Detections:
     boxes = np.array(xyxy, np.float32).reshape(-1, 4)
     ids = np.array(class_id or [0] * len(boxes), np.int64)
-    return Detections(boxes, np.ones(len(boxes), np.float32), ids)
+    return Detections(xyxy=boxes, confidence=np.ones(len(boxes), np.float32), class_id=ids)
 
 
 def planogram(xyxy: Boxes, **fields: list[object]) -> dict[str, object]:

@@ -21,7 +21,11 @@ ROOT = Path(__file__).parent.parent
 
 def some(count: int) -> Detections:
     xyxy = np.array([[10.04, 20.06, 30, 40]] * count, np.float32).reshape(-1, 4)
-    return Detections(xyxy, np.full(count, 0.912345, np.float32), np.zeros(count, np.int64))
+    return Detections(
+        xyxy=xyxy,
+        confidence=np.full(count, 0.912345, np.float32),
+        class_id=np.zeros(count, np.int64),
+    )
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])

@@ -15,9 +15,9 @@ WIDE = 10_000  # a picture so wide that no row reaches its border
 def detections(xyxy: Boxes, faint: Boxes = ()) -> Detections:  # type: ignore[assignment]
     boxes = np.array(xyxy, np.float32).reshape(-1, 4)
     return Detections(
-        boxes,
-        np.ones(len(boxes), np.float32),
-        np.zeros(len(boxes), np.int64),
+        xyxy=boxes,
+        confidence=np.ones(len(boxes), np.float32),
+        class_id=np.zeros(len(boxes), np.int64),
         faint=np.array(faint, np.float32).reshape(-1, 4),
     )
 

@@ -9,6 +9,8 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from events.source.bodies import NOTIFICATIONS, SENDERS
+
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html
 MAX_WAIT_SECONDS = 20
 # https://github.com/cloudevents/spec/blob/main/cloudevents/spec.md#naming-conventions
@@ -39,6 +41,8 @@ class SourceConfig:
     wait_seconds: int = MAX_WAIT_SECONDS  # RECEIVE_WAIT_SECONDS, of one long poll
     visibility_timeout: int = 120  # VISIBILITY_TIMEOUT, seconds; more than the sink's time-out
     sink_timeout: float = 55.0  # SINK_TIMEOUT, seconds; less than the Knative Service's 60
+    # QUEUE_HOLDS: "notifications" of S3, or "events" as our topic sends them
+    queue_holds: str = NOTIFICATIONS
     generation: int = 0  # AUDIT_GENERATION, raised to have every image audited anew
     results_bucket: str = ""  # RESULTS_BUCKET, only to check that it does not feed the queue
     host: str = "127.0.0.1"  # HOST, where metrics and health listen; a pod sets 0.0.0.0
@@ -59,6 +63,7 @@ class SourceConfig:
             ),
             visibility_timeout=_number(env, "VISIBILITY_TIMEOUT", cls.visibility_timeout, 3, 43200),
             sink_timeout=_number(env, "SINK_TIMEOUT", int(cls.sink_timeout), 1, 600),
+            queue_holds=_queue_holds(env),
             generation=_number(env, "AUDIT_GENERATION", cls.generation, 0, 2**31),
             results_bucket=env.get("RESULTS_BUCKET", ""),
             host=env.get("HOST", "") or cls.host,
@@ -79,6 +84,14 @@ def _number(env: Mapping[str, str], name: str, default: int, low: int, high: int
         msg = f"{name} is {text!r}, not a whole number from {low} to {high}"
         raise SettingError(msg)
     return int(text)
+
+
+def _queue_holds(env: Mapping[str, str]) -> str:
+    text = env.get("QUEUE_HOLDS") or NOTIFICATIONS
+    if text not in SENDERS:
+        msg = f"QUEUE_HOLDS must be {' or '.join(map(repr, SENDERS))}, got {text!r}"
+        raise SettingError(msg)
+    return text
 
 
 def _ca_certs(env: Mapping[str, str]) -> str:

@@ -25,7 +25,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from cloudevents.core.v1.event import CloudEvent
 
 from events.codec import InvalidEvent
-from events.s3_notification import events_from_body
+from events.source.bodies import ReadBody
 from events.source.breaker import Breaker
 from events.source.dead_letters import DeadLetters, receive_count
 from events.source.deletions import Deletions
@@ -68,7 +68,7 @@ class Delivery:
     dead_letters: DeadLetters | None
     # The receive at which a failing message is given up; 0: leave that to SQS's redrive.
     last_receive: int
-    generation: int
+    read_body: ReadBody
 
     def deliver(self, message: MessageTypeDef, stop: threading.Event) -> None:
         """Bring a leased message to its end, then free its place."""
@@ -86,7 +86,7 @@ class Delivery:
     def _settle(self, message: MessageTypeDef, stop: threading.Event) -> None:
         started = time.monotonic()
         try:
-            events = events_from_body(message["Body"], self.generation)
+            events = self.read_body(message["Body"])
         except InvalidEvent as err:
             self._give_up(message, Reason.UNREADABLE, str(err))
             return

@@ -18,6 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from events.codec import Json
 from events.outbox import PUBLISHED, RESULTS
+from events.source.bodies import SENDERS
 from events.source.config import SourceConfig
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def check_queue(config: SourceConfig, sqs: SQSClient, stop: threading.Event) -> 
     dlq = _attributes(sqs, queue.dlq_url, stop)
     for event, facts in [
         *_of_config(config),
-        *_of_queue(attributes, queue),
+        *_of_queue(attributes, queue, SENDERS[config.queue_holds]),
         *_of_dead_letters(attributes, dlq),
     ]:
         log.error(f"check.{event}", extra=facts)
@@ -119,15 +120,16 @@ def _of_config(config: SourceConfig) -> Iterator[Finding]:
         yield "visibility_within_sink_timeout", {**facts, "costs": "duplicates"}
 
 
-def _of_queue(attributes: dict[str, str], queue: Queue) -> Iterator[Finding]:
+def _of_queue(attributes: dict[str, str], queue: Queue, sender: str) -> Iterator[Finding]:
     size = int(attributes.get("MaximumMessageSize", MIN_MESSAGE_BYTES))
     if size < MIN_MESSAGE_BYTES:
         yield "message_size_too_small", {"bytes": size, "needed": MIN_MESSAGE_BYTES}
     if queue.max_receive_count < MIN_RECEIVE_COUNT:
         facts = {"max_receives": queue.max_receive_count, "needed": MIN_RECEIVE_COUNT}
         yield "too_few_receives", facts
-    if not any(_lets_in_s3(statement) for statement in _statements(attributes)):
-        yield "policy_keeps_s3_out", {"needed": "Allow s3.amazonaws.com sqs:SendMessage"}
+    service = f"{sender}.amazonaws.com"
+    if not any(_lets_in(statement, service) for statement in _statements(attributes)):
+        yield f"policy_keeps_{sender}_out", {"needed": f"Allow {service} sqs:SendMessage"}
 
 
 def _of_dead_letters(attributes: dict[str, str], dlq: dict[str, str]) -> Iterator[Finding]:
@@ -145,11 +147,11 @@ def _statements(attributes: dict[str, str]) -> list[Json]:
     return statements if isinstance(statements, list) else [statements]
 
 
-def _lets_in_s3(statement: Json) -> bool:
+def _lets_in(statement: Json, sender: str) -> bool:
     principal = statement.get("Principal")
     service = principal.get("Service") if isinstance(principal, dict) else principal
     services = service if isinstance(service, list) else [service]
-    return statement.get("Effect") == "Allow" and bool({"s3.amazonaws.com", "*"} & set(services))
+    return statement.get("Effect") == "Allow" and bool({sender, "*"} & set(services))
 
 
 def check_results_bucket(config: SourceConfig, s3: S3Client) -> None:

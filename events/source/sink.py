@@ -70,8 +70,8 @@ class Sink:
     def send(self, event: CloudEvent) -> Answer:
         """Post one event in structured mode and tell what came of it."""
         if self.extensions:
-            data = event.get_data()
-            assert isinstance(data, dict)
+            data = event.get_data()  # none where `dataref` says where it is
+            assert data is None or isinstance(data, dict)
             event = new_event({**event.get_attributes(), **self.extensions}, data)
         headers = {"content-type": STRUCTURED}
         if self.token:

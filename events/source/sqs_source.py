@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from events.source.bodies import read_body_of
 from events.source.breaker import Breaker
 from events.source.config import SourceConfig
 from events.source.dead_letters import DeadLetters
@@ -66,7 +67,7 @@ class SqsSource:
             self._metrics,
             DeadLetters(sqs, queue.dlq_url) if queue.dlq_url else None,
             queue.last_receive,
-            config.generation,
+            read_body_of(config.queue_holds, config.generation),
         )
         self._turned = time.monotonic()
         self._receiving = False

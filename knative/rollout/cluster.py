@@ -10,7 +10,7 @@ import urllib3
 from kubernetes.client import ApiClient, CoreV1Api, CustomObjectsApi
 from kubernetes.client.exceptions import ApiException
 
-from knative.rollout.objects import REJECTED, Revision, Service, Traffic
+from knative.rollout.objects import REJECTED, Revision, Service, Targets
 from knative.rollout.verdict import Verdict
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Cluster:
                 return None
             raise
 
-    def route(self, traffic: Traffic, resource_version: str) -> None:
+    def route(self, traffic: Targets, resource_version: str) -> None:
         """Replace the traffic list, unless the service has changed since it was looked at.
 
         Raises `Conflict`, `Unavailable` (it may have been done all the same) and `Refused`.

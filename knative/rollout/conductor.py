@@ -54,7 +54,7 @@ class Conductor:
         memory = Memory(started=self.clock.now())
         if abort:
             verdict = Verdict(Reason.ABORTED, "the sync failed")
-            memory = replace(memory, verdict=verdict, told=True)
+            memory = replace(memory, verdict=verdict, notified=True)
         answered = self.clock.now()
         while not self.clock.stopped:
             try:
@@ -79,10 +79,10 @@ class Conductor:
         service = self.cluster.service()
         candidate = memory.candidate or (service.latest_created if service.observed else "")
         return Seen(
-            service,
-            self.cluster.revision(service.stable) if service.stable else None,
-            self.cluster.revision(candidate) if candidate else None,
-            self.clock.now(),
+            service=service,
+            stable=self.cluster.revision(service.stable) if service.stable else None,
+            candidate=self.cluster.revision(candidate) if candidate else None,
+            now=self.clock.now(),
         )
 
     def _act(self, action: Action, seen: Seen, memory: Memory) -> Memory:
@@ -104,7 +104,7 @@ class Conductor:
                 return _failed(memory, verdict)
             case Tell(verdict):
                 self._tell(verdict, seen, memory)
-                return replace(memory, told=True)
+                return replace(memory, notified=True)
             case Mark(verdict):
                 self.cluster.mark(memory.candidate, verdict)
                 log.info("candidate.marked", extra={"revision": memory.candidate})
@@ -115,13 +115,13 @@ class Conductor:
 
     def _tell(self, verdict: Verdict, seen: Seen, memory: Memory) -> None:
         removal = Removal(
-            self.config.ksvc,
-            memory.candidate,
-            seen.service.stable,
-            verdict,
-            memory.share,
-            memory.model,
-            math.ceil((self.clock.now() - memory.started) / 3600),
+            ksvc=self.config.ksvc,
+            candidate=memory.candidate,
+            stable=seen.service.stable,
+            verdict=verdict,
+            share=memory.share,
+            model=memory.model,
+            hours=math.ceil((self.clock.now() - memory.started) / 3600),
         )
         self.cluster.tell(f"Rollout{verdict.reason}", removal.message, warning=True)
         self.send(removal.subject, removal.message)

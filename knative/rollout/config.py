@@ -13,7 +13,7 @@ class ConfigError(ValueError):
     """A setting is missing or odd; the message names the variable."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """What a rollout can be told; only `from_env` reads the environment."""
 

@@ -123,7 +123,7 @@ class Examiner:
             error = f"HTTP {response.status}"
             if response.status not in TRY_AGAIN:
                 break
-        return Answer(picture, nothing, 0.0, error)
+        return Answer(picture=picture, xyxy=nothing, milliseconds=0.0, error=error)
 
 
 def _read(picture: str, body: bytes, milliseconds: float) -> Answer:
@@ -133,7 +133,19 @@ def _read(picture: str, body: bytes, milliseconds: float) -> Answer:
         boxes = [detection["xyxy"] for detection in result["detections"]]
         xyxy = np.array(boxes, np.float32).reshape(-1, 4) / size
         model = result["model"]
-        return Answer(picture, xyxy, milliseconds, "", str(model["revision"]), str(model["digest"]))
+        return Answer(
+            picture=picture,
+            xyxy=xyxy,
+            milliseconds=milliseconds,
+            error="",
+            revision=str(model["revision"]),
+            model=str(model["digest"]),
+        )
     except (ValueError, KeyError, TypeError) as err:
         nothing = np.zeros((0, 4), np.float32)
-        return Answer(picture, nothing, milliseconds, f"odd answer: {type(err).__name__}")
+        return Answer(
+            picture=picture,
+            xyxy=nothing,
+            milliseconds=milliseconds,
+            error=f"odd answer: {type(err).__name__}",
+        )

@@ -11,7 +11,7 @@ from function.boxes import Floats, best_pairs, pairwise_iou
 from knative.rollout.verdict import Reason, Verdict
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Floors:
     """What a candidate must reach, and by how much it may be worse than stable."""
 
@@ -24,7 +24,7 @@ class Floors:
     max_error_rate: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Answer:
     """What a revision answered about one picture."""
 

@@ -20,7 +20,7 @@ SUBJECT: Final = 100  # characters; https://docs.aws.amazon.com/sns/latest/api/A
 Send = Callable[[str, str], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Removal:
     """What there is to tell."""
 

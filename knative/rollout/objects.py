@@ -32,28 +32,28 @@ class Target:
         }
 
 
-Traffic = tuple[Target, ...]
+Targets = tuple[Target, ...]
 
 
-def only(stable: str) -> Traffic:
+def only(stable: str) -> Targets:
     """Give everything to one revision and list no other: an unready one would block the Route."""
     return (Target(stable, 100, STABLE),)
 
 
-def split(stable: str, candidate: str, percent: int) -> Traffic:
+def split(stable: str, candidate: str, percent: int) -> Targets:
     """Give the candidate its share, and itself a URL."""
     return Target(stable, 100 - percent, STABLE), Target(candidate, percent, CANDIDATE)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Service:
     """A Knative Service: what is wanted (`traffic`) and what is so (`routed`)."""
 
     resource_version: str = ""
     observed: bool = False  # the controller has seen the present spec
     latest_created: str = ""
-    traffic: Traffic = ()
-    routed: Traffic = ()
+    traffic: Targets = ()
+    routed: Targets = ()
     routes_ready: bool = False
     url: str = ""  # within the cluster
     tag_urls: Mapping[str, str] = field(default_factory=dict)
@@ -100,7 +100,7 @@ class Service:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Revision:
     """A revision: whether it serves, with how many pods, and whether it was rejected before."""
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from knative.rollout.config import Config
-from knative.rollout.objects import Revision, Service, Traffic, only, split
+from knative.rollout.objects import Revision, Service, Targets, only, split
 from knative.rollout.verdict import Code, Reason, Verdict
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Seen:
     """One look at the cluster, and when (seconds, monotonic)."""
 
@@ -24,7 +24,7 @@ class Seen:
     now: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Memory:
     """What one run knows besides."""
 
@@ -32,7 +32,7 @@ class Memory:
     candidate: str = ""  # the revision that this run is about: the latest at its first look
     passed: frozenset[int] = frozenset()  # shares at which the candidate was judged good
     verdict: Verdict | None = None
-    told: bool = False
+    notified: bool = False
     marked: bool = False
     share: int = 0  # the largest that the candidate was seen to have
     model: str = ""  # digest of the candidate's, once it has answered
@@ -66,7 +66,7 @@ class Judge:
 class Route:
     """Replace the traffic list."""
 
-    traffic: Traffic
+    traffic: Targets
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,7 @@ def _remove(seen: Seen, memory: Memory, verdict: Verdict) -> Action:
     stable = seen.service.stable
     if stable and set(seen.service.traffic) != set(only(stable)):
         return Route(only(stable))
-    if not memory.told and verdict.reason is not Reason.REJECTED_BEFORE:
+    if not memory.notified and verdict.reason is not Reason.REJECTED_BEFORE:
         return Tell(verdict)
     if verdict.marks and seen.candidate and not memory.marked:
         return Mark(verdict)

@@ -372,7 +372,7 @@ def sweep(stage: Stage) -> None:
 SWEEP_ARGUMENTS = ("--send", "--older-than", "0s")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One fault and what may come of it."""
 
@@ -389,57 +389,102 @@ class Row:
 
 
 ROWS = (
-    Row("nothing; 6 corrupt photos among 42", nothing, rejected=6),
-    Row("kill -9 of the function, 6 times", kill_function, 4, 6 * PLACES),
-    Row("kill -9 of the source, 5 times", kill_source, 3, 5 * PLACES),
-    Row("kill -9 of both, 4 times", kill_both, 2, 4 * PLACES),
-    Row("SIGTERM to the source", terminate_source),
-    Row("SIGTERM to the function, 3 times", terminate_function, 2),
-    Row("SIGSTOP of the function, 2 x 8 s", freeze_function, 1, 2 * PLACES),
-    Row("SIGSTOP of the source, 10 s", freeze_source, 1, PLACES),
-    Row("SQS answers 5xx and throttles", sqs_errors, 10, PLACES),
-    Row("SQS resets connections", sqs_resets, 10, PLACES),
-    Row("SQS executes, the answer is lost", sqs_lost_answers, 10, PLACES),
-    Row("S3 answers 503, 403, 500", s3_errors, 20),
-    Row("S3 truncates, breaks off, is slow", s3_broken_bodies, 20),
-    Row("photo gone before it is read", gone_before_read, rejected=6),
-    Row("photo overwritten, 60 in 20 keys", overwritten),
-    Row("SNS throttles", sns_throttled, 8),
-    Row("SNS executes, the answer is lost", sns_lost_answers, 10, 120),
-    Row("each notification 4 times, at once", notified_four_times, 1, 24 * 3),
-    Row("nobody listens for 60 s", sink_away(60)),
-    Row("every connection closed for 60 s", sink_hangs_up(60), 5),
-    Row("poison", poison, dead_letters={"unreadable": 8}),
+    Row(name="nothing; 6 corrupt photos among 42", act=nothing, rejected=6),
     Row(
-        "a photo that kills the worker",
-        photo_that_kills,
+        name="kill -9 of the function, 6 times",
+        act=kill_function,
+        least_fired=4,
+        most_duplicates=6 * PLACES,
+    ),
+    Row(
+        name="kill -9 of the source, 5 times",
+        act=kill_source,
+        least_fired=3,
+        most_duplicates=5 * PLACES,
+    ),
+    Row(name="kill -9 of both, 4 times", act=kill_both, least_fired=2, most_duplicates=4 * PLACES),
+    Row(name="SIGTERM to the source", act=terminate_source),
+    Row(name="SIGTERM to the function, 3 times", act=terminate_function, least_fired=2),
+    Row(
+        name="SIGSTOP of the function, 2 x 8 s",
+        act=freeze_function,
+        least_fired=1,
+        most_duplicates=2 * PLACES,
+    ),
+    Row(
+        name="SIGSTOP of the source, 10 s", act=freeze_source, least_fired=1, most_duplicates=PLACES
+    ),
+    Row(
+        name="SQS answers 5xx and throttles", act=sqs_errors, least_fired=10, most_duplicates=PLACES
+    ),
+    Row(name="SQS resets connections", act=sqs_resets, least_fired=10, most_duplicates=PLACES),
+    Row(
+        name="SQS executes, the answer is lost",
+        act=sqs_lost_answers,
+        least_fired=10,
+        most_duplicates=PLACES,
+    ),
+    Row(name="S3 answers 503, 403, 500", act=s3_errors, least_fired=20),
+    Row(name="S3 truncates, breaks off, is slow", act=s3_broken_bodies, least_fired=20),
+    Row(name="photo gone before it is read", act=gone_before_read, rejected=6),
+    Row(name="photo overwritten, 60 in 20 keys", act=overwritten),
+    Row(name="SNS throttles", act=sns_throttled, least_fired=8),
+    Row(
+        name="SNS executes, the answer is lost",
+        act=sns_lost_answers,
+        least_fired=10,
+        most_duplicates=120,
+    ),
+    Row(
+        name="each notification 4 times, at once",
+        act=notified_four_times,
+        least_fired=1,
+        most_duplicates=24 * 3,
+    ),
+    Row(name="nobody listens for 60 s", act=sink_away(60)),
+    Row(name="every connection closed for 60 s", act=sink_hangs_up(60), least_fired=5),
+    Row(name="poison", act=poison, dead_letters={"unreadable": 8}),
+    Row(
+        name="a photo that kills the worker",
+        act=photo_that_kills,
         least_fired=7,
         most_duplicates=8 * PLACES,
         dead_letters={"exhausted": 1},
         faults="hasty,killer",
     ),
     Row(
-        "work longer than a lease",
-        slow_inference,
+        name="work longer than a lease",
+        act=slow_inference,
         faults="hasty,slow",
         settings={"VISIBILITY_TIMEOUT": "3", "SINK_TIMEOUT": "55"},
     ),
     Row(
-        "dead-letter queue refuses copies",
-        no_dead_letters,
+        name="dead-letter queue refuses copies",
+        act=no_dead_letters,
         most_duplicates=8 * PLACES,
         dead_letters={"unknown": 4},
         faults="hasty,killer",
     ),
-    Row("backlog of 10 000, detector of 1 ms", backlog, faults="hasty,stand-in", seconds=900),
-    Row("1 notification in 20 dropped, then swept", dropped_notifications, 5),
+    Row(
+        name="backlog of 10 000, detector of 1 ms",
+        act=backlog,
+        faults="hasty,stand-in",
+        seconds=900,
+    ),
+    Row(name="1 notification in 20 dropped, then swept", act=dropped_notifications, least_fired=5),
 )
 # What `make test` runs: some of the above, and smaller.
 SOON = {"VISIBILITY_TIMEOUT": "4", "SINK_TIMEOUT": "3"}
 QUICK = (
-    Row("kill -9 of both", kill_both_once, 1, PLACES, settings=SOON),
-    Row("SNS throttles and loses answers", sns_both, 3, 60),
-    Row("every connection closed for 4 s", sink_hangs_up(4, 12), 3),
+    Row(
+        name="kill -9 of both",
+        act=kill_both_once,
+        least_fired=1,
+        most_duplicates=PLACES,
+        settings=SOON,
+    ),
+    Row(name="SNS throttles and loses answers", act=sns_both, least_fired=3, most_duplicates=60),
+    Row(name="every connection closed for 4 s", act=sink_hangs_up(4, 12), least_fired=3),
 )
 
 
@@ -460,7 +505,7 @@ MUTANTS = {
 QUICK_MUTANTS = {"mark-before-publish": "SNS throttles and loses answers"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """What came of a row."""
 

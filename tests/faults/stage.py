@@ -33,7 +33,7 @@ VISIBILITY_TIMEOUT = 8  # seconds
 SINK_TIMEOUT = 6  # seconds
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Ground:
     """What all stages share: the emulator, its clients, and the proxy before it."""
 
@@ -69,10 +69,14 @@ def running_ground(logs: Path) -> Iterator[Ground]:
             proxy_url = f"http://{HOST}:{port}"
             proxy.wait_until(lambda: answers(f"{proxy_url}/_microburst/health"), 20)
             session = boto3.Session("test", "test", region_name="us-east-1")
-            clients = (
-                session.client(name, endpoint_url=endpoint_url) for name in ("s3", "sqs", "sns")
+            yield Ground(
+                endpoint_url=endpoint_url,
+                proxy_url=proxy_url,
+                s3=session.client("s3", endpoint_url=endpoint_url),
+                sqs=session.client("sqs", endpoint_url=endpoint_url),
+                sns=session.client("sns", endpoint_url=endpoint_url),
+                logs=logs,
             )
-            yield Ground(endpoint_url, proxy_url, *clients, logs)
             proxy.kill()  # it would wait for the connections that its faults left behind
 
 
@@ -213,7 +217,9 @@ class Stage:
         """Collect what subscribers and the dead-letter queue got; empties both."""
         events = [json.loads(m["Body"]) for m in self._drain(self.resources.subscriber_url)]
         letters = self._drain(self.resources.dlq_url)
-        return Outcome(dict(self.uploads), events, letters, self._versions())
+        return Outcome(
+            uploads=dict(self.uploads), events=events, letters=letters, versions=self._versions()
+        )
 
     def _versions(self) -> Counter[str]:
         """Count the times that each result was written."""
@@ -268,7 +274,7 @@ class Silence(socketserver.BaseRequestHandler):
             self.request.recv(65536)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What became of every upload."""
 

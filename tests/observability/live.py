@@ -30,7 +30,7 @@ OBSERVABILITY = ROOT / "observability"
 PATIENCE = 40.0  # seconds for anything to come about on a busy machine
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Live:
     """What runs, and what the webhook was told."""
 
@@ -80,7 +80,7 @@ def running_live(logs: Path) -> Iterator[Live]:
         endpoint_url, _ = running.enter_context(running_emulator(free_port(), logs))
         s3, sqs, sns = clients(endpoint_url)
         resources = create_resources(s3, sqs, sns, f"shelves-{uuid.uuid4().hex[:8]}")  # type: ignore[arg-type]
-        aws = Aws(endpoint_url, s3, sqs, sns, resources)
+        aws = Aws(endpoint_url=endpoint_url, s3=s3, sqs=sqs, sns=sns, resources=resources)
         env = aws_env(endpoint_url)
         settings = {
             "EVENTS_AUTH": "none",
@@ -101,7 +101,7 @@ def running_live(logs: Path) -> Iterator[Live]:
         running.enter_context(running_alertmanager(ports["alertmanager"], webhook, logs))
         prometheus = running.enter_context(running_prometheus(ports["prometheus"], addresses, logs))
         running.enter_context(sending_photos(aws, function))
-        yield Live(aws, function, prometheus, told)
+        yield Live(aws=aws, function=function, prometheus=prometheus, told=told)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import logging
 import sys
 from collections import Counter
 
-from knative.rollout.__main__ import STANDARD
+from events.log import STANDARD
 from tests.rollout.fake_knative import FakeKnative
 from tests.rollout.outcomes import OUTCOMES, row, table
 from tests.rollout.runs import MUTANTS, broken, faults_of, first_fault, play, random_scenario

@@ -12,7 +12,7 @@ from tests.rollout.runs import CANDIDATE, STABLE, THIRD, Ending, Scenario, play
 NAMES = {STABLE: "stable", CANDIDATE: "candidate", THIRD: "third", "latest": "latest"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """How a rollout must end."""
 
@@ -32,7 +32,7 @@ def left_behind(revision: str, percent: int) -> list[Json]:
     return [pinned(STABLE, 100 - percent, "stable"), pinned(revision, percent, "candidate")]
 
 
-DONE = Outcome((Code.DONE,), "candidate", 100)
+DONE = Outcome(codes=(Code.DONE,), ends="candidate", most=100)
 BY_EXAM = (Code.REJECTED,)
 BY_CLUSTER = (Code.NOT_JUDGED,)
 
@@ -41,47 +41,47 @@ OUTCOMES: dict[str, tuple[Scenario, Outcome]] = {
     "the first revision of all": (Scenario(first=True), DONE),
     "the first revision, and it finds nothing": (
         Scenario(candidate("inaccurate"), first=True),
-        Outcome(BY_EXAM, "latest", 0, "RolloutInaccurate"),
+        Outcome(codes=BY_EXAM, ends="latest", most=0, reason="RolloutInaccurate"),
     ),
     "finds other boxes than there are": (
         Scenario(candidate("inaccurate")),
-        Outcome(BY_EXAM, "stable", 0, "RolloutInaccurate"),
+        Outcome(codes=BY_EXAM, ends="stable", most=0, reason="RolloutInaccurate"),
     ),
     "takes 4.5 times as long": (
         Scenario(candidate("slow")),
-        Outcome(BY_EXAM, "stable", 0, "RolloutTooSlow"),
+        Outcome(codes=BY_EXAM, ends="stable", most=0, reason="RolloutTooSlow"),
     ),
     "answers 500 to one picture": (
         Scenario(candidate("failing")),
-        Outcome(BY_EXAM, "stable", 0, "RolloutFailing"),
+        Outcome(codes=BY_EXAM, ends="stable", most=0, reason="RolloutFailing"),
     ),
     "answers nothing": (
         Scenario(candidate("silent")),
-        Outcome(BY_EXAM, "stable", 0, "RolloutFailing"),
+        Outcome(codes=BY_EXAM, ends="stable", most=0, reason="RolloutFailing"),
     ),
     "fails only under traffic, from 20 % on": (
         Scenario(candidate("fails at 20 %")),
-        Outcome(BY_EXAM, "stable", 20, "RolloutFailing"),
+        Outcome(codes=BY_EXAM, ends="stable", most=20, reason="RolloutFailing"),
     ),
     "fails only under all of the traffic": (
         Scenario(candidate("fails at 100 %")),
-        Outcome(BY_EXAM, "stable", 100, "RolloutFailing"),
+        Outcome(codes=BY_EXAM, ends="stable", most=100, reason="RolloutFailing"),
     ),
     "becomes unready at 20 %": (
         Scenario(candidate(fails_after=40)),
-        Outcome(BY_EXAM, "stable", 20, "RolloutBroke"),
+        Outcome(codes=BY_EXAM, ends="stable", most=20, reason="RolloutBroke"),
     ),
     "never becomes ready": (
         Scenario(candidate(ready_after=math.inf)),
-        Outcome(BY_CLUSTER, "stable", 0, "RolloutNotReady"),
+        Outcome(codes=BY_CLUSTER, ends="stable", most=0, reason="RolloutNotReady"),
     ),
     "its container fails at start": (
         Scenario(candidate(ready_after=math.inf, fails_after=5)),
-        Outcome(BY_CLUSTER, "stable", 0, "RolloutNotReady"),
+        Outcome(codes=BY_CLUSTER, ends="stable", most=0, reason="RolloutNotReady"),
     ),
     "one of its two pods finds no node": (
         Scenario(candidate(capacity=1)),
-        Outcome(BY_CLUSTER, "stable", 0, "RolloutNoCapacity"),
+        Outcome(codes=BY_CLUSTER, ends="stable", most=0, reason="RolloutNoCapacity"),
     ),
     "loses a pod at 50 %, for a minute": (
         Scenario(pods_lost=((CANDIDATE, 100, 60),)),
@@ -90,23 +90,30 @@ OUTCOMES: dict[str, tuple[Scenario, Outcome]] = {
     "stable unready for a minute": (Scenario(unready=((STABLE, 40, 60),)), DONE),
     "stable unready for an hour": (
         Scenario(unready=((STABLE, 40, 3600),)),
-        Outcome(BY_CLUSTER, "stable", 20, "RolloutStableNotReady"),
+        Outcome(codes=BY_CLUSTER, ends="stable", most=20, reason="RolloutStableNotReady"),
     ),
     "a third revision at 20 %": (
         Scenario(third=FakeRevision(THIRD), third_at=40),
-        Outcome((Code.SUPERSEDED, Code.DONE), "third", 100, "RolloutSuperseded"),
+        Outcome(
+            codes=(Code.SUPERSEDED, Code.DONE), ends="third", most=100, reason="RolloutSuperseded"
+        ),
     ),
     "a third revision at 50 %, a bad one": (
         Scenario(third=FakeRevision(THIRD, "inaccurate"), third_at=110),
-        Outcome((Code.SUPERSEDED, Code.REJECTED), "stable", 0, "RolloutSuperseded"),
+        Outcome(
+            codes=(Code.SUPERSEDED, Code.REJECTED),
+            ends="stable",
+            most=0,
+            reason="RolloutSuperseded",
+        ),
     ),
     "the conductor killed at 20 % and at 50 %": (
         Scenario(kills=(40, 120)),
-        Outcome((None, None, Code.DONE), "candidate", 100),
+        Outcome(codes=(None, None, Code.DONE), ends="candidate", most=100),
     ),
     "killed while it removes a bad candidate": (
         Scenario(candidate("inaccurate"), kills=(28.7,)),
-        Outcome((None, Code.REJECTED), "stable", 0, "RolloutInaccurate"),
+        Outcome(codes=(None, Code.REJECTED), ends="stable", most=0, reason="RolloutInaccurate"),
     ),
     "an older candidate was left at 50 %": (
         Scenario(left_behind=left_behind("shelf-detector-00000", 50)),

@@ -148,7 +148,7 @@ class FakeExaminer:
         tagged = [t for t in routed if t.get("tag") and url == self.knative.url_of(t["tag"])]
         shares = [t["percent"] for t in routed]
         if not routed or (not tagged and url != self.knative.url_of("")):
-            return Answer(picture, BOXES[:0], 0.0, "HTTP 404")
+            return Answer(picture=picture, xyxy=BOXES[:0], milliseconds=0.0, error="HTTP 404")
         target = (tagged or self.rng.choices(routed, shares))[0]
         return answer_of(self.knative, target["revisionName"], picture)
 
@@ -159,11 +159,18 @@ def answer_of(knative: FakeKnative, name: str, picture: str) -> Answer:
     quality, share = revision.quality, knative.share(name)
     breaks_at = int(quality.split()[2]) if quality in SEEN_IN_TRAFFIC else 101
     if revision.ready is not True or quality == "silent" or share >= breaks_at:
-        return Answer(picture, BOXES[:0], 0.0, "HTTP 503")
+        return Answer(picture=picture, xyxy=BOXES[:0], milliseconds=0.0, error="HTTP 503")
     if quality == "failing" and picture == "b.jpg":
-        return Answer(picture, BOXES[:0], 0.0, "HTTP 500")
+        return Answer(picture=picture, xyxy=BOXES[:0], milliseconds=0.0, error="HTTP 500")
     boxes = BOXES + 0.5 if quality == "inaccurate" else BOXES
-    return Answer(picture, boxes, 900.0 if quality == "slow" else 200.0, "", name, f"sha256:{name}")
+    return Answer(
+        picture=picture,
+        xyxy=boxes,
+        milliseconds=900.0 if quality == "slow" else 200.0,
+        error="",
+        revision=name,
+        model=f"sha256:{name}",
+    )
 
 
 class Api:
@@ -374,7 +381,7 @@ def random_scenario(seed: int) -> Scenario:
 # Conductors that are broken on purpose
 
 
-def _listed_at_zero(stable: str) -> objects.Traffic:
+def _listed_at_zero(stable: str) -> objects.Targets:
     return objects.split(stable, CANDIDATE, 0)
 
 

@@ -169,7 +169,13 @@ def test_a_prometheus_that_is_away_says_nothing() -> None:
 
 
 REMOVAL = Removal(
-    KSVC, CANDIDATE, STABLE, Verdict(Reason.FAILING, "9 % errors"), 20, f"sha256:{'0' * 64}", 1
+    ksvc=KSVC,
+    candidate=CANDIDATE,
+    stable=STABLE,
+    verdict=Verdict(Reason.FAILING, "9 % errors"),
+    share=20,
+    model=f"sha256:{'0' * 64}",
+    hours=1,
 )
 
 

@@ -15,9 +15,11 @@ from tests.rollout.runs import BOXES, EXAM
 
 JUDGE = ROOT / "knative" / "rollout" / "judge"
 FLOORS = EXAM.floors
-RIGHT = Answer("a.jpg", BOXES, 200.0, "", "c", "sha256:c")
+RIGHT = Answer(
+    picture="a.jpg", xyxy=BOXES, milliseconds=200.0, error="", revision="c", model="sha256:c"
+)
 STABLE = replace(RIGHT, revision="s")
-ERROR = Answer("a.jpg", BOXES[:0], 0.0, "HTTP 500")
+ERROR = Answer(picture="a.jpg", xyxy=BOXES[:0], milliseconds=0.0, error="HTTP 500")
 ONE_MISSED = replace(RIGHT, xyxy=BOXES[:2])
 TOO_MANY = replace(RIGHT, xyxy=np.concatenate([BOXES, BOXES + 0.3]))
 

@@ -1,0 +1,160 @@
+"""How the board's pages leave: JSON, CSV or HTML of the same content."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+
+from flask import Response, jsonify, request
+
+from function.errors import InvalidParameter
+from monitor.messages import iso, shares
+from monitor.queries import (
+    AuditLine,
+    EpisodeLine,
+    Numbers,
+    StoreLine,
+    StorePage,
+    ViewLine,
+    ViewPage,
+)
+
+FORMATS = {"html": "text/html", "json": "application/json", "csv": "text/csv"}
+MAX_DAYS = 366
+# A cell that begins so is a formula to a spreadsheet; a key may.
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def wanted_format() -> str:
+    """Choose html, json or csv by `format`, else by Accept. Raises `InvalidParameter`."""
+    given = request.args.get("format")
+    if given is None:
+        best = request.accept_mimetypes.best_match(list(FORMATS.values()), "application/json")
+        return next(name for name, kind in FORMATS.items() if kind == best)
+    if given not in FORMATS:
+        msg = f"`format` must be one of {', '.join(FORMATS)}, got {given!r}"
+        raise InvalidParameter(msg)
+    return given
+
+
+def read_number(name: str, default: int | None, low: int, high: int) -> int | None:
+    """Read a whole number of the query. Raises `InvalidParameter`."""
+    given = request.args.get(name)
+    if given is None:
+        return default
+    if not (given.isascii() and given.isdigit() and len(given) < 20 and low <= int(given) <= high):
+        msg = f"`{name}` must be a whole number from {low} to {high}, got {given!r}"
+        raise InvalidParameter(msg)
+    return int(given)
+
+
+def answer_json(body: object) -> Response:
+    """Answer with JSON."""
+    return jsonify(body)
+
+
+def answer_csv(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> Response:
+    """Answer with a table, its head first; a cell is never a formula."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(columns)
+    writer.writerows([[_cell(row[name]) for name in columns] for row in rows])
+    return Response(text.getvalue(), content_type="text/csv; charset=utf-8")
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, str) and value.startswith(FORMULA):
+        return f"'{value}"
+    return "" if value is None else value
+
+
+def store_json(line: StoreLine) -> dict[str, object]:
+    """Describe a store in the list of all."""
+    return {
+        "store": line.key,
+        "name": line.name,
+        "views": line.views,
+        "open_gaps": line.open_gaps,
+        "silent_views": line.silent,
+        "seen": _time(line.seen),
+    }
+
+
+def view_json(line: ViewLine) -> dict[str, object]:
+    """Describe a view in the list of its store."""
+    return {
+        "view": line.name,
+        "bucket": line.bucket,
+        "folder": line.folder,
+        "registered": line.registered,
+        "cadence_minutes": line.cadence,
+        "seen": _time(line.seen),
+        "silent_since": _time(line.silent_since),
+        "count": line.count,
+        "empty_facings": line.empty,
+        "fill_rate": line.fill_rate,
+        **_numbers(line.numbers),
+    }
+
+
+def episode_json(line: EpisodeLine) -> dict[str, object]:
+    """Describe a gap."""
+    return {
+        "episode": line.id,
+        "view": line.view,
+        "row": line.row,
+        "facings": line.facings,
+        "opened_at": iso(line.opened),
+        "closed_at": _time(line.closed),
+        "ended": line.ended or None,
+        "muted": line.muted,
+        "image": line.uri,
+        "xyxy": shares(line.box),
+    }
+
+
+def audit_json(line: AuditLine) -> dict[str, object]:
+    """Describe a photo."""
+    return {
+        "image": line.uri,
+        "captured_at": iso(line.captured),
+        "uploaded_at": iso(line.uploaded),
+        "generation": line.generation,
+        "count": line.count,
+        "empty_facings": line.empty,
+        "fill_rate": line.fill_rate,
+        "doubtful": line.doubtful,
+        "warnings": line.warnings.split(",") if line.warnings else [],
+    }
+
+
+def store_page_json(page: StorePage) -> dict[str, object]:
+    """Describe a store's page."""
+    return {
+        "store": page.store.key,
+        "name": page.store.name,
+        **_numbers(page.numbers),
+        "views": [view_json(line) for line in page.views],
+        "gaps": [episode_json(line) for line in page.gaps],
+    }
+
+
+def view_page_json(page: ViewPage) -> dict[str, object]:
+    """Describe a view's page; the cursors are those of the next page."""
+    return {
+        **view_json(page.line),
+        "episodes": [episode_json(line) for line in page.episodes],
+        "episodes_before": page.episodes_before,
+        "audits": [audit_json(line) for line in page.audits],
+        "audits_before": page.audits_before,
+    }
+
+
+def _numbers(numbers: Numbers) -> dict[str, object]:
+    return {field.name: getattr(numbers, field.name) for field in fields(numbers)}
+
+
+def _time(time: int | None) -> str | None:
+    return None if time is None else iso(time)

@@ -1,0 +1,253 @@
+"""The HTTP face of the monitor: routes only."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from dataclasses import dataclass
+from urllib.parse import quote, urlsplit
+
+from flask import Flask, Response, abort, render_template, request, url_for
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from sqlalchemy import text
+
+from events.codec import from_http
+from function.bearer import require_token
+from function.errors import InvalidParameter, Unauthorized
+from function.problems import register_error_handlers
+from monitor import answers, drawing, words
+from monitor.config import Config, ConfigError
+from monitor.database import StoreAway, is_migrated, migrate, reading
+from monitor.queries import (
+    DAY,
+    list_stores,
+    place_of_episode,
+    read_labels,
+    read_store,
+    read_view,
+)
+from monitor.register import folder_of
+from monitor.store import Store
+from monitor.watcher import Watcher, make_watcher
+
+log = logging.getLogger(__name__)
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'"
+)
+# Ten events of 256 KiB, SNS's largest, with room for their wrapping.
+MAX_BODY_BYTES = 4 * 1024 * 1024
+# Knative's queue-proxy adds it to whatever it passes on; Prometheus asks the pod itself.
+PROXIED = "X-Forwarded-For"
+APP_LOAD_ERROR = 4  # gunicorn's own code for an app that cannot load
+LATEST = 2**53
+
+
+@dataclass(frozen=True)
+class Board:
+    """Who may see the board."""
+
+    token: str
+
+    def check(self) -> None:
+        """Let in who has the token, as bearer or as the password of a browser.
+
+        Raises `Unauthorized`.
+        """
+        if not self.token:
+            return
+        given = request.authorization
+        if given is not None and given.type == "basic":
+            require_token(f"Bearer {given.password or ''}", self.token, "BOARD_TOKEN")
+        else:
+            require_token(request.headers.get("Authorization", ""), self.token, "BOARD_TOKEN")
+
+    def check_own_page(self) -> None:
+        """Refuse what another site's page sends with this browser's password.
+
+        Raises `Unauthorized`.
+        """
+        origin = request.headers.get("Origin")
+        site = request.headers.get("Sec-Fetch-Site", "same-origin")
+        foreign = origin is not None and urlsplit(origin).netloc != request.host
+        if foreign or site not in ("same-origin", "none"):
+            msg = "Another site's page may not change anything here"
+            raise Unauthorized(msg)
+
+
+def create_app(config: Config, watcher: Watcher) -> Flask:
+    """Build the app."""
+    app = Flask(__name__)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # as their types have them
+    app.jinja_env.globals.update(
+        clock=words.clock, duration=words.duration, spark=drawing.spark, quote=quote
+    )
+    board = Board(config.board_token)
+    engine, register, metrics = watcher.store.engine, config.register, watcher.metrics
+
+    @app.post("/")
+    def events() -> Response:
+        if config.events_auth != "none":
+            authorization = request.headers.get("Authorization", "")
+            require_token(authorization, config.events_token, "EVENTS_TOKEN")
+        for event in from_http(dict(request.headers), request.get_data()):
+            watcher.take(event)
+        return Response(status=204)
+
+    @app.get("/")
+    def index() -> Response:
+        return Response(status=302, headers={"Location": url_for("stores")})
+
+    @app.get("/stores")
+    def stores() -> Response:
+        board.check()
+        lines = list_stores(engine, register)
+        rows = [answers.store_json(line) for line in lines]
+        match answers.wanted_format():
+            case "csv":
+                return answers.answer_csv(rows, STORE_COLUMNS)
+            case "json":
+                return answers.answer_json({"stores": rows})
+        return Response(render_template("stores.html", stores=lines, now=_now()))
+
+    @app.get("/stores/<store>")
+    def store(store: str) -> Response:
+        board.check()
+        days, now = _days(), _now()
+        page = read_store(engine, register, store, now, days)
+        if page is None:
+            abort(404)
+        match answers.wanted_format():
+            case "csv":
+                rows = [answers.view_json(line) for line in page.views]
+                return answers.answer_csv(rows, VIEW_COLUMNS)
+            case "json":
+                return answers.answer_json(answers.store_page_json(page))
+        return Response(render_template("store.html", page=page, now=now, days=days))
+
+    @app.get("/stores/<store>/views/<path:view>")
+    def view(store: str, view: str) -> Response:
+        board.check()
+        days, now = _days(), _now()
+        page = read_view(
+            engine,
+            register,
+            folder_of(store, view),
+            now,
+            days,
+            answers.read_number("audits_before", None, 0, LATEST),
+            answers.read_number("episodes_before", None, 0, LATEST),
+        )
+        if page is None:
+            abort(404)
+        match answers.wanted_format():
+            case "csv":
+                rows = [answers.episode_json(line) for line in page.episodes]
+                return answers.answer_csv(rows, EPISODE_COLUMNS)
+            case "json":
+                return answers.answer_json(answers.view_page_json(page))
+        known = register.store(store)
+        drawn = drawing.history(page.points, page.episodes, now - days * DAY, now)
+        facts = {"page": page, "store": known, "history": drawn, "now": now, "days": days}
+        return Response(render_template("view.html", drawing=drawing, **facts))
+
+    @app.post("/episodes/<name>/mute")
+    def mute(name: str) -> Response:
+        board.check()
+        board.check_own_page()
+        if not watcher.store.mute(name, _now()):
+            abort(404)
+        place = place_of_episode(engine, name)
+        if place is None or answers.wanted_format() != "html":
+            return Response(status=204)
+        store, _, rest = place.folder.partition("/")
+        back = url_for("view", store=store or "-", view=rest or "-")
+        return Response(status=303, headers={"Location": back})
+
+    @app.get("/labels")
+    def labels() -> Response:
+        board.check()
+        return answers.answer_json({"labels": read_labels(engine)})
+
+    @app.get("/health/live")
+    def live() -> Response:
+        return answers.answer_json({"status": "live"})
+
+    @app.get("/health")
+    @app.get("/health/ready")
+    def ready() -> Response:
+        try:
+            check_ready(watcher.store)
+        except StoreAway:
+            metrics.database_up.set(0)
+            raise
+        metrics.database_up.set(1)
+        return answers.answer_json({"status": "ready"})
+
+    @app.get("/metrics")
+    def prometheus() -> Response:
+        if PROXIED in request.headers:
+            abort(404)  # as for a path that is not there: a domain publishes the whole host
+        return Response(generate_latest(metrics.registry), content_type=CONTENT_TYPE_LATEST)
+
+    @app.after_request
+    def harden(response: Response) -> Response:
+        response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Referrer-Policy"] = "same-origin"
+        if response.status_code == 401 and request.path != "/":
+            response.headers["WWW-Authenticate"] = 'Basic realm="ShelfWatch", charset="UTF-8"'
+        return response
+
+    register_error_handlers(app)
+    return app
+
+
+STORE_COLUMNS = ("store", "name", "views", "open_gaps", "silent_views", "seen")
+VIEW_COLUMNS = (
+    *("view", "bucket", "folder", "seen", "silent_since", "count", "empty_facings", "fill_rate"),
+    *("days", "availability", "refill_minutes", "open_gaps", "photos", "doubtful", "rejected"),
+)
+EPISODE_COLUMNS = (
+    *("episode", "view", "row", "facings", "opened_at", "closed_at", "ended", "muted", "image"),
+)
+
+
+def check_ready(store: Store) -> None:
+    """Raise `StoreAway` unless the database answers, and is migrated."""
+    with reading(store.engine) as connection:
+        connection.execute(text("SELECT 1"))
+        if not is_migrated(connection):
+            msg = "The database is not migrated yet"
+            raise StoreAway(msg)
+
+
+def serve() -> Flask:
+    """Build the app from the environment; end the process with one sentence where that fails.
+
+    SQLite is migrated here, as its one process is the only one; PostgreSQL by `monitor.migrate`.
+    """
+    try:
+        config = Config.from_env()
+        watcher = make_watcher(config)
+    except ConfigError as err:
+        log.critical("monitor.failed_to_start", extra={"error": str(err)})
+        sys.exit(APP_LOAD_ERROR)
+    if watcher.store.engine.dialect.name == "sqlite":
+        migrate(watcher.store.engine)
+    return create_app(config, watcher)
+
+
+def _days() -> int:
+    days = answers.read_number("days", 1, 1, answers.MAX_DAYS)
+    if days is None:
+        msg = "`days` must be a number"
+        raise InvalidParameter(msg)
+    return days
+
+
+def _now() -> int:
+    return round(time.time() * 1000)

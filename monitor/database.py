@@ -1,0 +1,120 @@
+"""The database: one file of SQLite, or PostgreSQL by a URL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config as AlembicConfig
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from function.errors import TryAgain
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+# As many as a pod admits at a time (containerConcurrency), and one for a probe.
+CONNECTIONS = 9
+CONNECT_SECONDS = 3
+# The source gives up after 55 s; a view's lock is held for milliseconds.
+STATEMENT_SECONDS = 20
+
+
+class StoreAway(TryAgain):
+    """The database cannot be reached, or is not migrated yet."""
+
+    status, slug, title = 503, "store-away", "Store away"
+
+
+def open_database(url: str) -> Engine:
+    """Make the engine; nothing connects yet. Raises `ValueError` for an odd URL."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError as err:
+        msg = "DATABASE_URL must be sqlite:///file or postgresql://user@host/name"
+        raise ValueError(msg) from err
+    if parsed.get_backend_name() == "sqlite":
+        engine = create_engine(parsed, connect_args={"timeout": STATEMENT_SECONDS})
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    if parsed.get_backend_name() != "postgresql":
+        msg = f"DATABASE_URL must name sqlite or postgresql, got {parsed.get_backend_name()!r}"
+        raise ValueError(msg)
+    milliseconds = STATEMENT_SECONDS * 1000
+    return create_engine(
+        parsed.set(drivername="postgresql+psycopg"),
+        pool_size=CONNECTIONS,
+        max_overflow=0,
+        pool_timeout=STATEMENT_SECONDS,
+        pool_pre_ping=True,  # after a failover the pool's connections are dead
+        connect_args={
+            "connect_timeout": CONNECT_SECONDS,
+            "options": f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}",
+        },
+    )
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """Run a transaction. Raises `StoreAway` where the database does not do its part."""
+    with _guarded(), engine.begin() as connection:
+        yield connection
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """Run a transaction that only reads, and so waits for no other."""
+    reader = engine.execution_options(reads_only=True)
+    with _guarded(), reader.begin() as connection:
+        yield connection
+
+
+@contextmanager
+def _guarded() -> Iterator[None]:
+    try:
+        yield
+    except (DBAPIError, TimeoutError) as err:
+        msg = "The database did not do its part"
+        raise StoreAway(msg) from err
+
+
+def migrate(engine: Engine) -> None:
+    """Bring the schema up to date; where it is, nothing happens."""
+    with engine.begin() as connection:
+        config = _alembic()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def is_migrated(connection: Connection) -> bool:
+    """Tell whether the schema is one that this release knows, or a later one."""
+    found = MigrationContext.configure(connection).get_current_heads()
+    known = [script.revision for script in ScriptDirectory.from_config(_alembic()).walk_revisions()]
+    # A later release has migrated further: its migrations only add (docs/stock.md).
+    return bool(found) and (found[0] == known[0] or found[0] not in known)
+
+
+def _alembic() -> AlembicConfig:
+    config = AlembicConfig()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    return config
+
+
+def _prepare_sqlite(connection: object, _: ConnectionPoolEntry) -> None:
+    # The driver's own idea of when a transaction begins is none that a lock can rest on.
+    connection.isolation_level = None  # type: ignore[attr-defined]
+    cursor = connection.cursor()  # type: ignore[attr-defined]
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = FULL")  # what was acknowledged survives a power cut
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """Take the one write lock at once; taken later, it could not be had without a dead end."""
+    reads_only = connection.get_execution_options().get("reads_only")
+    connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")

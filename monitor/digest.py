@@ -1,0 +1,94 @@
+"""Send each store its open gaps in plain words, at its own hours: `python -m monitor.digest`
+
+Run it hourly. It goes to a topic of its own, so that an e-mail subscription is readable; without
+one it is printed.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from events.log import configure_logging
+from function.errors import TryAgain
+from monitor.config import Config, ConfigError
+from monitor.database import writing
+from monitor.queries import read_store
+from monitor.register import Register, Store
+from monitor.store import put
+from monitor.tables import digests
+from monitor.watcher import make_watcher
+from monitor.words import digest
+
+if TYPE_CHECKING:
+    from mypy_boto3_sns import SNSClient
+    from sqlalchemy import Engine
+
+log = logging.getLogger(__name__)
+
+HOUR = 3_600_000  # milliseconds
+MAX_SUBJECT = 99  # https://docs.aws.amazon.com/sns/latest/api/API_Publish.html: ASCII, under 100
+
+
+def main() -> int:
+    """Send the digests of this hour; return the exit code."""
+    configure_logging()
+    try:
+        config = Config.from_env()
+        engine = make_watcher(config).store.engine
+    except ConfigError as err:
+        log.critical("digest.misconfigured", extra={"error": str(err)})
+        return 2
+    now = round(time.time() * 1000)
+    sns = None
+    if config.digest_topic_arn:
+        import boto3
+
+        sns = boto3.client("sns")
+    try:
+        for store in due_stores(config.register, now):
+            send(engine, config.register, store, now, sns, config.digest_topic_arn)
+    except (TryAgain, ClientError, BotoCoreError) as err:
+        log.error("digest.failed", extra={"error": str(err)})
+        return 1
+    return 0
+
+
+def due_stores(register: Register, now: int) -> list[Store]:
+    """List the stores that want a digest at this hour of theirs."""
+    here = datetime.fromtimestamp(now / 1000, UTC)
+    stores = register.stores.values()
+    return [store for store in stores if here.astimezone(store.zone).hour in store.digest_hours]
+
+
+def send(
+    engine: Engine, register: Register, store: Store, now: int, sns: SNSClient | None, topic: str
+) -> bool:
+    """Send one store's digest unless this hour's is out; tell whether it was sent.
+
+    It is noted in the transaction in which it is sent: a crash between the two costs a duplicate.
+    Raises `StoreAway` and botocore's errors.
+    """
+    page = read_store(engine, register, store.key, now, 1)
+    assert page is not None  # it is registered
+    subject, words = digest(page, now)
+    with writing(engine) as connection:
+        row = {"store": store.key, "hour": now // HOUR}
+        if not put(connection, digests, ["store", "hour"], [row], keep=True):
+            return False
+        if sns is None:
+            print(words, flush=True)
+        else:
+            plain = subject.encode("ascii", "replace").decode()[:MAX_SUBJECT]
+            sns.publish(TopicArn=topic, Subject=plain, Message=words)
+    log.info("digest.sent", extra={"store": store.key})
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())

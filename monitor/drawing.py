@@ -1,0 +1,84 @@
+"""Lines and bars of the board, as numbers for SVG. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from monitor.queries import AuditLine, EpisodeLine
+
+# The drawing's own units; the page scales it.
+SPARK_WIDTH, SPARK_HEIGHT = 120, 24
+WIDTH, HEIGHT = 900, 180
+BAR = 14  # a gap's bar with the room below it
+
+
+def spark(rates: Sequence[float]) -> str:
+    """Give the points of a sparkline of fill rates, 0 at the bottom and 1 at the top."""
+    if not rates:
+        return ""
+    step = SPARK_WIDTH / max(len(rates) - 1, 1)
+    points = [(i * step, (1 - rate) * SPARK_HEIGHT) for i, rate in enumerate(rates)]
+    if len(points) == 1:
+        points.append((float(SPARK_WIDTH), points[0][1]))
+    return _points(points)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A gap as a bar in time."""
+
+    x: float
+    y: float
+    width: float
+    episode: EpisodeLine
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """A view's days as a drawing: a line of fill rates, and a bar for each gap."""
+
+    line: str
+    dots: Sequence[tuple[float, float, bool]]  # x, y, doubtful
+    bars: Sequence[Bar]
+    height: float
+    ticks: Sequence[tuple[float, int]]  # x, milliseconds since 1970
+
+
+def history(
+    points: Sequence[AuditLine], gaps: Sequence[EpisodeLine], start: int, end: int
+) -> History:
+    """Draw a view from `start` to `end`, in milliseconds since 1970."""
+    span = max(end - start, 1)
+
+    def x(time: int) -> float:
+        return round((min(max(time, start), end) - start) / span * WIDTH, 1)
+
+    rated = [
+        (x(p.captured), (1 - p.fill_rate) * HEIGHT, p) for p in points if p.fill_rate is not None
+    ]
+    shown = sorted(
+        (gap for gap in gaps if gap.closed is None or gap.closed > start),
+        key=lambda gap: (gap.opened, gap.id),
+    )
+    bars = [
+        Bar(
+            x(gap.opened),
+            HEIGHT + 20 + BAR * index,
+            max(x(end if gap.closed is None else gap.closed) - x(gap.opened), 1.0),
+            gap,
+        )
+        for index, gap in enumerate(shown)
+    ]
+    ticks = [start + round(span * part / 6) for part in range(7)]
+    return History(
+        line=_points([(a, b) for a, b, point in rated if not point.doubtful]),
+        dots=[(a, round(b, 1), point.doubtful) for a, b, point in rated],
+        bars=bars,
+        height=HEIGHT + 20 + BAR * len(bars),
+        ticks=[(x(tick), tick) for tick in ticks],
+    )
+
+
+def _points(points: Sequence[tuple[float, float]]) -> str:
+    return " ".join(f"{round(x, 1):g},{round(y, 1):g}" for x, y in points)

@@ -1,0 +1,221 @@
+"""What an event of the function says, compact: one audit of a photo, or that it was rejected. Pure.
+
+The data are those of the event, or what its `dataref` names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import numpy.typing as npt
+from cloudevents.core.v1.event import CloudEvent
+
+from events.codec import InvalidEvent, Json
+from events.types import DATA_SCHEMAS, IMAGE_REJECTED, SHELF_AUDITED
+from monitor.fold import Audit, Gap, pack
+from monitor.register import View
+
+# Whether a warning of the audit means that its counts may be wrong: such a photo changes nothing.
+# A word that is not in here does not.
+DOUBTFUL: Mapping[str, bool] = {
+    "blurred": True,
+    "dark": True,
+    "bright": True,
+    "obstructed": True,
+    "wide": False,
+    "small_products": False,
+}
+# As many as an audit can hold.
+MAX_BOXES = 3000
+# A gap that lies in a mask by half is none.
+MASKED = 0.5
+S3_SOURCE = "urn:shelfwatch:s3:"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which view a photo is of: bucket and folder of its key."""
+
+    bucket: str
+    folder: str
+
+    @property
+    def id(self) -> str:
+        """Name the view, 32 hex digits."""
+        return hashlib.sha256(f"{self.bucket}\x00{self.folder}".encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class News:
+    """One audit as it is kept."""
+
+    audit: Audit
+    uri: str
+    uploaded: int  # milliseconds since 1970
+    count: int  # products
+    empty: float  # facings, masks left out
+    fill_rate: float | None
+    warnings: tuple[str, ...]
+
+
+def place_of_event(event: CloudEvent) -> Place:
+    """Read which view an event is about. Raises `InvalidEvent`."""
+    source, key = event.get_source(), event.get_subject()
+    if not source.startswith(S3_SOURCE) or not key:
+        msg = f"Event {event.get_id()!r} is not about an object of S3"
+        raise InvalidEvent(msg)
+    return Place(source.removeprefix(S3_SOURCE), key.rpartition("/")[0])
+
+
+def check_type(event: CloudEvent) -> bool:
+    """Tell an audit from a rejection. Raises `InvalidEvent` for another type or schema."""
+    kind = event.get_type()
+    if kind not in (SHELF_AUDITED, IMAGE_REJECTED):
+        msg = f"Event type {kind!r} is neither {SHELF_AUDITED} nor {IMAGE_REJECTED}"
+        raise InvalidEvent(msg)
+    if event.get_dataschema() != DATA_SCHEMAS[kind]:
+        msg = f"dataschema is {event.get_dataschema()!r}, not {DATA_SCHEMAS[kind]!r}"
+        raise InvalidEvent(msg)
+    return kind == SHELF_AUDITED
+
+
+def uploaded_at(event: CloudEvent) -> int:
+    """Read when the photo was uploaded, in milliseconds since 1970. Raises `InvalidEvent`."""
+    time = event.get_time()
+    if time is None or time.tzinfo is None:
+        msg = f"Event {event.get_id()!r} has no time"
+        raise InvalidEvent(msg)
+    return milliseconds(time)
+
+
+def read_news(event: CloudEvent, data: Json, view: View) -> News:
+    """Read an audit. Raises `InvalidEvent` that names what is wrong."""
+    image = data.get("image")
+    if not isinstance(image, dict):
+        msg = "The audit has no image"
+        raise InvalidEvent(msg)
+    size = np.array([_side(image, "width"), _side(image, "height")] * 2)
+    uploaded = uploaded_at(event)
+    products = _xyxy(data, "detections") / size
+    gap_boxes = _xyxy(data, "gaps") / size
+    free = ~_masked(gap_boxes, view)
+    shares = np.frombuffer(pack(gap_boxes), "<u2").reshape(-1, 4).tolist()
+    gaps: dict[tuple[int, int, int, int], Gap] = {}
+    for entry, edges, is_free in zip(_list(data, "gaps"), shares, free.tolist(), strict=True):
+        left, top, right, bottom = edges
+        if is_free and left < right and top < bottom:
+            row, facings = _number(entry, "row"), _number(entry, "facings")
+            box = (left, top, right, bottom)
+            gaps[box] = Gap(box=box, row=int(row), facings=float(facings))
+    warnings = tuple(_codes(data))
+    fill_rate = data.get("fill_rate")
+    return News(
+        audit=Audit(
+            photo=photo_of(event),
+            generation=_generation(event),
+            captured=_captured(image, uploaded),
+            doubtful=any(DOUBTFUL.get(code, False) for code in warnings),
+            products=pack(products),
+            gaps=tuple(gaps.values()),
+        ),
+        uri=str(image.get("uri", "")),
+        uploaded=uploaded,
+        count=len(products),
+        empty=round(sum(gap.facings for gap in gaps.values()), 1),
+        fill_rate=float(fill_rate) if isinstance(fill_rate, int | float) else None,
+        warnings=warnings,
+    )
+
+
+def milliseconds(time: datetime) -> int:
+    """Count the milliseconds since 1970."""
+    return round(time.timestamp() * 1000)
+
+
+def photo_of(event: CloudEvent) -> str:
+    """Name the photo: what all its audits share, else the audit itself."""
+    return str(event.get_extension("photo") or event.get_id())
+
+
+def _generation(event: CloudEvent) -> int:
+    given = event.get_extension("auditgeneration") or 0
+    try:
+        return int(given)
+    except (TypeError, ValueError) as err:
+        msg = f"auditgeneration must be a whole number, got {given!r}"
+        raise InvalidEvent(msg) from err
+
+
+def _captured(image: Mapping[str, object], uploaded: int) -> int:
+    given = image.get("captured_at")
+    if given is None:
+        return uploaded
+    try:
+        time = datetime.fromisoformat(str(given))
+    except ValueError:
+        time = datetime.min
+    if time.tzinfo is None:
+        msg = f"image.captured_at must be a time with its zone, got {given!r}"
+        raise InvalidEvent(msg)
+    return milliseconds(time)
+
+
+def _side(image: Mapping[str, object], name: str) -> int:
+    side = image.get(name)
+    if type(side) is not int or side <= 0:
+        msg = f"image.{name} must be a number of pixels, got {side!r}"
+        raise InvalidEvent(msg)
+    return side
+
+
+def _list(data: Mapping[str, object], name: str) -> list[Mapping[str, object]]:
+    items = data.get(name)
+    if not isinstance(items, list) or len(items) > MAX_BOXES:
+        msg = f"{name} must be a list of at most {MAX_BOXES}"
+        raise InvalidEvent(msg)
+    if not all(isinstance(item, dict) for item in items):
+        msg = f"{name} must be a list of objects"
+        raise InvalidEvent(msg)
+    return items
+
+
+def _xyxy(data: Mapping[str, object], name: str) -> npt.NDArray[np.float64]:
+    try:
+        boxes = np.array([item["xyxy"] for item in _list(data, name)], np.float64).reshape(-1, 4)
+    except (KeyError, TypeError, ValueError) as err:
+        msg = f"Each of {name} must have xyxy, four numbers"
+        raise InvalidEvent(msg) from err
+    if not np.isfinite(boxes).all():
+        msg = f"Each of {name} must have xyxy, four numbers"
+        raise InvalidEvent(msg)
+    return boxes
+
+
+def _masked(boxes: npt.NDArray[np.float64], view: View) -> npt.NDArray[np.bool_]:
+    masks = np.array(view.masks, np.float64).reshape(-1, 4)
+    sides = np.minimum(boxes[:, None, 2:], masks[:, 2:]) - np.maximum(
+        boxes[:, None, :2], masks[:, :2]
+    )
+    shared = np.clip(sides, 0, None).prod(axis=-1).max(axis=1, initial=0.0)
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    return np.asarray((shared > 0) & (shared >= MASKED * area))
+
+
+def _number(entry: Mapping[str, object], name: str) -> float:
+    value = entry.get(name)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        msg = f"A gap's {name} must be a number, got {value!r}"
+        raise InvalidEvent(msg)
+    return value
+
+
+def _codes(data: Mapping[str, object]) -> list[str]:
+    warnings = data.get("warnings", [])
+    if not isinstance(warnings, list):
+        return []
+    return sorted({str(w.get("code", "")) for w in warnings if isinstance(w, dict)})

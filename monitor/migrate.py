@@ -1,0 +1,35 @@
+"""Bring the database's schema up to date: `python -m monitor.migrate`"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from sqlalchemy.exc import DBAPIError
+
+from events.log import configure_logging
+from monitor.config import Config, ConfigError
+from monitor.database import migrate, open_database
+
+log = logging.getLogger(__name__)
+
+
+def main() -> int:
+    """Migrate; return the exit code."""
+    configure_logging()
+    try:
+        engine = open_database(Config.from_env().database_url)
+    except (ConfigError, ValueError) as err:
+        log.critical("migrate.misconfigured", extra={"error": str(err)})
+        return 2
+    try:
+        migrate(engine)
+    except DBAPIError as err:
+        log.error("migrate.failed", extra={"error": str(err.orig)})
+        return 1
+    log.info("migrate.done")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""Rows of the tables to values of the fold, and back. Pure."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from monitor.fold import Audit, Box, Episode, Gap
+from monitor.intake import News
+from monitor.register import store_of
+from monitor.telling import Telling
+
+if TYPE_CHECKING:
+    from sqlalchemy import Row
+
+    Record = Row[Any]  # columns are known to the tables, not to mypy
+
+
+def audit_of(row: Record) -> Audit:
+    """Read an audit."""
+    return Audit(
+        photo=row.photo,
+        generation=row.generation,
+        captured=row.captured,
+        doubtful=row.doubtful,
+        products=row.products,
+        gaps=tuple(
+            Gap(box=_box(box), row=index, facings=facings)
+            for box, index, facings in json.loads(row.gaps)
+        ),
+    )
+
+
+def audit_record(view: str, news: News) -> dict[str, object]:
+    """Write an audit."""
+    audit = news.audit
+    return {
+        "view": view,
+        "captured": audit.captured,
+        "photo": audit.photo,
+        "generation": audit.generation,
+        "uri": news.uri,
+        "uploaded": news.uploaded,
+        "products": audit.products,
+        "gaps": json.dumps([[gap.box, gap.row, gap.facings] for gap in audit.gaps]),
+        "count": news.count,
+        "empty": news.empty,
+        "fill_rate": news.fill_rate,
+        "doubtful": audit.doubtful,
+        "warnings": ",".join(news.warnings),
+    }
+
+
+def episode_of(row: Record) -> Episode:
+    """Read an episode."""
+    return Episode(
+        id=row.id,
+        opened=row.opened,
+        photo=row.photo,
+        gap=Gap(box=_box(json.loads(row.box)), row=row.row, facings=row.facings),
+        closed=row.closed,
+        ended=row.ended,
+        settled=None if row.settled is None else (row.settled, row.settled_photo),
+    )
+
+
+def episode_record(view: str, folder: str, episode: Episode, uri: str) -> dict[str, object]:
+    """Write an episode."""
+    settled, settled_photo = episode.settled or (None, "")
+    return {
+        "id": episode.id,
+        "view": view,
+        "store": store_of(folder),
+        "opened": episode.opened,
+        "photo": episode.photo,
+        "uri": uri,
+        "box": json.dumps(episode.gap.box),
+        "row": episode.gap.row,
+        "facings": episode.gap.facings,
+        "closed": episode.closed,
+        "ended": episode.ended,
+        "settled": settled,
+        "settled_photo": settled_photo,
+    }
+
+
+def telling_of(row: Record) -> Telling:
+    """Read a telling."""
+    return Telling(
+        id=row.id,
+        episode=row.episode,
+        sequence=row.sequence,
+        type=row.type,
+        state=row.state,
+        closed=row.closed,
+        ended=row.ended,
+    )
+
+
+def _box(edges: list[int]) -> Box:
+    left, top, right, bottom = edges
+    return left, top, right, bottom

@@ -1,0 +1,113 @@
+"""Tell which registered views no longer send: `python -m monitor.silence`, every few minutes.
+
+Nothing is told while we are behind ourselves: photos may be waiting on a queue.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import BotoCoreError, ClientError
+from sqlalchemy import select
+
+from events.log import configure_logging
+from function.errors import TryAgain
+from monitor.config import Config, ConfigError
+from monitor.database import reading
+from monitor.intake import Place
+from monitor.register import Register, Store, View
+from monitor.tables import views
+from monitor.watcher import Watcher, make_watcher
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+log = logging.getLogger(__name__)
+
+# Photos that did not come, of opening time; one may be late, two may have been rejected unread.
+MISSED = 3
+# A queue in steady work holds a few messages at any time.
+MAX_WAITING = 10
+WAITING = "ApproximateNumberOfMessages"
+LONGEST = timedelta(days=60)  # a view that has been silent for longer was told long ago
+
+
+def main() -> int:
+    """Tell new silences; return the exit code."""
+    configure_logging()
+    try:
+        config = Config.from_env()
+        watcher = make_watcher(config)
+    except ConfigError as err:
+        log.critical("silence.misconfigured", extra={"error": str(err)})
+        return 2
+    import boto3
+
+    try:
+        if config.watched_queues and is_behind(boto3.client("sqs"), config.watched_queues):
+            return 0
+        tell_silences(watcher, round(time.time() * 1000))
+    except TryAgain as err:
+        log.error("silence.failed", extra={"error": str(err)})
+        return 1
+    return 0
+
+
+def is_behind(sqs: SQSClient, queue_urls: Sequence[str]) -> bool:
+    """Tell whether more than a few messages wait; also where nobody can know."""
+    for url in queue_urls:
+        try:
+            answer = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[WAITING])  # type: ignore[list-item]
+            waiting = int(answer["Attributes"][WAITING])  # type: ignore[index]
+        except (ClientError, BotoCoreError) as err:
+            log.warning("silence.unreadable", extra={"queue_url": url, "error": str(err)})
+            return True
+        if waiting > MAX_WAITING:
+            log.info("silence.behind", extra={"queue_url": url, "messages": waiting})
+            return True
+    return False
+
+
+def tell_silences(watcher: Watcher, now: int) -> None:
+    """Note and tell the silences of registered views. Raises `TryAgain`."""
+    with reading(watcher.store.engine) as connection:
+        query = select(views.c.bucket, views.c.folder, views.c.seen)
+        found = connection.execute(query.where(views.c.silent_since.is_(None))).all()
+    seen = {(row.bucket, row.folder): row.seen for row in found if row.seen}
+    for place, since in silent(watcher.register, seen, now):
+        if watcher.store.note_silence(place, since, now):
+            log.warning("view.silent", extra={"bucket": place.bucket, "folder": place.folder})
+        watcher.tell(place)
+
+
+def silent(
+    register: Register, seen: dict[tuple[str, str], int], now: int
+) -> Iterator[tuple[Place, int]]:
+    """List the registered views that have missed photos while their store was open.
+
+    `seen` has the last sign of life of each by bucket and folder, in milliseconds since 1970.
+    """
+    for (bucket, folder), last in sorted(seen.items()):
+        view = register.view(bucket, folder)
+        store = register.store(folder.partition("/")[0])
+        if view.registered and _is_silent(store, view, last, now):
+            yield Place(bucket, folder), last
+
+
+def _is_silent(store: Store, view: View, last: int, now: int) -> bool:
+    here = datetime.fromtimestamp(now / 1000, UTC)
+    since = max(datetime.fromtimestamp(last / 1000, UTC), here - LONGEST)
+    missed = timedelta(minutes=view.cadence * MISSED)
+    if not store.is_open(here):
+        return False
+    open_for = sum((end - start for start, end in store.hours(since, here)), timedelta())
+    return open_for > missed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

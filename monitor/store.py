@@ -1,0 +1,356 @@
+"""What the monitor keeps of each view: one transaction an event, under the view's lock.
+
+An audit that comes in the order of capture is one step of the fold. A late one, and one that
+replaces another of its photo, is folded from the checkpoint before it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import ColumnElement, Engine, Table, and_, delete, insert, or_, select, update
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from events.codec import Json
+from events.types import VIEW_BACK, VIEW_SILENT
+from monitor.database import reading, writing
+from monitor.fold import (
+    Audit,
+    Episode,
+    Folded,
+    Position,
+    Rules,
+    State,
+    open_episodes,
+    rank,
+    step,
+)
+from monitor.intake import News, Place
+from monitor.messages import SilenceData, gap_data, silence_data, silence_id
+from monitor.packed import state_from_json, state_to_json
+from monitor.records import audit_of, audit_record, episode_of, episode_record, telling_of
+from monitor.register import store_of
+from monitor.tables import audits, checkpoints, episodes, mutes, rejections, tellings, views
+from monitor.telling import due
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from monitor.records import Record
+
+# A late audit costs at most so many steps more than there are audits after it.
+CHECKPOINT_EVERY = 16
+DAY = 86_400_000  # milliseconds
+
+
+@dataclass(frozen=True)
+class Untold:
+    """A telling that is not known to be published."""
+
+    id: str
+    type: str
+    time: int  # milliseconds since 1970
+    data: Json
+
+
+@dataclass(frozen=True)
+class Store:
+    """The database of the monitor; called from many threads and processes."""
+
+    engine: Engine
+    rules: Rules = field(default_factory=Rules)
+    keep_days: int = 30
+
+    def take_audit(self, place: Place, news: News) -> None:
+        """Take in one audit: kept, folded, and what it changed noted to be told.
+
+        Raises `StoreAway`.
+        """
+        with writing(self.engine) as connection:
+            view = _View(connection, place, self.rules, self.keep_days * DAY)
+            view.has_come(news.uploaded)
+            view.take(news)
+
+    def take_rejection(self, place: Place, photo: str, reason: str, uploaded: int) -> None:
+        """Take in that a photo was rejected: its camera lives. Raises `StoreAway`."""
+        with writing(self.engine) as connection:
+            view = _View(connection, place, self.rules, self.keep_days * DAY)
+            view.has_come(uploaded)
+            row = {"view": place.id, "photo": photo, "uploaded": uploaded, "reason": reason}
+            put(connection, rejections, ["view", "photo"], [row], keep=True)
+
+    def note_silence(self, place: Place, since: int, now: int) -> bool:
+        """Note that a view has been silent since a time; false where it has come by now.
+
+        Raises `StoreAway`.
+        """
+        with writing(self.engine) as connection:
+            view = _View(connection, place, self.rules, self.keep_days * DAY)
+            return view.is_silent(since, now)
+
+    def mute(self, episode: str, now: int) -> bool:
+        """Note that an episode is no gap; false where there is none. Raises `StoreAway`."""
+        with writing(self.engine) as connection:
+            found = connection.execute(select(episodes).where(episodes.c.id == episode)).first()
+            if found is None:
+                return False
+            facts = {"episode": episode, "view": found.view, "uri": found.uri, "box": found.box}
+            put(connection, mutes, ["episode"], [{**facts, "muted": now}], keep=True)
+            return True
+
+    def untold(self, view: str) -> list[Untold]:
+        """List what is to be published of a view, in its order. Raises `StoreAway`."""
+        query = select(tellings).where(tellings.c.view == view, tellings.c.told.is_(None))
+        order = (tellings.c.time, tellings.c.episode, tellings.c.sequence)
+        with reading(self.engine) as connection:
+            rows = connection.execute(query.order_by(*order)).all()
+        return [Untold(row.id, row.type, row.time, json.loads(row.data)) for row in rows]
+
+    def mark_told(self, names: Sequence[str], now: int) -> None:
+        """Note what has been published; losing it costs a duplicate. Raises `StoreAway`."""
+        if names:
+            with writing(self.engine) as connection:
+                named = tellings.c.id.in_(names)
+                connection.execute(update(tellings).where(named).values(told=now))
+
+
+class _View:
+    """One view, locked for the length of its transaction."""
+
+    def __init__(self, connection: Connection, place: Place, rules: Rules, keep: int) -> None:
+        self._connection = connection
+        self._place = place
+        self._rules = rules
+        self._keep = keep  # milliseconds
+        self._id = place.id
+        self._row = self._lock()
+
+    def _lock(self) -> Record:
+        # SQLite has one lock for all writers, which the transaction holds since it began.
+        query = select(views).where(views.c.id == self._id).with_for_update()
+        row = self._connection.execute(query).first()
+        if row is None:
+            facts = {"id": self._id, "bucket": self._place.bucket, "folder": self._place.folder}
+            facts["store"] = store_of(self._place.folder)
+            put(self._connection, views, ["id"], [facts], keep=True)
+            row = self._connection.execute(query).one()
+        return row
+
+    def has_come(self, uploaded: int) -> None:
+        """Note a sign of life; a view that was said to be silent is back."""
+        if uploaded <= self._row.seen:
+            return
+        changes: dict[str, object] = {"seen": uploaded}
+        since = self._row.silent_since
+        if since is not None:
+            changes["silent_since"] = None
+            data = silence_data(self._place, since, uploaded)
+            self._note(since, 2, VIEW_BACK, uploaded, data)
+        self._update(**changes)
+
+    def is_silent(self, since: int, now: int) -> bool:
+        """Note a silence, unless something has come since."""
+        if self._row.seen > since or self._row.silent_since is not None:
+            return False
+        self._note(since, 1, VIEW_SILENT, now, silence_data(self._place, since, None))
+        self._update(silent_since=since)
+        return True
+
+    def take(self, news: News) -> None:
+        """Take in an audit, unless it is known or older than what is kept."""
+        audit = news.audit
+        base = self._row.base_captured
+        if base is not None and audit.position <= (base, self._row.base_photo):
+            self._update(late=views.c.late + 1)
+            return
+        here = and_(audits.c.view == self._id, audits.c.photo == audit.photo)
+        known = self._connection.execute(select(audits).where(here)).first()
+        first = audit.position
+        if known is not None:
+            if rank(audit) <= rank(audit_of(known)):
+                return
+            first = min(first, (known.captured, known.photo))
+            self._connection.execute(delete(audits).where(here))
+        self._connection.execute(insert(audits).values(**audit_record(self._id, news)))
+        head = state_from_json(self._row.state) if self._row.state else State(view=self._id)
+        if head.at is None or head.at < first:
+            self._go_on(head, head, [audit], self._row.steps)
+        else:
+            self._go_back(head, first)
+
+    def _go_back(self, head: State, first: Position) -> None:
+        """Fold anew from the last checkpoint before a position."""
+        mine, since = checkpoints.c.view == self._id, at_or_after(checkpoints, first)
+        newest = (
+            select(checkpoints.c.state)
+            .where(mine, ~since)
+            .order_by(checkpoints.c.captured.desc(), checkpoints.c.photo.desc())
+            .limit(1)
+        )
+        found = self._connection.execute(newest).scalar()
+        state = state_from_json(found) if found else State(view=self._id)
+        self._connection.execute(delete(checkpoints).where(mine, since))
+        query = select(audits).where(audits.c.view == self._id)
+        if state.at is not None:
+            query = query.where(~at_or_before(audits, state.at))
+        rows = self._connection.execute(query.order_by(audits.c.captured, audits.c.photo))
+        self._go_on(head, state, [audit_of(row) for row in rows], 0)
+
+    def _go_on(self, head: State, state: State, found: list[Audit], steps: int) -> None:
+        """Step through all audits after a state, and keep what came of it."""
+        before = self._episodes_since(head, state)
+        closed: list[Episode] = []
+        for audit in found:
+            state, ended = step(state, audit, self._rules)
+            closed += ended
+            steps += 1
+            if steps == CHECKPOINT_EVERY:
+                steps = 0
+                self._keep_checkpoint(state)
+        self._update(state=state_to_json(state), steps=steps)
+        self._keep_episodes(before, Folded(state, tuple(closed)).episodes, found)
+        if not steps:
+            self._fold_away(state)
+
+    def _episodes_since(self, head: State, state: State) -> dict[str, Episode]:
+        """Read the episodes that the audits after a state have decided, and the open ones."""
+        known = {episode.id: episode for episode in open_episodes(head)}
+        if head.at is None or head.at == state.at:
+            return known
+        start = state.at or (0, "")
+        query = select(episodes).where(episodes.c.view == self._id, episodes.c.settled >= start[0])
+        decided = map(episode_of, self._connection.execute(query))
+        return known | {e.id: e for e in decided if e.settled is not None and e.settled > start}
+
+    def _keep_episodes(
+        self, before: Mapping[str, Episode], now: Mapping[str, Episode], found: list[Audit]
+    ) -> None:
+        """Write what changed, and note what is to be told of it."""
+        known = {**before, **now}
+        changed = [name for name in sorted(known) if before.get(name) != now.get(name)]
+        if not changed:
+            return
+        uris = self._uris([known[name] for name in changed])
+        left = [now[name] for name in changed if name in now]
+        gone = [name for name in changed if name not in now]
+        if gone:
+            self._connection.execute(delete(episodes).where(episodes.c.id.in_(gone)))
+        folder = self._place.folder
+        rows = [episode_record(self._id, folder, episode, uris[episode.id]) for episode in left]
+        put(self._connection, episodes, ["id"], rows)
+        told = select(tellings).where(tellings.c.episode.in_(changed))
+        in_order = self._connection.execute(told.order_by(tellings.c.episode, tellings.c.sequence))
+        last = {row.episode: telling_of(row) for row in in_order}
+        query = select(mutes.c.episode).where(mutes.c.episode.in_(changed))
+        muted = frozenset(self._connection.execute(query).scalars())
+        time = max(audit.captured for audit in found)
+        for telling in due({episode.id: episode for episode in left}, last, muted):
+            data = gap_data(self._place, known[telling.episode], uris[telling.episode], telling)
+            self._connection.execute(
+                insert(tellings).values(
+                    id=telling.id,
+                    view=self._id,
+                    episode=telling.episode,
+                    sequence=telling.sequence,
+                    type=telling.type,
+                    state=telling.state,
+                    closed=telling.closed,
+                    ended=telling.ended,
+                    time=time,
+                    data=json.dumps(data),
+                )
+            )
+
+    def _uris(self, found: list[Episode]) -> dict[str, str]:
+        """Name the first photo of each episode; that of an old one is known to its own row."""
+        names, photos = [e.id for e in found], [e.photo for e in found]
+        own = select(episodes.c.id, episodes.c.uri).where(episodes.c.id.in_(names))
+        kept = {row.id: row.uri for row in self._connection.execute(own)}
+        query = select(audits.c.photo, audits.c.uri).where(
+            audits.c.view == self._id, audits.c.photo.in_(photos)
+        )
+        by_photo = {row.photo: row.uri for row in self._connection.execute(query)}
+        return {e.id: kept.get(e.id) or by_photo.get(e.photo, "") for e in found}
+
+    def _keep_checkpoint(self, state: State) -> None:
+        assert state.at is not None
+        captured, photo = state.at
+        row = {"view": self._id, "captured": captured, "photo": photo}
+        row["state"] = state_to_json(state)
+        put(self._connection, checkpoints, ["view", "captured", "photo"], [row])
+
+    def _fold_away(self, state: State) -> None:
+        """Drop the audits that are older than what is kept; a checkpoint stands for them."""
+        assert state.at is not None
+        mine = checkpoints.c.view == self._id
+        base = self._connection.execute(
+            select(checkpoints.c.captured, checkpoints.c.photo)
+            .where(mine, checkpoints.c.captured < state.at[0] - self._keep)
+            .order_by(checkpoints.c.captured.desc(), checkpoints.c.photo.desc())
+            .limit(1)
+        ).first()
+        if base is None:
+            return
+        at = (base.captured, base.photo)
+        old = and_(audits.c.view == self._id, at_or_before(audits, at))
+        self._connection.execute(delete(audits).where(old))
+        self._connection.execute(delete(checkpoints).where(mine, ~at_or_after(checkpoints, at)))
+        self._update(base_captured=base.captured, base_photo=base.photo)
+
+    def _note(
+        self, since: int, sequence: int, event_type: str, time: int, data: SilenceData
+    ) -> None:
+        name = silence_id(self._id, since)
+        row = {
+            "id": silence_id(name, sequence),
+            "view": self._id,
+            "episode": name,
+            "sequence": sequence,
+            "type": event_type,
+            "state": "",
+            "ended": "",
+            "time": time,
+            "data": json.dumps(data),
+        }
+        put(self._connection, tellings, ["id"], [row], keep=True)
+
+    def _update(self, **changes: object) -> None:
+        self._connection.execute(update(views).where(views.c.id == self._id).values(**changes))
+
+
+def put(
+    connection: Connection,
+    table: Table,
+    keys: Sequence[str],
+    rows: Iterable[Mapping[str, object]],
+    keep: bool = False,
+) -> int:
+    """Insert rows; change those that are there, or `keep` them as they are. Count the written."""
+    given = [dict(row) for row in rows]
+    if not given:
+        return 0
+    on_postgresql = connection.dialect.name == "postgresql"
+    statement: Any = (postgresql_insert if on_postgresql else sqlite_insert)(table)
+    if keep:
+        statement = statement.on_conflict_do_nothing(index_elements=keys)
+    else:
+        changed = {name: statement.excluded[name] for name in given[0] if name not in keys}
+        statement = statement.on_conflict_do_update(index_elements=keys, set_=changed)
+    written: int = connection.execute(statement, given).rowcount
+    return written
+
+
+def at_or_after(table: Table, at: Position) -> ColumnElement[bool]:
+    """Select the rows of audits or checkpoints from a position on."""
+    captured, photo = table.c.captured, table.c.photo
+    return or_(captured > at[0], and_(captured == at[0], photo >= at[1]))
+
+
+def at_or_before(table: Table, at: Position) -> ColumnElement[bool]:
+    """Select the rows of audits or checkpoints up to a position."""
+    captured, photo = table.c.captured, table.c.photo
+    return or_(captured < at[0], and_(captured == at[0], photo <= at[1]))

@@ -1,0 +1,159 @@
+"""One event of the function, from its arrival to what it changed being told.
+
+read -> keep and fold -> tell, each step repeatable: a crash anywhere is a redelivery, which finds
+done what was done, and tells what was not told yet.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from botocore.config import Config as BotoConfig
+from botocore.exceptions import BotoCoreError, ClientError
+
+from events.codec import InvalidEvent, Json, data_of, read_json
+from events.outbox import RESULTS
+from events.sns_publisher import publish
+from events.trace import about_event, trace_of, traced
+from function.errors import BucketForbidden, DependencyFailed
+from monitor.config import Config, ConfigError
+from monitor.database import open_database
+from monitor.intake import Place, check_type, photo_of, place_of_event, read_news, uploaded_at
+from monitor.messages import telling_event
+from monitor.metrics import Metrics
+from monitor.register import Register
+from monitor.store import Store
+
+if TYPE_CHECKING:
+    from cloudevents.core.v1.event import CloudEvent
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sns import SNSClient
+
+log = logging.getLogger(__name__)
+
+# An audit of 3000 products has 400 kB.
+MAX_RESULT_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watcher:
+    """Takes in events. Without a topic nothing is told; without S3 no `dataref` is followed."""
+
+    store: Store
+    register: Register
+    metrics: Metrics
+    s3: S3Client | None = None
+    results_bucket: str = ""
+    sns: SNSClient | None = None
+    topic_arn: str = ""
+
+    def take(self, event: CloudEvent) -> None:
+        """Take in one event, and tell what it changed.
+
+        Raises `InvalidEvent`, `BucketForbidden`, or `TryAgain` for all that another delivery may
+        mend.
+        """
+        name = event.get_id()
+        with about_event(name), traced(trace_of(event, name)):
+            started = time.monotonic()
+            place = place_of_event(event)
+            uploaded = uploaded_at(event)
+            if check_type(event):
+                view = self.register.view(place.bucket, place.folder)
+                self.store.take_audit(place, read_news(event, self._data_of(event), view))
+            else:
+                reason = data_of(event).get("reason")
+                kind = str(reason.get("type", "")) if isinstance(reason, dict) else ""
+                self.store.take_rejection(place, photo_of(event), kind, uploaded)
+            self.tell(place)
+            self.metrics.events.labels(event.get_type()).inc()
+            self.metrics.event_seconds.observe(time.monotonic() - started)
+            self.metrics.lag.set(max(0.0, time.time() - uploaded / 1000))
+
+    def tell(self, place: Place) -> None:
+        """Publish what is untold of a view. Raises `DependencyFailed` or `StoreAway`."""
+        untold = self.store.untold(place.id)
+        told: list[str] = []
+        try:
+            for entry in untold:
+                if self.sns and self.topic_arn:
+                    event = telling_event(entry.id, entry.type, entry.time, entry.data)
+                    publish(event, self.sns, self.topic_arn)
+                    self.metrics.told.labels(entry.type).inc()
+                    log.info("event.published", extra={"id": entry.id, "type": entry.type})
+                told.append(entry.id)
+        except (ClientError, BotoCoreError) as err:
+            log.warning("dependency.failed", extra={"error": str(err)})
+            msg = "SNS did not do its part"
+            raise DependencyFailed(msg) from err
+        finally:
+            self.store.mark_told(told, round(time.time() * 1000))
+
+    def _data_of(self, event: CloudEvent) -> Json:
+        uri = event.get_extension("dataref")
+        return self._claimed(str(uri)) if uri else data_of(event)
+
+    def _claimed(self, uri: str) -> Json:
+        """Read the data of an event that was too large for the topic."""
+        parts = urlsplit(uri)
+        key = parts.path.removeprefix("/")
+        ours = parts.scheme == "s3" and parts.netloc == self.results_bucket
+        if not (self.s3 and ours and self.results_bucket and key.startswith(RESULTS)):
+            msg = f"dataref must name an object below {RESULTS} of RESULTS_BUCKET, got {uri!r}"
+            raise BucketForbidden(msg)
+        try:
+            answer = self.s3.get_object(Bucket=self.results_bucket, Key=key)
+            body = answer["Body"].read(MAX_RESULT_BYTES + 1)
+        except (ClientError, BotoCoreError) as err:
+            if isinstance(err, self.s3.exceptions.NoSuchKey):
+                msg = f"{uri} is gone"
+                raise InvalidEvent(msg) from err
+            log.warning("dependency.failed", extra={"uri": uri, "error": str(err)})
+            msg = "S3 did not do its part"
+            raise DependencyFailed(msg) from err
+        if len(body) > MAX_RESULT_BYTES:
+            msg = f"{uri} must have at most {MAX_RESULT_BYTES} bytes"
+            raise InvalidEvent(msg)
+        data = read_json(body)
+        if not isinstance(data, dict):
+            msg = f"{uri} must hold a JSON object"
+            raise InvalidEvent(msg)
+        return data
+
+
+def make_watcher(config: Config) -> Watcher:
+    """Make what takes in events. Raises `ConfigError`."""
+    try:
+        engine = open_database(config.database_url)
+    except ValueError as err:
+        raise ConfigError(str(err)) from err
+    metrics = Metrics()
+    s3 = sns = None
+    if config.results_bucket or config.topic_arn:
+        import boto3
+
+        session = boto3.Session()
+        if not session.region_name:
+            msg = "AWS_DEFAULT_REGION is not set"
+            raise ConfigError(msg)
+        # Three tries fit into the source's 55 s.
+        settings = BotoConfig(
+            connect_timeout=3,
+            read_timeout=10,
+            retries={"mode": "standard", "total_max_attempts": 3},
+        )
+        s3 = session.client("s3", config=settings) if config.results_bucket else None
+        sns = session.client("sns", config=settings) if config.topic_arn else None
+    return Watcher(
+        store=Store(engine, config.rules, config.keep_days),
+        register=config.register,
+        metrics=metrics,
+        s3=s3,
+        results_bucket=config.results_bucket,
+        sns=sns,
+        topic_arn=config.topic_arn,
+    )

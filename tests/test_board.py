@@ -1,0 +1,254 @@
+"""The board: the same content as HTML, JSON and CSV, its figures, and who may see it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+from test_watcher import MORNING, REGISTER, audit_data, event, ms
+
+from events.codec import STRUCTURED
+from monitor.app import create_app
+from monitor.config import Config
+from monitor.database import migrate, open_database
+from monitor.digest import due_stores, send
+from monitor.metrics import Metrics
+from monitor.queries import PAGE, read_store
+from monitor.register import Register
+from monitor.silence import silent, tell_silences
+from monitor.store import Store
+from monitor.watcher import Watcher
+from monitor.words import digest
+
+OPEN = {"EVENTS_AUTH": "none"}
+
+
+@pytest.fixture
+def watcher(tmp_path: Path) -> Iterator[Watcher]:
+    engine = open_database(f"sqlite:///{tmp_path}/monitor.sqlite")
+    migrate(engine)
+    yield Watcher(store=Store(engine), register=REGISTER, metrics=Metrics())
+    engine.dispose()
+
+
+def board(watcher: Watcher, monkeypatch: pytest.MonkeyPatch, **settings: str) -> FlaskClient:
+    """The app, with its clock at noon of the day of the tests."""
+    monkeypatch.setattr("monitor.app._now", lambda: ms(180))
+    config = Config(register=REGISTER, events_auth="none", **settings)  # type: ignore[arg-type]
+    return create_app(config, watcher).test_client()
+
+
+@pytest.fixture
+def client(watcher: Watcher, monkeypatch: pytest.MonkeyPatch) -> FlaskClient:
+    return board(watcher, monkeypatch)
+
+
+def post(client: FlaskClient, minute: float, empty: list[int], **more: object) -> None:
+    warnings = {"warnings": more.pop("warnings")} if "warnings" in more else {}
+    body = event(minute, audit_data(empty) | warnings, **more)  # type: ignore[arg-type]
+    answer = client.post("/", data=body, content_type=STRUCTURED)
+    assert answer.status_code == 204, answer.get_data()
+
+
+def play_a_morning(client: FlaskClient) -> None:
+    """Gap 3 stands from 9:15 to 10:00, gap 7 from 10:30 on; every photo has ten facings."""
+    for quarter in range(12):
+        empty = [3] if 1 <= quarter < 4 else [7] if quarter >= 6 else []
+        post(client, 15 * quarter, empty)
+
+
+def test_without_photos_the_board_says_so(client: FlaskClient) -> None:
+    for path in ("/stores", "/stores/store-17"):
+        assert client.get(path, headers={"Accept": "text/html"}).status_code == 200
+    stores = client.get("/stores").get_json()["stores"]
+    assert [(s["store"], s["views"], s["seen"]) for s in stores] == [("store-17", 2, None)]
+    page = client.get("/stores/store-17").get_json()
+    assert (page["availability"], page["open_gaps"], page["gaps"]) == (None, 0, [])
+    assert [(v["view"], v["seen"]) for v in page["views"]] == [("cam-2", None), ("cam-9", None)]
+    for path in ("/stores/nowhere", "/stores/store-17/views/cam-77", "/episodes/x/mute"):
+        assert client.get(path).status_code in (404, 405)
+
+
+def test_a_morning_at_one_shelf(client: FlaskClient) -> None:
+    play_a_morning(client)
+    page = client.get("/stores/store-17").get_json()
+    assert page["name"] == "Harbour Street"
+    assert (page["open_gaps"], page["refill_minutes"], page["photos"]) == (1, 45, 12)
+    # 3 + 6 quarters with one facing of ten empty; the last photo speaks up to noon: 15 minutes.
+    assert page["availability"] == pytest.approx(1 - 9 / 120, abs=1e-4)
+    (gap,) = page["gaps"]
+    assert (gap["opened_at"], gap["view"]) == ("2026-11-20T10:30:00+00:00", "cam-2")
+    view = client.get("/stores/store-17/views/cam-2").get_json()
+    assert [e["ended"] for e in view["episodes"]] == [None, "filled"]
+    assert len(view["audits"]) == 12
+    assert (view["count"], view["empty_facings"], view["fill_rate"]) == (9, 1, 0.9)
+    stores = client.get("/stores").get_json()["stores"]
+    assert stores[0]["open_gaps"] == 1
+
+
+def test_each_page_is_html_json_and_csv(client: FlaskClient) -> None:
+    play_a_morning(client)
+    for path, head in (
+        ("/stores", "store"),
+        ("/stores/store-17", "view"),
+        ("/stores/store-17/views/cam-2", "episode"),
+    ):
+        page = client.get(path, headers={"Accept": "text/html,*/*;q=0.8"})
+        assert page.content_type == "text/html; charset=utf-8"
+        assert "style=" not in page.get_data(as_text=True)
+        assert "<script" not in page.get_data(as_text=True)
+        table = list(csv.reader(io.StringIO(client.get(f"{path}?format=csv").text)))
+        assert table[0][0] == head
+        assert len(table) > 1
+        assert client.get(path).is_json
+    assert client.get("/stores?format=xml").status_code == 400
+    assert client.get("/stores/store-17?days=0").status_code == 400
+    assert client.get("/stores/store-17?days=٣").status_code == 400
+
+
+def test_a_key_is_neither_markup_nor_a_formula(client: FlaskClient) -> None:
+    post(client, 0, [], key='=cmd|"/<script>alert(1)<x>/1.jpg')
+    page = client.get("/stores", headers={"Accept": "text/html"}).get_data(as_text=True)
+    assert "<script" not in page
+    table = list(csv.reader(io.StringIO(client.get("/stores?format=csv").text)))
+    assert table[1][0].startswith("'=cmd")
+
+
+def test_doubtful_photos_are_counted_and_say_nothing(client: FlaskClient) -> None:
+    play_a_morning(client)
+    post(client, 170, list(range(10)), warnings=[{"code": "dark", "detail": "…"}])
+    page = client.get("/stores/store-17").get_json()
+    assert (page["doubtful"], page["photos"]) == (1, 13)
+    assert page["availability"] == pytest.approx(1 - 9 / 120, abs=1e-4)
+    assert page["views"][0]["count"] == 9
+
+
+def test_lists_go_on_at_their_cursor(client: FlaskClient) -> None:
+    for minute in range(PAGE + 5):
+        post(client, minute, [])
+    path = "/stores/store-17/views/cam-2"
+    first = client.get(path).get_json()
+    rest = client.get(f"{path}?audits_before={first['audits_before']}").get_json()
+    assert (len(first["audits"]), len(rest["audits"])) == (PAGE, 5)
+    assert rest["audits_before"] is None
+
+
+def test_not_a_gap_mutes_it_and_becomes_a_label(client: FlaskClient) -> None:
+    play_a_morning(client)
+    (gap,) = client.get("/stores/store-17").get_json()["gaps"]
+    name = gap["episode"]
+    assert client.post(f"/episodes/{name}/mute?format=json").status_code == 204
+    back = client.post(f"/episodes/{name}/mute?format=html")
+    assert (back.status_code, back.location) == (303, "/stores/store-17/views/cam-2")
+    assert client.post(f"/episodes/{'0' * 32}/mute").status_code == 404
+    page = client.get("/stores/store-17").get_json()
+    assert (page["open_gaps"], page["gaps"][0]["muted"]) == (0, True)
+    (label,) = client.get("/labels").get_json()["labels"]
+    assert (label["image"], label["label"]) == ("s3://shelves/x.jpg", "not-a-gap")
+    assert label["xyxy"] == pytest.approx([0.7, 0.25, 0.78, 0.75], abs=1e-4)
+
+
+def test_another_sites_page_mutes_nothing(client: FlaskClient) -> None:
+    for headers in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+        assert client.post("/episodes/x/mute", headers=headers).status_code == 401
+    assert (
+        client.post("/episodes/x/mute", headers={"Origin": "http://localhost"}).status_code == 404
+    )
+
+
+def test_the_board_wants_its_token_as_bearer_or_as_password(
+    watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = board(watcher, monkeypatch, board_token="s3cret")
+    for path in ("/stores", "/stores/store-17", "/stores/store-17/views/cam-2", "/labels"):
+        refused = client.get(path)
+        assert refused.status_code == 401
+        assert refused.headers["WWW-Authenticate"].startswith("Basic ")
+        assert client.get(path, headers={"Authorization": "Bearer wrong"}).status_code == 401
+        assert client.get(path, auth=("anyone", "wrong")).status_code == 401
+        assert client.get(path, headers={"Authorization": "Bearer s3cret"}).status_code == 200
+        assert client.get(path, auth=("anyone", "s3cret")).status_code == 200
+    assert client.post("/episodes/x/mute").status_code == 401
+    assert client.get("/health/ready").status_code == 200
+
+
+def test_metrics_are_for_prometheus_alone(client: FlaskClient) -> None:
+    assert client.get("/metrics").status_code == 200
+    assert client.get("/metrics", headers={"X-Forwarded-For": "1.2.3.4"}).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("last", "now", "expected"),
+    [
+        (0, 40, False),  # 40 minutes of 3 x 15
+        (0, 46, True),
+        (0, 10 * 60 + 40, False),  # 20:40 in Berlin: closed
+        (10 * 60 - 5, 22 * 60 + 40, False),  # 5 minutes yesterday evening, 40 this morning
+        (10 * 60 - 5, 22 * 60 + 41, True),
+    ],
+)
+def test_a_view_is_silent_after_three_photos_of_opening_time(
+    last: int, now: int, expected: bool
+) -> None:
+    # The store opens at 8:00 in Berlin, 7:00 UTC, and closes at 19:00 UTC; minute 0 is 9:00 UTC.
+    seen = {("shelves", "store-17/cam-2"): ms(last), ("shelves", "elsewhere/cam"): ms(0)}
+    assert bool(list(silent(REGISTER, seen, ms(now)))) == expected
+
+
+def test_silence_is_told_once_and_so_is_its_end(watcher: Watcher, client: FlaskClient) -> None:
+    play_a_morning(client)
+    for minute in (300, 305):
+        tell_silences(watcher, ms(minute))
+    page = client.get("/stores/store-17").get_json()
+    assert page["views"][0]["silent_since"] == "2026-11-20T11:45:00+00:00"
+    assert client.get("/stores").get_json()["stores"][0]["silent_views"] == 1
+    post(client, 320, [])
+    assert client.get("/stores/store-17").get_json()["views"][0]["silent_since"] is None
+
+
+def test_the_digest_says_what_is_open_in_plain_words(watcher: Watcher, client: FlaskClient) -> None:
+    play_a_morning(client)
+    page = read_store(watcher.store.engine, REGISTER, "store-17", ms(180), 1)
+    assert page is not None
+    subject, words = digest(page, ms(180))
+    assert subject == "Harbour Street: 1 open gap"
+    assert words.splitlines() == [
+        "Harbour Street, Fri 20 Nov 13:00",
+        "",
+        "1 gap open, oldest first:",
+        "- cam-2, row 1: 1 facing, empty for 90 min (since Fri 20 Nov 11:30)",
+        "",
+        "On-shelf availability of the last day: 92.5 %.",
+        "Half of the gaps that were refilled stood 45 min or less.",
+        "No photo from cam-9: it has never sent one.",
+    ]
+    empty = read_store(watcher.store.engine, Register(), "store-17", ms(180 * 24), 1)
+    assert empty is not None
+    assert digest(empty, 0)[0] == "store-17: 1 open gap"
+
+
+def test_a_digest_goes_out_once_an_hour(
+    watcher: Watcher, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = REGISTER.stores["store-17"]
+    engine = watcher.store.engine
+    assert [send(engine, REGISTER, store, ms(m), None, "") for m in (0, 30, 60)] == [
+        True,
+        False,
+        True,
+    ]
+    assert capsys.readouterr().out.count("No gap is open.") == 2
+    assert due_stores(REGISTER, ms(0)) == []  # it names no hours
+
+
+def test_the_clock_is_real() -> None:
+    from monitor.app import _now
+
+    assert abs(_now() / 1000 - time.time()) < 60
+    assert MORNING + timedelta(minutes=1) == datetime(2026, 11, 20, 9, 1, tzinfo=UTC)

@@ -1,0 +1,63 @@
+"""The source's two kinds of messages: S3's notifications, and events as the topic sends them."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+from conftest import EVENTS as FILES
+
+from events.codec import InvalidEvent, from_json, new_event, to_json
+from events.source.bodies import EVENTS, NOTIFICATIONS, read_body_of
+from events.source.config import SettingError, SourceConfig
+
+TIME = datetime(2026, 11, 22, 8, 13, 57, tzinfo=UTC)
+ATTRIBUTES = {"id": "1", "source": "urn:s", "type": "io.shelfwatch.shelf.audited", "time": TIME}
+EVENT = new_event(ATTRIBUTES, {"count": 3})
+CLAIM = new_event({**ATTRIBUTES, "dataref": "s3://results/results/1.json"}, None)
+
+
+def wrapped(message: object) -> str:
+    return json.dumps({"Type": "Notification", "TopicArn": "arn:aws:sns:x", "Message": message})
+
+
+@pytest.mark.parametrize("event", [EVENT, CLAIM], ids=["data", "claim"])
+@pytest.mark.parametrize("wrap", [str, wrapped], ids=["raw", "through SNS"])
+def test_an_event_of_the_topic_comes_as_it_was_published(event: object, wrap: object) -> None:
+    body = wrap(to_json(event).decode())  # type: ignore[operator, arg-type]
+    (read,) = read_body_of(EVENTS)(body)
+    assert to_json(read) == to_json(from_json(to_json(event)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "[]",
+        "{}",
+        "hello",
+        wrapped(None),
+        wrapped("hello"),
+        wrapped(""),
+        (FILES / "s3_put.json").read_text(),
+        (FILES / "s3_put_through_sns.json").read_text(),
+    ],
+)
+def test_whatever_is_no_event_is_named_as_such(body: str) -> None:
+    with pytest.raises(InvalidEvent):
+        read_body_of(EVENTS)(body)
+
+
+def test_notifications_are_read_unless_told_otherwise() -> None:
+    body = (FILES / "s3_put.json").read_text()
+    (event,) = read_body_of(NOTIFICATIONS, 2)(body)
+    assert event.get_extension("auditgeneration") == 2
+    with pytest.raises(InvalidEvent):
+        read_body_of(NOTIFICATIONS)(to_json(EVENT).decode())
+
+
+def test_a_setting_chooses_and_an_odd_one_is_named() -> None:
+    env = {"QUEUE_URL": "q", "K_SINK": "s"}
+    assert SourceConfig.from_env(env).queue_holds == NOTIFICATIONS
+    assert SourceConfig.from_env({**env, "QUEUE_HOLDS": "events"}).queue_holds == EVENTS
+    with pytest.raises(SettingError, match=r"QUEUE_HOLDS must be .*, got 'both'"):
+        SourceConfig.from_env({**env, "QUEUE_HOLDS": "both"})

@@ -1,0 +1,99 @@
+"""The schema, its migrations, and what a database that does not answer means."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from conftest import ROOT
+from postgresql import Server
+from sqlalchemy import text
+
+from monitor.app import check_ready
+from monitor.database import MIGRATIONS, StoreAway, migrate, open_database
+from monitor.store import Store
+from monitor.tables import metadata
+
+# What leaves the schema good for the release before. A new column is nullable or has a server's
+# default: the old release writes rows without it.
+ADDITIONS = {"create_table", "create_index", "add_column"}
+
+
+def urls(tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/monitor.sqlite"
+    server: Server = request.getfixturevalue("postgresql")
+    return server.url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    return urls(tmp_path, request)
+
+
+def test_the_migrations_lead_to_the_tables_of_the_code(url: str) -> None:
+    engine = open_database(url)
+    migrate(engine)
+    migrate(engine)  # nothing happens
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    check_ready(Store(engine))
+    engine.dispose()
+
+
+@pytest.mark.parametrize("path", sorted(MIGRATIONS.glob("versions/*.py")), ids=lambda p: p.stem)
+def test_a_migration_only_adds_so_that_the_old_revision_goes_on(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+            continue
+        if isinstance(node.func.value, ast.Name) and node.func.value.id == "op":
+            assert node.func.attr in ADDITIONS, ast.unparse(node)
+            if node.func.attr == "add_column":
+                told = ast.unparse(node)
+                assert "nullable=True" in told or "server_default" in told, told
+
+
+def test_an_older_release_serves_on_a_newer_schema(tmp_path: Path) -> None:
+    engine = open_database(f"sqlite:///{tmp_path}/monitor.sqlite")
+    migrate(engine)
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE audits ADD COLUMN later TEXT"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    check_ready(Store(engine))
+    engine.dispose()
+
+
+def test_an_empty_database_is_not_ready(tmp_path: Path) -> None:
+    engine = open_database(f"sqlite:///{tmp_path}/monitor.sqlite")
+    with pytest.raises(StoreAway, match="not migrated"):
+        check_ready(Store(engine))
+    engine.dispose()
+
+
+@pytest.mark.parametrize("url", ["nonsense", "mysql://x/y", ""])
+def test_an_odd_url_is_named(url: str) -> None:
+    with pytest.raises(ValueError, match="DATABASE_URL must"):
+        open_database(url)
+
+
+def run_migrate(**env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "monitor.migrate"],
+        cwd=ROOT,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_migrate_is_a_command_with_exit_codes(tmp_path: Path) -> None:
+    assert run_migrate(DATABASE_URL=f"sqlite:///{tmp_path}/new.sqlite").returncode == 0
+    away = run_migrate(DATABASE_URL="postgresql://x:s3cret@127.0.0.1:9/x")
+    assert away.returncode == 1
+    assert "migrate.failed" in away.stderr
+    assert "s3cret" not in away.stderr
+    assert run_migrate(DATABASE_URL="nonsense").returncode == 2

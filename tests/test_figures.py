@@ -1,0 +1,44 @@
+"""On-shelf availability and times to refill, by hand."""
+
+import pytest
+
+from monitor.figures import FacingTime, Point, facing_time, refill_minutes
+
+M = 60_000
+ALL_DAY = [(0, 1440 * M)]
+
+
+@pytest.mark.parametrize(
+    ("points", "hours", "expected"),
+    [
+        ([], ALL_DAY, None),
+        ([Point(0, 10, 0)], [], None),
+        ([Point(0, 10, 0)], ALL_DAY, 1.0),
+        ([Point(0, 9, 1)], ALL_DAY, 0.9),
+        ([Point(0, 0, 10)], ALL_DAY, 0.0),
+        ([Point(0, 0, 0)], ALL_DAY, None),
+        # A photo speaks up to the next one …
+        ([Point(0, 10, 0), Point(15 * M, 5, 5)], [(0, 30 * M)], 0.75),
+        # … and for twice the cadence (30 minutes) at most: the night between says nothing.
+        ([Point(0, 10, 0), Point(600 * M, 5, 5)], ALL_DAY, 0.75),
+        # Doubtful photos say nothing; the one before speaks on.
+        ([Point(0, 10, 0), Point(15 * M, 0, 10, True)], ALL_DAY, 1.0),
+        # Outside of opening hours nothing counts.
+        ([Point(0, 10, 0), Point(15 * M, 5, 5)], [(15 * M, 45 * M)], 0.5),
+        ([Point(0, 10, 0), Point(15 * M, 5, 5)], [(0, 15 * M), (40 * M, 60 * M)], 0.875),
+    ],
+)
+def test_availability(
+    points: list[Point], hours: list[tuple[int, int]], expected: float | None
+) -> None:
+    assert facing_time(points, 15, hours).availability == expected
+
+
+def test_a_store_weighs_its_views_by_their_facings() -> None:
+    assert (FacingTime(90, 100) + FacingTime(0, 10)).availability == pytest.approx(0.8182)
+
+
+def test_only_what_was_filled_has_a_time_to_refill() -> None:
+    assert refill_minutes([]) is None
+    assert refill_minutes([(0, None, ""), (0, 9 * M, "moved")]) is None
+    assert refill_minutes([(0, 10 * M, "filled"), (0, 20 * M, "filled"), (0, 1, "moved")]) == 15

@@ -1,0 +1,185 @@
+"""Episodes are a function of a view's audits: no arrival changes what they are, nor their names."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from monitor.fold import (
+    Audit,
+    Box,
+    Folded,
+    Gap,
+    Rules,
+    State,
+    chosen,
+    fold,
+    match,
+    nudge,
+    pack,
+)
+from monitor.fold import boxes as unpacked
+from monitor.packed import state_from_json, state_to_json
+
+RULES = Rules()
+MINUTE = 60_000
+# A shelf of two rows of ten facings, 4000 wide and 15 000 high, in 65535ths.
+SHELF = [
+    (2000 + 6000 * column, 5000 + 30000 * row, 6000 + 6000 * column, 20000 + 30000 * row)
+    for row in range(2)
+    for column in range(10)
+]
+# What the camera sees once it was turned: boxes of another size.
+ELSEWHERE = [(1000 + 8000 * column, 2000, 8000 + 8000 * column, 62000) for column in range(8)]
+
+
+def photo(
+    minute: float,
+    empty: tuple[int, ...] = (),
+    *,
+    shelf: list[Box] = SHELF,
+    shift: tuple[int, int] = (0, 0),
+    doubtful: bool = False,
+    generation: int = 0,
+    name: str = "",
+) -> Audit:
+    """An audit of the shelf `minute` minutes after 1970, with some facings empty."""
+    across, down = shift
+    moved = [(a + across, b + down, c + across, d + down) for a, b, c, d in shelf]
+    products = np.array([box for i, box in enumerate(moved) if i not in empty], float)
+    return Audit(
+        photo=name or f"{minute:08.2f}",
+        generation=generation,
+        captured=round(minute * MINUTE),
+        doubtful=doubtful,
+        products=pack(products.reshape(-1, 4) / 65535),
+        gaps=tuple(Gap(box=moved[i], row=i // 10, facings=1.0) for i in empty),
+    )
+
+
+def folded(*audits: Audit, rules: Rules = RULES) -> Folded:
+    return fold(State(view="v"), chosen(audits), rules)
+
+
+def told(result: Folded) -> list[tuple[float, float | None, str]]:
+    """Opened and closed in minutes, and how it ended."""
+    return sorted(
+        (e.opened / MINUTE, None if e.closed is None else e.closed / MINUTE, e.ended)
+        for e in result.episodes.values()
+    )
+
+
+@pytest.mark.parametrize(
+    ("audits", "expected"),
+    [
+        pytest.param([], [], id="no audits"),
+        pytest.param([photo(0)], [], id="a full shelf"),
+        pytest.param([photo(0), photo(15, (3,))], [], id="one photo is not enough"),
+        pytest.param(
+            [photo(15, (3,)), photo(30, (3,))], [(15, None, "")], id="two photos open a gap"
+        ),
+        pytest.param([photo(0, (3,)), photo(0.5, (3,))], [], id="less than a minute apart"),
+        pytest.param(
+            [photo(0, (3,)), photo(0.5, (3,)), photo(1, (3,))], [(0, None, "")], id="a burst"
+        ),
+        pytest.param([photo(0, (3,)), photo(15), photo(30, (3,))], [], id="a gap that flickers"),
+        pytest.param(
+            [photo(0, (3,)), photo(15, (3,)), photo(30)],
+            [(0, None, "")],
+            id="one photo does not close it",
+        ),
+        pytest.param(
+            [photo(0, (3,)), photo(15, (3,)), photo(30), photo(45)],
+            [(0, 30, "filled")],
+            id="two photos close it, at the first",
+        ),
+        pytest.param(
+            [photo(0, (3,)), photo(15, (3,)), photo(30), photo(45, (3,)), photo(60)],
+            [(0, None, "")],
+            id="a shopper in front of it",
+        ),
+        pytest.param(
+            [photo(0, (3,)), photo(15, (3,)), photo(30, doubtful=True), photo(45)],
+            [(0, None, "")],
+            id="doubtful photos change nothing",
+        ),
+        pytest.param(
+            [photo(0, (3,)), photo(15, (3, 7))], [(0, None, "")], id="another gap is another"
+        ),
+        pytest.param(
+            [photo(0, (3,)), photo(15, (3,), shift=(900, 300)), photo(30, shift=(900, 300))],
+            [(0, None, "")],
+            id="a nudge is taken back",
+        ),
+        pytest.param(
+            [
+                *(photo(15 * i, (3,)) for i in range(2)),
+                *(photo(30 + 15 * i, (1,), shelf=ELSEWHERE) for i in range(2)),
+            ],
+            [(0, 30, "moved"), (30, None, "")],
+            id="a moved camera ends its gaps",
+        ),
+        pytest.param(
+            [
+                *(photo(15 * i, (3,)) for i in range(2)),
+                photo(30, (1,), shelf=ELSEWHERE),
+                photo(45, (3,)),
+            ],
+            [(0, None, "")],
+            id="one odd photo moves no camera",
+        ),
+        pytest.param(
+            [photo(0, (3,)), photo(15, tuple(range(20))), photo(30, tuple(range(20)))],
+            [(0, None, ""), *[(15, None, "")] * 19],
+            id="an empty shelf is no moved camera",
+        ),
+    ],
+)
+def test_when_gaps_open_and_close(audits: list[Audit], expected: list[object]) -> None:
+    assert told(folded(*audits)) == expected
+
+
+def test_of_several_audits_of_a_photo_the_highest_generation_counts() -> None:
+    first = [photo(0, (3,)), photo(15, (3,))]
+    again = photo(15, (), generation=1)
+    assert told(folded(*first)) == [(0, None, "")]
+    assert told(folded(*first, again)) == told(folded(again, *first)) == []
+
+
+def test_rules_are_settings() -> None:
+    audits = [photo(0, (3,)), photo(15, (3,)), photo(30, (3,))]
+    assert told(folded(*audits[:1], rules=Rules(1, 0))) == [(0, None, "")]
+    assert told(folded(*audits[:2], rules=Rules(3, 60))) == []
+    assert told(folded(*audits, rules=Rules(3, 60))) == [(0, None, "")]
+
+
+def test_a_gap_that_grows_is_the_same_and_two_that_grow_together_both_stand() -> None:
+    one, two, both = (0, 0, 10, 10), (20, 0, 30, 10), (0, 0, 30, 10)
+    assert match([], [one]) == match([one], []) == ({}, set())
+    assert match([one], [both]) == ({0: 0}, {0})
+    assert match([one, two], [both]) == ({0: 0}, {0, 1})
+    assert match([one], [two]) == ({}, set())
+
+
+def test_a_nudge_is_the_median_of_what_overlaps() -> None:
+    before = unpacked(photo(0).products)
+    shift, share = nudge(before, unpacked(photo(1, shift=(700, -200)).products))
+    assert (shift.tolist(), share) == ([700, -200], 1.0)
+    assert nudge(before, unpacked(photo(1, shelf=ELSEWHERE).products))[1] < 0.3
+
+
+def test_a_state_is_kept_as_text_without_loss() -> None:
+    audits = [photo(0, (3,)), photo(15, (3, 7)), photo(30, (7,)), photo(45, shelf=ELSEWHERE)]
+    state = State(view="v")
+    for audit in audits:
+        state = fold(state, [audit], RULES).state
+        assert state_from_json(state_to_json(state)) == state
+    assert state.elsewhere is not None
+
+
+def test_ids_name_the_view_and_what_opened_the_gap() -> None:
+    audits = [photo(0, (3, 7)), photo(15, (3, 7))]
+    here = fold(State(view="v"), audits, RULES).episodes
+    there = fold(State(view="w"), audits, RULES).episodes
+    assert len(here) == len(there) == 2
+    assert not here.keys() & there.keys()

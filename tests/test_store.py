@@ -1,0 +1,313 @@
+"""The law of the monitor: in whatever order audits come, and however often, the store holds the
+episodes of the fold, and what was last told of each agrees with it."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from postgresql import Server
+from sqlalchemy import func, select
+from test_fold import ELSEWHERE, MINUTE, SHELF, photo
+
+from events.types import GAP_CORRECTED
+from monitor import fold as fold_module
+from monitor import store as store_module
+from monitor.database import migrate, open_database, reading, writing
+from monitor.fold import Audit, Folded, Rules, State, chosen, fold
+from monitor.intake import News, Place
+from monitor.records import episode_of, telling_of
+from monitor.store import Store
+from monitor.tables import audits, checkpoints, episodes, rejections, tellings, views
+from monitor.telling import fact_of
+
+COUNTER = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def checkpoints_come_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "CHECKPOINT_EVERY", 4)
+
+
+@pytest.fixture(scope="module")
+def on_postgresql(postgresql: Server) -> Iterator[Store]:
+    engine = open_database(postgresql.url)
+    yield Store(engine)
+    engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def on_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    path: Path = tmp_path_factory.mktemp("monitor") / "monitor.sqlite"
+    engine = open_database(f"sqlite:///{path}")
+    migrate(engine)
+    yield Store(engine)
+    engine.dispose()
+
+
+@pytest.fixture(params=["on_sqlite", "on_postgresql"])
+def store(request: pytest.FixtureRequest) -> Store:
+    return request.getfixturevalue(request.param)  # type: ignore[no-any-return]
+
+
+def new_place() -> Place:
+    """A view that no other test has used."""
+    return Place("shelves", f"store-{next(COUNTER)}/cam")
+
+
+def news(audit: Audit) -> News:
+    return News(
+        audit=audit,
+        uri=f"s3://shelves/{audit.photo}.jpg",
+        uploaded=audit.captured,
+        count=len(audit.products) // 8,
+        empty=sum(gap.facings for gap in audit.gaps),
+        fill_rate=None,
+        warnings=("blurred",) if audit.doubtful else (),
+    )
+
+
+def take(store: Store, place: Place, arrivals: list[Audit]) -> None:
+    for audit in arrivals:
+        store.take_audit(place, news(audit))
+
+
+def rows(store: Store, table: object, place: Place) -> list[object]:
+    with reading(store.engine) as connection:
+        query = select(table).where(table.c.view == place.id)  # type: ignore[arg-type, attr-defined]
+        return list(connection.execute(query))
+
+
+def held(store: Store, place: Place) -> dict[str, fold_module.Episode]:
+    return {row.id: episode_of(row) for row in rows(store, episodes, place)}  # type: ignore[attr-defined, arg-type]
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> tuple[list[Audit], int]:
+    """The audits of a day at a shelf that sells, is refilled, is nudged and loses its camera."""
+    steps = draw(st.lists(st.sampled_from([0.0, 0.4, 5.0, 15.0, 40.0]), min_size=1, max_size=22))
+    moved_at = draw(st.one_of(st.none(), st.integers(0, len(steps))))
+    found: list[Audit] = []
+    empty: set[int] = set()
+    minute = 0.0
+    for index, step in enumerate(steps):
+        minute += step
+        empty ^= draw(st.sets(st.integers(0, 4), max_size=1))
+        moved = moved_at is not None and index >= moved_at
+        taken = photo(
+            minute,
+            tuple(i for i in sorted(empty) if not (moved and i > 2)),
+            shelf=ELSEWHERE if moved else SHELF,
+            shift=(draw(st.sampled_from([0, 0, 300])), 0),
+            doubtful=draw(st.integers(0, 7)) == 0,
+            name=f"{index:04d}",
+        )
+        found.append(taken)
+        if draw(st.integers(0, 5)) == 0:
+            again = photo(minute, tuple(sorted(empty ^ {1})), generation=1, name=taken.photo)
+            found.append(again)
+    return found, draw(st.integers(0, 2**32))
+
+
+def arrivals_of(history: tuple[list[Audit], int]) -> list[Audit]:
+    """All audits, some of them twice, in any order."""
+    found, seed = history
+    order = random.Random(seed)
+    # A queue's own disorder is mild; the worst one is tried, too.
+    if order.random() < 0.5:
+        keys = {id(audit): i + order.uniform(0, 5) for i, audit in enumerate(found)}
+        arrived = sorted(found, key=lambda audit: keys[id(audit)])
+    else:
+        arrived = order.sample(found, len(found))
+    return arrived + order.choices(found, k=len(found) // 3)
+
+
+def check_law(store: Store, history: tuple[list[Audit], int]) -> None:
+    place = new_place()
+    take(store, place, arrivals_of(history))
+    expected = fold(State(view=place.id), chosen(history[0]), store.rules).episodes
+    assert held(store, place) == expected
+    told: dict[str, list[object]] = {}
+    for row in sorted(rows(store, tellings, place), key=lambda row: row.sequence):  # type: ignore[attr-defined]
+        told.setdefault(row.episode, []).append(row)  # type: ignore[attr-defined]
+    assert expected.keys() <= told.keys()
+    for name, said in told.items():
+        assert [row.sequence for row in said] == list(range(1, len(said) + 1))  # type: ignore[attr-defined]
+        assert telling_of(said[-1]).fact == fact_of(expected.get(name))  # type: ignore[arg-type]
+
+
+QUICK = settings(
+    max_examples=40,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+def test_any_order_of_arrival_gives_the_same_episodes_and_tellings(on_sqlite: Store) -> None:
+    QUICK(given(histories())(lambda history: check_law(on_sqlite, history)))()
+
+
+def test_the_same_on_postgresql(on_postgresql: Store) -> None:
+    few = settings(QUICK, max_examples=12)
+    few(given(histories())(lambda history: check_law(on_postgresql, history)))()
+
+
+def by_arrival(patch: pytest.MonkeyPatch) -> None:
+    def go_back(view: object, head: State, first: object) -> None:
+        audit = replace(head.elsewhere or photo(0), photo=str(first))
+        view._go_on(head, head, [audit], 0)  # type: ignore[attr-defined]
+
+    patch.setattr(store_module._View, "_go_back", go_back)
+
+
+def ids_from_arrival(patch: pytest.MonkeyPatch) -> None:
+    make = fold_module._episode
+    arrived = itertools.count()
+    patch.setattr(
+        fold_module, "_episode", lambda *facts: replace(make(*facts), id=f"{next(arrived):032x}")
+    )
+
+
+def corrections_forgotten(patch: pytest.MonkeyPatch) -> None:
+    due = store_module.due
+    patch.setattr(
+        store_module, "due", lambda *facts: (t for t in due(*facts) if t.type != GAP_CORRECTED)
+    )
+
+
+def checkpoints_kept_when_a_late_audit_comes(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(store_module, "at_or_after", lambda table, at: table.c.captured < 0)
+
+
+def generations_ignored(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(store_module, "rank", lambda audit: 0)
+
+
+@pytest.mark.parametrize(
+    "mutant",
+    [
+        by_arrival,
+        ids_from_arrival,
+        corrections_forgotten,
+        checkpoints_kept_when_a_late_audit_comes,
+        generations_ignored,
+    ],
+)
+def test_the_law_catches(
+    on_sqlite: Store, monkeypatch: pytest.MonkeyPatch, mutant: Callable[[pytest.MonkeyPatch], None]
+) -> None:
+    mutant(monkeypatch)
+    fast = settings(QUICK, phases=[Phase.generate], max_examples=40)
+    with pytest.raises((AssertionError, ExceptionGroup)):
+        fast(given(histories())(lambda history: check_law(on_sqlite, history)))()
+
+
+def test_without_hysteresis_a_gap_that_flickers_would_be_told() -> None:
+    audits = [photo(0, (3,)), photo(15), photo(30, (3,))]
+    assert fold(State(view="v"), audits, Rules()).episodes == {}
+    assert len(fold(State(view="v"), audits, Rules(1, 0)).episodes) == 2
+
+
+def test_a_late_audit_is_folded_from_the_checkpoint_before_it(store: Store) -> None:
+    place = new_place()
+    day = [photo(15 * i, (3,) if 20 < i < 60 else ()) for i in range(80)]
+    late = day.pop(50)
+    take(store, place, day)
+    assert len(rows(store, checkpoints, place)) == len(day) // store_module.CHECKPOINT_EVERY
+    take(store, place, [late])
+    assert len(rows(store, audits, place)) == 80
+    expected = fold(State(view=place.id), [*day[:50], late, *day[50:]], store.rules).episodes
+    assert held(store, place) == expected
+    assert len(expected) == 1
+
+
+def test_what_is_old_is_folded_away_and_open_episodes_stay(store: Store) -> None:
+    store = replace(store, keep_days=1)
+    place = new_place()
+    days = [photo(60 * hour, (3,) if hour > 2 else ()) for hour in range(80)]
+    take(store, place, days)
+    kept = rows(store, audits, place)
+    assert 24 <= len(kept) < 24 + 2 * store_module.CHECKPOINT_EVERY
+    assert held(store, place) == fold(State(view=place.id), days, store.rules).episodes
+    # Older than what is kept: counted and dropped. Younger: folded in.
+    take(store, place, [photo(30, (3,)), photo(79.5 * 60, (3, 7))])
+    with reading(store.engine) as connection:
+        view = connection.execute(select(views).where(views.c.id == place.id)).one()
+    assert (view.late, len(rows(store, audits, place))) == (1, len(kept) + 1)
+    assert len(held(store, place)) == 1
+
+
+def test_a_duplicate_and_a_rejection_change_no_episode(store: Store) -> None:
+    place = new_place()
+    take(store, place, [photo(0, (3,)), photo(15, (3,))] * 4)
+    for _ in range(2):
+        store.take_rejection(place, "p", "urn:x", 60 * MINUTE)
+    assert (len(rows(store, audits, place)), len(rows(store, tellings, place))) == (2, 1)
+    assert len(rows(store, rejections, place)) == 1
+    with reading(store.engine) as connection:
+        assert connection.execute(select(views.c.seen).where(views.c.id == place.id)).scalar() == (
+            60 * MINUTE
+        )
+
+
+def test_what_is_untold_is_told_once(store: Store) -> None:
+    place = new_place()
+    take(store, place, [photo(0, (3,)), photo(15, (3,)), photo(30), photo(45)])
+    untold = store.untold(place.id)
+    assert [entry.type.rpartition(".")[2] for entry in untold] == ["opened", "closed"]
+    assert [entry.data["sequence"] for entry in untold] == [1, 2]
+    assert untold[1].data["minutes"] == 30
+    store.mark_told([entry.id for entry in untold], 1)
+    assert store.untold(place.id) == []
+
+
+def test_a_muted_episode_is_told_no_more(store: Store) -> None:
+    place = new_place()
+    take(store, place, [photo(0, (3,)), photo(15, (3,))])
+    (name,) = held(store, place)
+    assert store.mute(name, 1)
+    assert store.mute(name, 2)
+    assert not store.mute("f" * 32, 1)
+    take(store, place, [photo(30), photo(45)])
+    assert [entry.data["state"] for entry in store.untold(place.id)] == ["open"]
+
+
+def test_a_silence_and_its_end_are_told_once_each(store: Store) -> None:
+    place = new_place()
+    take(store, place, [photo(10)])
+    assert not store.note_silence(place, 9 * MINUTE, 60 * MINUTE)  # it has come since
+    assert store.note_silence(place, 10 * MINUTE, 60 * MINUTE)
+    assert not store.note_silence(place, 10 * MINUTE, 65 * MINUTE)
+    take(store, place, [photo(90), photo(105)])
+    untold = store.untold(place.id)
+    assert [entry.type.rpartition(".")[2] for entry in untold] == ["silent", "back"]
+    assert untold[1].data["minutes"] == 80
+
+
+def test_many_writers_of_one_view_lose_nothing(store: Store) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    place = new_place()
+    day = [photo(15 * i, (3,) if 5 < i < 12 else ()) for i in range(20)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda audit: take(store, place, [audit]), day * 2))
+    assert held(store, place) == fold(State(view=place.id), day, store.rules).episodes
+    with writing(store.engine) as connection:
+        last = func.max(tellings.c.sequence)
+        query = select(tellings.c.episode, last).where(tellings.c.view == place.id)
+        assert connection.execute(query.group_by(tellings.c.episode)).all()
+
+
+def test_folded_lists_open_episodes_last() -> None:
+    audits = [photo(0, (3, 7)), photo(15, (3, 7)), photo(30, (7,)), photo(45, (7,))]
+    result = fold(State(view="v"), audits, Rules())
+    assert isinstance(result, Folded)
+    assert [e.closed for e in result.episodes.values()] == [30 * MINUTE, None]
