@@ -12,9 +12,11 @@ import sys
 import threading
 import time
 from functools import partial
+from typing import Any
 
 from flask import Flask, Response, abort, g, jsonify, render_template, request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from werkzeug.routing import Map
 
 from events.codec import from_http
 from events.s3_notification import image_events
@@ -23,6 +25,7 @@ from function.answers import answer_events, answer_pictures
 from function.audit import audit_image, make_auditor
 from function.bearer import require_token
 from function.config import Config, ConfigError
+from function.cross_site import allow_origin, check_site, is_loopback
 from function.detections import Thresholds
 from function.detector import Detector
 from function.errors import BucketForbidden, ModelError
@@ -109,6 +112,7 @@ def create_app(config: Config, detector: Detector | None = None) -> Flask:
 
     @app.get("/health/live")
     def live() -> Response:
+        detector.check_live()
         return jsonify(status="live")
 
     @app.get("/health")
@@ -131,7 +135,7 @@ def create_app(config: Config, detector: Detector | None = None) -> Flask:
             abort(404)  # as for a path that is not there: a domain publishes the whole host
         return Response(generate_latest(metrics.registry), content_type=CONTENT_TYPE_LATEST)
 
-    _observe_requests(app, metrics)
+    _observe_requests(app, metrics, config)
     authorize = partial(_authorize_data, config)
     app.register_blueprint(v2.make_blueprint(config, detector, audit, authorize, schemas.version()))
     register_error_handlers(app)
@@ -151,6 +155,9 @@ def serve() -> Flask:
     except (ConfigError, ModelError) as err:
         log.critical("function.failed_to_start", extra={"error": str(err)})
         sys.exit(APP_LOAD_ERROR)
+    except Exception as err:  # whatever it is: trying again would meet it again
+        log.critical("function.failed_to_start", extra={"error": repr(err)}, exc_info=err)
+        sys.exit(APP_LOAD_ERROR)
     threading.Thread(target=_warm_up, args=(detector,), name="warm-up", daemon=True).start()
     return app
 
@@ -161,14 +168,21 @@ def _warm_up(detector: Detector) -> None:
     except ModelError as err:
         log.critical("function.failed_to_start", extra={"error": str(err)})
         os._exit(APP_LOAD_ERROR)  # sys.exit would end this thread alone
+    except Exception as err:
+        log.critical("function.failed_to_start", extra={"error": repr(err)}, exc_info=err)
+        os._exit(APP_LOAD_ERROR)
 
 
-def _observe_requests(app: Flask, metrics: Metrics) -> None:
-    """Measure each request, and add the headers that every answer has."""
+def _observe_requests(app: Flask, metrics: Metrics, config: Config) -> None:
+    """Measure each request, refuse other sites', and add the headers that every answer has."""
 
     @app.before_request
     def start_clock() -> None:
         g.started = time.perf_counter()
+
+    @app.before_request
+    def refuse_other_sites() -> None:
+        check_site(request.method, request.headers, config.cors_origins, is_loopback(config.host))
 
     @app.after_request
     def finish(response: Response) -> Response:
@@ -180,6 +194,7 @@ def _observe_requests(app: Flask, metrics: Metrics) -> None:
         describe_request(f"{method} {route}", response.status_code)
         response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
         response.headers["X-Content-Type-Options"] = "nosniff"
+        allow_origin(response.headers, request.headers.get("Origin"), config.cors_origins)
         return response
 
 
@@ -202,8 +217,19 @@ def _authorization() -> str:
     return request.headers.get("Authorization", "")
 
 
+class _Rules(Map):
+    """Paths as they are: a redirect from //x would go wherever the caller's Host says."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(merge_slashes=False, **options)
+
+
+class _App(Flask):
+    url_map_class = _Rules  # type: ignore[assignment]  # Flask gives host_matching by name
+
+
 def _flask() -> Flask:
-    app = Flask(__name__)
+    app = _App(__name__)
     app.request_class = Request
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.json.sort_keys = False  # type: ignore[attr-defined]  # results keep the order of their types
