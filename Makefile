@@ -12,18 +12,21 @@ NODE := node -e 'const [a, b] = process.versions.node.split(".").map(Number); pr
 # ONNX Runtime reports home otherwise.
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: help .venv run once serve quick quick-tests test manifests faults limits rollout-runs fuzz alerts rules bench lint types schemas docs image compose scan sbom package notes publish e2e audit workflows format lock terraform samples judge model clean
+.PHONY: help .venv run once subscriber serve quick quick-tests test newcomer screens manifests faults limits rollout-runs fuzz alerts rules bench lint types schemas docs image compose scan sbom package notes publish e2e audit workflows format lock terraform samples judge model evaluate preview clean
 
 help: ## lists the jobs
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-run: .venv ## the whole path on an embedded AWS; stays until Ctrl-C
-	$(BIN)/python -m local
+run: .venv/running ## the whole path on an embedded AWS; stays until Ctrl-C; PORT=8081, OPEN=1 for a browser, JSON=1 for whole events
+	@$(BIN)/python -m local $(if $(JSON),--json)
 
-once: .venv ## the same, ends after the samples
-	$(BIN)/python -m local --once
+once: .venv/running ## the same, ends after the samples and prints their events whole
+	@$(BIN)/python -m local --once
 
-serve: .venv ## the function alone: page and POST /predict on $PORT (8080)
+subscriber: .venv/running ## prints the events of `make run` as a program of your own would get them
+	@$(BIN)/python -m local.subscriber
+
+serve: .venv/running ## the function alone: page and POST /predict on $PORT (8080)
 	EVENTS_AUTH=$${EVENTS_AUTH-none} $(BIN)/gunicorn -c function/gunicorn.conf.py
 
 quick: lint quick-tests ## ruff, and the tests that answer within seconds
@@ -37,6 +40,13 @@ quick-tests: .venv ## the second half of it, which pre-commit runs
 test: .venv ## every test; no AWS account, no cluster, no Docker
 	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 	@if $(NODE) 2>/dev/null; then node --test tests/*.test.js; else echo "skipped tests/*.test.js: no node 20.19, 22.7 or newer"; fi
+
+newcomer: ## the README's first commands in a copy of the tree: seconds and megabytes of each
+	tests/newcomer.sh
+
+screens: .venv ## the page's pictures in docs/, of drawn shelves, as its tests take them
+	$(BIN)/pytest -n0 -q tests/test_page.py -k "stay_where_the_person or stays_in_sight"
+	cp build/screens/desk.png docs/page.png && cp build/screens/phone.png docs/page-phone.png
 
 # kubernetes-validate knows core kinds alone, and checkov looks into no Knative Service: it gets the pods as Deployments.
 manifests: .venv .venv-tools/installed ## renders knative/ and argocd/; holds them to schemas, Knative's rules, checkov
@@ -90,8 +100,9 @@ schemas: .venv ## writes the schemas of the events from the types of the result
 lint: .venv ## ruff: rules and format
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
-types: .venv ## mypy
+types: .venv ## mypy, strict; pyproject.toml says why in two runs
 	$(BIN)/mypy
+	@$(BIN)/mypy $(patsubst tests/%.py,-m %,$(wildcard tests/*.py))
 
 docs: .venv ## that the documents and the code say the same
 	$(BIN)/pytest -n0 -q tests/test_docs.py
@@ -117,7 +128,7 @@ notes: ## writes the CHANGELOG's section of $VERSION to build/notes.md
 publish: notes ## pushes, signs and tells of build/image.tar.gz; wants VERSION, REPOSITORY, cosign and gh
 	.github/publish.sh
 
-e2e: ## the whole path and a canary on Knative in kind; wants Docker, kind and kubectl
+e2e: .venv ## the walk (tests/e2e/walk) on Knative in kind: path, canary, faults, deletion; wants Docker, kind and kubectl
 	tests/e2e/run.sh
 
 audit: .venv-tools/installed ## refuses a runtime lock with known vulnerabilities
@@ -151,7 +162,8 @@ samples: .venv ## draws the sample shelves anew
 judge: .venv ## the pictures and true boxes that judge a rollout
 	$(BIN)/python -m model.render --judge knative/rollout/judge
 
-# From photos to a detector: make model DATA=photos [ARCH=yolo11l] [WEIGHTS=my.pt] [EPOCHS=30]
+# From photos to a detector: make model DATA=photos [GAPS=empty] [ARCH=yolo11l] [WEIGHTS=model/shelf.safetensors] [EPOCHS=30]
+# DATA are photos of which products are labelled, GAPS photos of which gaps are; with GAPS the network learns both.
 # EPOCHS=0 takes WEIGHTS as they are. model/MODEL_CARD.md has examples.
 ARCH ?= yolo11n
 NAME ?= shelf-$(ARCH)
@@ -159,7 +171,7 @@ EPOCHS ?= 30
 # What ships looks at 800 px; the large model keeps its time at 640.
 SIZE ?= $(if $(filter yolo11n,$(ARCH)),800,640)
 DRAWN ?= 0
-LABEL ?= product
+LABEL ?= $(if $(GAPS),,product)
 MAX_LOSS ?= 1
 TRAINING_DATA ?= $(notdir $(abspath $(DATA)))
 MODEL_VENV ?= .venv-model
@@ -167,21 +179,36 @@ OUTPUT ?= $(if $(filter yolo11n,$(ARCH)),model/shelf.onnx,build/$(NAME).onnx)# o
 ROAD := build/model/$(NAME)
 CHECKPOINT := $(if $(filter 0,$(EPOCHS)),$(WEIGHTS),build/train/$(NAME)/weights/best.pt)
 TRAIN_OPTIONS = --arch $(ARCH) --epochs $(EPOCHS) --size $(SIZE) --drawn $(DRAWN) --name $(NAME) \
+	$(if $(GAPS),--gaps $(GAPS)) $(if $(HOURS),--hours $(HOURS)) \
 	$(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(RESUME),--resume) $(if $(SET),--set $(SET))
 
+# What is missing is said before a venv is built.
+ifneq ($(filter model,$(MAKECMDGOALS)),)
+$(if $(DATA),,$(error DATA is empty: make model DATA=folder with images/{train,val} and labels/))
+$(if $(CHECKPOINT),,$(error WEIGHTS is empty: EPOCHS=0 takes a checkpoint as it is))
+endif
+ifneq ($(filter evaluate preview,$(MAKECMDGOALS)),)
+$(if $(DATA),,$(error DATA is empty: make $(MAKECMDGOALS) DATA=folder with images/ and labels/, or a COCO file))
+endif
+
 model: $(MODEL_VENV)/bin/yolo ## train, export, calibrate, quantise, evaluate; a file that fails a check replaces nothing
-	$(if $(DATA),,$(error DATA is empty: make model DATA=folder with images/{train,val} and labels/))
-	$(if $(CHECKPOINT),,$(error WEIGHTS is empty: EPOCHS=0 takes a checkpoint as it is))
 	$(if $(filter 0,$(EPOCHS)),,$(MODEL_VENV)/bin/python -m model.train --data $(DATA) $(TRAIN_OPTIONS))
 	$(MODEL_VENV)/bin/python -m model.export $(CHECKPOINT) --output $(ROAD)/float.onnx --size $(SIZE) \
 		--label "$(LABEL)" --name $(NAME) --training-data "$(TRAINING_DATA)" --license "$(WEIGHTS_LICENSE)"
-	$(MODEL_VENV)/bin/python -m model.calibrate $(ROAD)/float.onnx --data $(DATA)/images/train --output $(ROAD)/float.onnx
+	$(MODEL_VENV)/bin/python -m model.calibrate $(ROAD)/float.onnx --data $(DATA)/images/train $(if $(GAPS),--gaps $(GAPS)) --output $(ROAD)/float.onnx
 	$(MODEL_VENV)/bin/python -m model.quantize $(ROAD)/float.onnx --calibration $(DATA)/images/train --output $(ROAD)/int8.onnx
-	$(MODEL_VENV)/bin/python -m model.calibrate $(ROAD)/int8.onnx --data $(DATA)/images/train --output $(ROAD)/int8.onnx
+	$(MODEL_VENV)/bin/python -m model.calibrate $(ROAD)/int8.onnx --data $(DATA)/images/train $(if $(GAPS),--gaps $(GAPS)) --output $(ROAD)/int8.onnx
 	$(MODEL_VENV)/bin/python -m model.evaluate --data $(DATA)/images/val --model $(ROAD)/float.onnx $(ROAD)/int8.onnx \
 		--max-loss $(MAX_LOSS) --plots $(ROAD)
 	$(MODEL_VENV)/bin/python -m model.gate $(ROAD)/int8.onnx $(if $(filter model/%,$(OUTPUT)),--max-megabytes 10)
 	@cp $(ROAD)/int8.onnx $(OUTPUT) && echo "wrote $(OUTPUT); serve it: SHELFWATCH_MODEL=$(OUTPUT) make serve"
+
+MODEL ?= model/shelf.onnx
+evaluate: .venv ## scores a detector: make evaluate DATA=photos/images/val [GAPS=empty] [MODEL=mine.onnx]
+	$(BIN)/python -m model.evaluate --data $(DATA) $(if $(GAPS),--gaps $(GAPS)) --model $(MODEL)
+
+preview: .venv ## labels and detections side by side in build/preview.html: make preview DATA=photos/images/val [MODEL=mine.onnx]
+	$(BIN)/python -m model.preview --data $(DATA) --model $(MODEL) --output build/preview.html
 
 $(MODEL_VENV)/bin/yolo: # a venv that has Ultralytics is taken as it is
 	$(PYTHON) -m venv $(MODEL_VENV)
@@ -189,15 +216,17 @@ $(MODEL_VENV)/bin/yolo: # a venv that has Ultralytics is taken as it is
 
 .venv: .venv/installed
 .venv/installed: requirements-dev.txt # a file, so that a broken install is not taken for a whole one
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
-	@touch .venv/installed
+	@local/install.sh $(PYTHON) $< "what tests, types and lint need (about 850 MB)"
+	@touch .venv/running .venv/installed
+.venv/running: requirements-local.txt # a third of it: what runs, and the embedded AWS
+	@if [ .venv/installed -nt $< ]; then :; else local/install.sh $(PYTHON) $< "what running needs (about 280 MB)"; fi
+	@touch .venv/running
 
 .venv-tools/installed: requirements-tools.txt
 	$(PYTHON) -m venv .venv-tools
 	$(TOOLS)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-tools.txt
 	@touch .venv-tools/installed
 
-clean: ## removes what was built, checkpoints of training too
-	rm -rf .venv .venv-bench .venv-tools .mypy_cache .pytest_cache .ruff_cache build
+clean: ## removes all that make has put here, checkpoints of training too; nothing lies elsewhere
+	rm -rf .venv .venv-bench .venv-model .venv-tools .mypy_cache .pytest_cache .ruff_cache build
+	find . -name __pycache__ -type d -prune -not -path './.git/*' -exec rm -rf {} +

@@ -73,7 +73,7 @@ def build(parent: onnx.ModelProto, photos: list[Path], name: str, ranges: Path, 
     quantized = quantize(source, photos, recipe, ranges / kind)
     try:
         quantized = take_pixels(quantized)
-    except QuantizationError:  # the first convolution in float has nothing to put them into
+    except QuantizationError:  # a first convolution in float takes no uint8
         print(f"{name}: takes float pixels", file=sys.stderr)
     del quantized.metadata_props[:]
     helper.set_model_props(quantized, metadata_of(parent) | {"name": name})
@@ -89,7 +89,7 @@ def float_convolutions(detector_file: Path) -> int:
 def times(detectors: dict[str, Detector], photo: Path, rounds: int) -> dict[str, list[float]]:
     """Measure a bare inference of each in turns, milliseconds.
 
-    In another order each round, as each finds the caches as the one before it left them.
+    The order changes each round: each model finds the caches as the one before left them.
     """
     taken: dict[str, list[float]] = {name: [] for name in detectors}
     tensor = read_tensor(photo, next(iter(detectors.values())).model.input_size)

@@ -2,8 +2,8 @@
 
 A turn is a few pictures of one size by one contender; the order is shuffled each time, so that
 whatever else the machine does slows all alike. A pause lets the threads of the one before, which
-spin for a while, come to rest; it also lets the caches go cold. What the service adds to the bare
-inference in steady work is measured by itself, without those that spin and so without pauses.
+spin for a while, come to rest; it also lets the caches go cold. `overhead` measures what the
+service adds to the bare inference in steady work: no contender spins there, so none has to pause.
 """
 
 from __future__ import annotations

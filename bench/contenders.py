@@ -124,7 +124,7 @@ def bare_openvino(model: Path, precision: str = "") -> Run:
 def _openvino(model: Path, precision: str = "") -> tuple[Callable[[Any], Any], Detector]:
     import openvino
 
-    detector = Detector.load(model)  # for what the file says of itself
+    detector = Detector.load(model)  # reads the file's metadata
     hints = {"PERFORMANCE_HINT": "LATENCY"}
     if precision:
         hints["INFERENCE_PRECISION_HINT"] = precision

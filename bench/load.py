@@ -41,7 +41,7 @@ SLOW_FROM, SLOW_UPLOADS = 1.5, 2
 CLIENTS = 96  # requests that may be under way at a time
 LIVE_EVERY = 0.1  # seconds
 WRK_CONNECTIONS = (1, 2, 3, 8)
-# The knee: the highest load of which less than a hundredth is refused.
+# The knee: the highest load at which less than a hundredth is refused.
 REFUSED_AT_KNEE = 0.01
 CGROUPS = Path("/sys/fs/cgroup")
 PERIOD = "100000"  # microseconds; both versions' default
@@ -55,12 +55,12 @@ class Step:
     rate: float  # requests a second that were due
     seconds: float
     accepted: list[float] = field(default_factory=list)  # milliseconds
-    answers: list[str] = field(default_factory=list)  # a status each, or what came instead
+    answers: list[str] = field(default_factory=list)  # statuses, or errors in their place
     live: list[float] = field(default_factory=list)  # milliseconds
 
     @property
     def refused(self) -> float:
-        """Tell the share of requests that were answered 503."""
+        """Return the share of requests that were answered 503."""
         return self.answers.count("503") / max(1, len(self.answers))
 
     def json(self) -> dict[str, object]:
@@ -137,7 +137,7 @@ def _cgroup() -> Path | None:
         except OSError:
             continue
         try:
-            (folder / quota).write_text(PERIOD)  # of a period of as much
+            (folder / quota).write_text(PERIOD)  # as long as the period: one core
         except OSError:
             folder.rmdir()
         else:
@@ -149,7 +149,7 @@ def _cgroup() -> Path | None:
 
 
 def closed_loop(server: Server, data: bytes, seconds: float, clients: int = 3) -> float:
-    """Tell the pictures a second that clients get who each wait for their answer."""
+    """Return the pictures a second that clients get, each of which waits for its answer."""
     until, counts = time.perf_counter() + seconds, [0] * clients
 
     def client(index: int) -> None:
@@ -229,7 +229,7 @@ def slow_upload(port: int, stop: threading.Event) -> threading.Thread:
                 try:
                     connection.sendall(b"x")
                 except OSError:
-                    return  # its time was out
+                    return  # the server gave up on it
 
     thread = threading.Thread(target=trickle)
     thread.start()
@@ -256,7 +256,7 @@ def run_wrk(
 
 
 def knee(steps: list[Step]) -> float:
-    """Tell the highest rate of which hardly anything was refused; 0 where none was served."""
+    """Return the highest rate at which hardly anything was refused; 0 where none was served."""
     return max((step.rate for step in steps if step.refused < REFUSED_AT_KNEE), default=0.0)
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 CLIENTS = 2
-# Of a hundred pictures; most cameras are fixed and small.
+# Pictures of each size in a hundred: most cameras are fixed and small.
 MIX = {"640 px": 88, "2 MP": 10, "12 MP": 2}
 
 

@@ -55,7 +55,7 @@ class Comparison:
         self.theirs += len(theirs[0])
         free = np.ones(len(theirs[0]), bool)
         for box, score in zip(*ours, strict=True):
-            if not free.any():  # alone
+            if not free.any():  # all of theirs are taken
                 self.iou.append(0.0)
                 self.score_difference.append(1.0)
                 continue
@@ -67,7 +67,7 @@ class Comparison:
 
     @property
     def equal(self) -> bool:
-        """Tell whether every box has its twin."""
+        """Tell whether every box has its match."""
         return (
             self.ours > 0
             and self.same_count == self.pictures

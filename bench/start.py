@@ -1,7 +1,7 @@
 """From the start of a process to its first answer, on one core, and the memory it then takes.
 
-The files are in the page cache: what is measured is the start, not the disk. Peers that are no
-server answer as soon as they have looked at one picture; so does everybody here.
+The files are in the page cache: this measures the start, not the disk. The start of each
+contender, server or not, ends with its answer to one picture.
 """
 
 from __future__ import annotations

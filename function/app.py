@@ -6,12 +6,13 @@ went wrong; the routes below /v2 are in `v2`.
 
 from __future__ import annotations
 
+import gzip
 import logging
 import os
 import sys
 import threading
 import time
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from flask import Flask, Response, abort, g, jsonify, render_template, request
@@ -52,6 +53,8 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
+# The page's texts are small in gzip, and a store's connection is slow.
+COMPRESSED = ("text/html", "text/css", "text/javascript")
 # Knative's queue-proxy adds it to whatever it passes on, after it has dropped what the caller's own
 # `Connection` names: who comes through Knative cannot hide it. Prometheus asks the pod itself.
 # https://pkg.go.dev/net/http/httputil#ReverseProxy
@@ -104,7 +107,7 @@ def create_app(config: Config, detector: Detector | None = None) -> Flask:
     @app.post("/predict")
     def predict() -> Response:
         _authorize_data(config)
-        thresholds = read_thresholds(request.args, config.thresholds, model.names)
+        thresholds = read_thresholds(request.args, config.thresholds, model.products)
         pictures = read_pictures(request, s3_pictures)
         return answer_pictures(
             pictures, partial(audit, thresholds=thresholds), wanted_type(request), detector.memory
@@ -192,10 +195,31 @@ def _observe_requests(app: Flask, metrics: Metrics, config: Config) -> None:
         seconds = time.perf_counter() - g.started
         metrics.requests.labels(route, method, response.status_code).observe(seconds)
         describe_request(f"{method} {route}", response.status_code)
+        _compress(response)
         response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
         response.headers["X-Content-Type-Options"] = "nosniff"
         allow_origin(response.headers, request.headers.get("Origin"), config.cors_origins)
         return response
+
+
+def _compress(response: Response) -> None:
+    """Send a file of the page in gzip to who takes it; nothing that depends on the caller."""
+    if response.status_code != 200 or response.mimetype not in COMPRESSED:
+        return
+    response.vary.add("Accept-Encoding")
+    if request.method != "GET" or not request.accept_encodings.quality("gzip"):
+        return
+    response.direct_passthrough = False
+    response.set_data(_gzipped(response.get_data()))
+    response.content_encoding = "gzip"
+    etag, _ = response.get_etag()
+    if etag:
+        response.set_etag(etag, weak=True)  # other bytes of the same content
+
+
+@lru_cache(maxsize=64)
+def _gzipped(body: bytes) -> bytes:
+    return gzip.compress(body, mtime=0)
 
 
 def _start_tracing(config: Config) -> None:

@@ -28,16 +28,18 @@ from events.sns_publisher import publish
 from events.trace import TraceContext, about_event, current_trace, trace_of
 from events.types import DATA_SCHEMAS, IMAGE_REJECTED, SHELF_AUDITED
 from function.config import Config
-from function.detections import Thresholds
+from function.detections import Detail, Thresholds
 from function.detector import Detector, Timings
+from function.doubts import find_doubts, measure
 from function.errors import BucketForbidden, DependencyFailed, ImageError, InvalidReference
-from function.image import MAX_IMAGE_BYTES, Image, captured_at, read_header
+from function.image import MAX_IMAGE_BYTES, Header, Image, captured_at, read_header
 from function.metrics import Metrics
 from function.reference import Reference, compare
 from function.result import AnnouncedJson, ImageJson, Rejection, Result, make_result
 from function.s3 import REFERENCES, boto_config, fetch, fetch_reference, make_session
 from function.shelf import audit_shelf
 from function.spans import work_span
+from function.tiles import closer_size, may_look_closer, plan_tiles
 
 if TYPE_CHECKING:
     from cloudevents.core.v1.event import CloudEvent
@@ -67,20 +69,29 @@ def audit_image(
     timings = Timings()
     try:
         with timings.stage("decode"):
-            header = read_header(data, detector.model.input_size)
+            header, closer = read_headers(data, detector.model.input_size, thresholds.detail)
         # Held until the image is let go, not just while it is decoded: it may wait for its turn.
-        # A place only once there is memory: large images must not keep ordinary ones out.
-        most = max(thresholds.max_detections, len(reference) if reference is not None else 0)
-        held = max(header.memory(), PAIR_BYTES * most**2)
+        # For both looks at once: who waits for more while it holds some may wait for good. A place
+        # only once there is memory: large images must not keep ordinary ones out.
+        pairs = max(thresholds.max_detections, len(reference) if reference is not None else 0) ** 2
+        held = max(header.memory() + (closer.memory() if closer else 0), PAIR_BYTES * pairs)
         with detector.memory.pictures.hold(held), detector.place():
             with timings.stage("decode"):
                 image = header.decode()
+            look = measure(image.picture)
             detections = detector.detect(image, thresholds, timings)
+            size = detector.model.input_size
+            tiles = plan_tiles(image.width, image.height, size, thresholds.detail, detections)
+            if tiles and closer:
+                with timings.stage("decode"):
+                    image = closer.decode()
+            if tiles:
+                detections = detector.look_closer(image, tiles, detections, thresholds, timings)
             seen = _image_json(image, uri, uploaded)
-            del image
+            del image  # before the rows, which take memory of their own
             with timings.stage("audit"):
                 audit = audit_shelf(detections, seen["width"], seen["height"])
-                names, compliance = detector.model.names, None
+                names, compliance = detector.model.products, None
                 if reference is not None:
                     compliance = compare(
                         detections, names, reference, seen["width"], seen["height"]
@@ -98,8 +109,12 @@ def audit_image(
         names=names,
         detections=detections,
         audit=audit,
+        warnings=find_doubts(
+            look, detections, (seen["width"], seen["height"]), size, 1 + len(tiles)
+        ),
         compliance=compliance,
         thresholds=thresholds,
+        looks=1 + len(tiles),
         timings_ms=timings,
     )
 
@@ -115,6 +130,23 @@ def _image_json(image: Image, uri: str, uploaded: datetime | None) -> ImageJson:
     if uploaded:
         described["captured_at"] = captured_at(image.taken, uploaded).isoformat()
     return described
+
+
+def read_headers(
+    data: bytes, size: tuple[int, int], detail: Detail
+) -> tuple[Header, Header | None]:
+    """Check an image, and say how to decode it for a first look and anew for a second one.
+
+    The second is None where there will be none, or where one decoding serves both. Raises
+    `ImageError`.
+    """
+    header = read_header(data, size)
+    if not may_look_closer(header.width, header.height, size, detail):
+        return header, None
+    closer = header.scaled_for(closer_size(header.width, header.height, size))
+    if closer.scale == header.scale:
+        return header, None
+    return (closer, None) if closer.decodes_whole else (header, closer)
 
 
 @dataclass(frozen=True, kw_only=True)

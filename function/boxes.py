@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,22 +61,22 @@ def cxcywh_to_xyxy(cxcywh: Floats) -> Floats:
 
 
 def decode(
-    output: Floats, classes: int, confidence_threshold: float
+    output: Floats, classes: int, confidence_threshold: float, of: Sequence[int] = ()
 ) -> tuple[Floats, Floats, Ints]:
     """Read the candidates at or above `confidence_threshold` from one model output.
 
     Takes `(1, 4 + classes, n)`, its transpose, or the end-to-end `(1, k, 6)` of Ultralytics
-    exports. Returns xyxy (m, 4) in input pixels, confidence (m,), class_id (m,). Raises
-    `ValueError` for any other shape.
+    exports; `of` are the classes to look at, all unless given. Returns xyxy (m, 4) in input pixels,
+    confidence (m,), class_id (m,). Raises `ValueError` for any other shape.
     """
     if output.ndim == 3 and output.shape[0] == 1:
         rows, columns = output.shape[1:]
         if rows == 4 + classes and rows != columns:
-            return _from_anchors(output[0], confidence_threshold)
+            return _from_anchors(output[0], confidence_threshold, of)
         if columns == 4 + classes and not (columns == 6 and _end_to_end(output[0])):
-            return _from_anchors(output[0].T, confidence_threshold)
+            return _from_anchors(output[0].T, confidence_threshold, of)
         if columns == 6:
-            return _from_end_to_end(output[0], confidence_threshold)
+            return _from_end_to_end(output[0], confidence_threshold, of)
     msg = f"Model output has shape {output.shape}, not (1, {4 + classes}, n) or (1, k, 6)"
     raise ValueError(msg)
 
@@ -85,18 +86,26 @@ def _end_to_end(output: Floats) -> bool:
     return bool(np.all(output[:, 5] == np.round(output[:, 5])))
 
 
-def _from_anchors(output: Floats, confidence_threshold: float) -> tuple[Floats, Floats, Ints]:
+def _from_anchors(
+    output: Floats, confidence_threshold: float, of: Sequence[int]
+) -> tuple[Floats, Floats, Ints]:
     """Read (4 + classes, n) rows: cx, cy, w, h, then a score a class."""
     scores = output[4:]
+    chosen = np.array(of, np.int64) if len(of) else np.arange(len(scores))
+    scores = scores[chosen] if len(chosen) < len(scores) else scores
     confidence = scores.max(axis=0)
     above = np.flatnonzero(confidence >= confidence_threshold)
-    class_id = scores[:, above].argmax(axis=0)
+    class_id = chosen[scores[:, above].argmax(axis=0)]
     return cxcywh_to_xyxy(output[:4, above].T), confidence[above], class_id
 
 
-def _from_end_to_end(output: Floats, confidence_threshold: float) -> tuple[Floats, Floats, Ints]:
+def _from_end_to_end(
+    output: Floats, confidence_threshold: float, of: Sequence[int]
+) -> tuple[Floats, Floats, Ints]:
     """Read (k, 6) rows: x1, y1, x2, y2, confidence, class."""
     above = output[output[:, 4] >= confidence_threshold]
+    if len(of):
+        above = above[np.isin(above[:, 5], of)]
     return above[:, :4], above[:, 4], above[:, 5].astype(np.int64)
 
 

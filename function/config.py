@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from function.detections import MUST_BE, Thresholds
+from function.detections import MUST_BE, Thresholds, read_detail
 from function.errors import InvalidParameter
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,8 +28,8 @@ class Config:
 
     model_path: Path = ROOT / "model" / "shelf.onnx"  # SHELFWATCH_MODEL
     threads: int = 0  # SHELFWATCH_THREADS; 0: as many as the cgroup allows
-    # SHELFWATCH_CONFIDENCE, SHELFWATCH_IOU, SHELFWATCH_MAX_DETECTIONS: for events, and for /predict
-    # where the caller names none
+    # SHELFWATCH_CONFIDENCE, SHELFWATCH_IOU, SHELFWATCH_MAX_DETECTIONS, and SHELFWATCH_DETAIL, which
+    # is fast, auto or fine: for events, and for /predict where the caller names none
     thresholds: Thresholds = field(default_factory=Thresholds)
     # EVENTS_AUTH: "token" wants EVENTS_TOKEN as bearer on POST /; "none" takes events from anyone
     events_auth: str = "token"
@@ -108,7 +108,11 @@ def _thresholds(env: Mapping[str, str]) -> Thresholds:
         except InvalidParameter as err:
             msg = f"`{variable}` must be {MUST_BE[name]}, got {env.get(variable)!r}"
             raise ConfigError(msg) from err
-    return thresholds
+    try:
+        detail = read_detail("SHELFWATCH_DETAIL", env.get("SHELFWATCH_DETAIL") or thresholds.detail)
+    except InvalidParameter as err:
+        raise ConfigError(str(err)) from err
+    return replace(thresholds, detail=detail)
 
 
 def _number(env: Mapping[str, str], name: str, default: float, must_be: str) -> float:

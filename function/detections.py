@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -19,15 +20,32 @@ MUST_BE = {
     "max_detections": f"a whole number from 1 to {MAX_DETECTIONS}",
 }
 
+Detail = Literal["fast", "auto", "fine"]
+DETAILS: tuple[Detail, ...] = get_args(Detail)
+
+
+def read_detail(name: str, value: object) -> Detail:
+    """Read how closely to look. Raises `InvalidParameter` that calls the value by its name."""
+    for detail in DETAILS:
+        if value == detail:
+            return detail
+    msg = f"`{name}` must be one of {', '.join(DETAILS)}, got {value!r}"
+    raise InvalidParameter(msg)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Thresholds:
-    """What counts as a detection. Raises `InvalidParameter` for a value out of bounds."""
+    """What counts as a detection, and how closely to look.
+
+    Raises `InvalidParameter` for a value out of bounds.
+    """
 
     confidence: float = 0.25
     iou: float = 0.6  # 0.3 merges neighbouring facings, 0.7 leaves doubles
     max_detections: int = 1000
     classes: tuple[int, ...] = ()  # class ids that count; none: all of them
+    # fast: one look; fine: a second one at tiles; auto: where a photo is wide or products are small
+    detail: Detail = "auto"
 
     def __post_init__(self) -> None:
         _within("confidence", self.confidence, MIN_CONFIDENCE, 1)
@@ -41,16 +59,28 @@ def _within(name: str, value: float, low: float, high: float) -> None:
         raise InvalidParameter(msg)
 
 
+def _no_boxes() -> Floats:
+    return np.zeros((0, 4), np.float32)
+
+
+def _no_scores() -> Floats:
+    return np.zeros(0, np.float32)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Detections:
-    """Products found in one image, best first; parallel arrays."""
+    """Products found in one image, best first, and the gaps that were seen; parallel arrays."""
 
     xyxy: Floats  # (n, 4), corners in pixels of the EXIF-turned image
     confidence: Floats  # (n,)
     class_id: Ints  # (n,)
     truncated: bool = False  # more were found than max_detections allowed
     # (m, 4), boxes that may be products: too faint to count, enough not to call a place empty
-    faint: Floats = field(default_factory=lambda: np.zeros((0, 4), np.float32))
+    faint: Floats = field(default_factory=_no_boxes)
+    sees_gaps: bool = False  # whether the model has a class for them
+    # (g, 4) and (g,), best first
+    gap_xyxy: Floats = field(default_factory=_no_boxes)
+    gap_confidence: Floats = field(default_factory=_no_scores)
 
     def __post_init__(self) -> None:
         count = len(self.xyxy)
@@ -63,3 +93,10 @@ class Detections:
 
     def __len__(self) -> int:
         return len(self.xyxy)
+
+    def moved(self, right: int, down: int) -> Detections:
+        """Move all boxes by so many pixels."""
+        by = np.array([right, down] * 2, np.float32)
+        return replace(
+            self, xyxy=self.xyxy + by, faint=self.faint + by, gap_xyxy=self.gap_xyxy + by
+        )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ast
 import logging
+import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from function.memory_budget import Memory
 from function.result import ModelJson
 from function.session import OpenedSession, cpu_isa, open_session
 from function.spans import stage_span
+from function.tiles import Tile, merge
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +34,13 @@ LETTERBOX_GREY = 114  # what Ultralytics pads with in training
 # Too faint to count as a product, yet a "gap" that holds such a box is mostly none (six in ten on
 # labelled photos): it is a product in shadow or behind a sign.
 FAINT_CONFIDENCE = 0.11
+# A class of one of these names is room for products; everything else is a product.
+GAP_NAMES = {"gap", "void", "empty", "out of stock"}
+# The least that is kept; what the audit takes for a gap is function.shelf's to say. Gaps are of one
+# kind and do not overlap: less overlap than products may have is a double.
+GAP_CONFIDENCE = 0.1
+GAP_IOU = 0.45
+MAX_GAPS = 300
 # One inference fills the processor; a second would only slow the first. Two may wait for it or be
 # decoded meanwhile, so that it never idles; more would wait longer than a caller does.
 MAX_WAITING = 2
@@ -82,10 +91,20 @@ def to_float_nchw(tensor: Pixels) -> Floats:
     return planes
 
 
-def postprocess(output: Floats, classes: int, box: Letterbox, thresholds: Thresholds) -> Detections:
-    """Turn one model output into detections in image pixels, best first."""
+def postprocess(
+    output: Floats,
+    classes: int,
+    box: Letterbox,
+    thresholds: Thresholds,
+    gap_classes: Sequence[int] = (),
+) -> Detections:
+    """Turn one model output into detections in image pixels, best first.
+
+    `gap_classes` are those of the `classes` that are no products.
+    """
     lowest = min(thresholds.confidence, FAINT_CONFIDENCE)
-    xyxy, confidence, class_id = decode(output, classes, lowest)
+    products = [label for label in range(classes) if label not in gap_classes]
+    xyxy, confidence, class_id = decode(output, classes, lowest, products if gap_classes else ())
     if thresholds.classes:
         wanted = np.isin(class_id, thresholds.classes)
         xyxy, confidence, class_id = xyxy[wanted], confidence[wanted], class_id[wanted]
@@ -100,13 +119,33 @@ def postprocess(output: Floats, classes: int, box: Letterbox, thresholds: Thresh
     # A box that lay in the padding has no area left.
     solid = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
     sure = solid & (confidence >= thresholds.confidence)
+    gap_xyxy, gap_confidence = _seen_gaps(
+        output, classes, box, gap_classes, min(thresholds.confidence, GAP_CONFIDENCE)
+    )
     return Detections(
         xyxy=xyxy[sure],
         confidence=confidence[sure],
         class_id=class_id[sure],
         truncated=truncated,
         faint=xyxy[solid & ~sure],
+        sees_gaps=bool(gap_classes),
+        gap_xyxy=gap_xyxy,
+        gap_confidence=gap_confidence,
     )
+
+
+def _seen_gaps(
+    output: Floats, classes: int, box: Letterbox, gap_classes: Sequence[int], lowest: float
+) -> tuple[Floats, Floats]:
+    """Read the gaps from one model output: (g, 4) in image pixels, (g,), best first."""
+    if not gap_classes:
+        return np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
+    xyxy, confidence, class_id = decode(output, classes, lowest, gap_classes)
+    one_class = np.zeros_like(class_id)
+    kept = non_max_suppression(xyxy, confidence, one_class, GAP_IOU, MAX_GAPS)
+    xyxy, confidence = box.undo(xyxy[kept]), confidence[kept]
+    solid = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
+    return xyxy[solid], confidence[solid]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,11 +156,26 @@ class Model:
     digest: str
     precision: str
     license: str
-    names: dict[int, str]
+    names: dict[int, str]  # of all classes
     input_name: str
     input_size: tuple[int, int]  # (width, height), the largest where it is free
     input_step: int  # the sides may be any multiples of it up to input_size; 0: none but that
     input_dtype: InputType
+
+    @property
+    def products(self) -> dict[int, str]:
+        """The classes that are counted."""
+        return {label: name for label, name in self.names.items() if not is_gap(name)}
+
+    @property
+    def gap_classes(self) -> list[int]:
+        """The classes that are room for products."""
+        return [label for label, name in self.names.items() if is_gap(name)]
+
+
+def is_gap(name: str) -> bool:
+    """Tell a class of gaps by its name, e.g. "gap" or "Out-of-Stock"."""
+    return re.sub(r"[\W_]+", " ", name).strip().lower() in GAP_NAMES
 
 
 @dataclass
@@ -198,7 +252,7 @@ class Detector:
         grey = np.full((height, width, 3), LETTERBOX_GREY, dtype=np.uint8)
         tensor, box = self.preprocess(Image.of(grey))
         try:
-            postprocess(self._run(tensor), len(self.model.names), box, Thresholds())
+            self._postprocess(self._run(tensor), box, Thresholds())
         except ValueError as err:
             raise ModelError(str(err)) from err
         self._ready.set()
@@ -232,7 +286,40 @@ class Detector:
         with self._processor_held(timings), timings.stage("inference"):
             output = self._run(tensor)
         with timings.stage("postprocess"):
-            return postprocess(output, len(self.model.names), box, thresholds)
+            return self._postprocess(output, box, thresholds)
+
+    def look_closer(
+        self,
+        image: Image,
+        tiles: list[Tile],
+        first: Detections,
+        thresholds: Thresholds,
+        timings: Timings,
+    ) -> Detections:
+        """Look at tiles of an image and join what is found with what the first look found.
+
+        Raises as `detect` does.
+        """
+        scale = image.picture.width / image.width
+        looks = []
+        for tile in tiles:
+            corners = tile.left, tile.top, tile.right, tile.bottom
+            left, top, right, bottom = (round(edge * scale) for edge in corners)
+            part = Image(
+                picture=image.picture.crop((left, top, right, bottom)),
+                width=tile.right - tile.left,
+                height=tile.bottom - tile.top,
+                bytes=image.bytes,
+                orientation=image.orientation,
+            )
+            found = self.detect(part, thresholds, timings)
+            looks.append((tile, found.moved(tile.left, tile.top)))
+        with timings.stage("postprocess"):
+            return merge(first, looks, (image.width, image.height), thresholds)
+
+    def _postprocess(self, output: Floats, box: Letterbox, thresholds: Thresholds) -> Detections:
+        model = self.model
+        return postprocess(output, len(model.names), box, thresholds, model.gap_classes)
 
     def preprocess(self, image: Image) -> tuple[Pixels, Letterbox]:
         """Letterbox an image as `preprocess` does, for this model."""
@@ -311,11 +398,15 @@ def _describe(path: Path, opened: OpenedSession) -> Model:
 
 def _names(path: Path, metadata: dict[str, str]) -> dict[int, str]:
     try:
-        names = ast.literal_eval(metadata["names"])
-        return {int(key): str(name) for key, name in names.items()}
+        read = ast.literal_eval(metadata["names"])
+        names = {int(key): str(name) for key, name in read.items()}
     except (KeyError, ValueError, SyntaxError, AttributeError) as err:
         msg = f"{path} must name its classes: export it with Ultralytics or model.export"
         raise ModelError(msg) from err
+    if all(is_gap(name) for name in names.values()):
+        msg = f"{path} must name a class of products, got {', '.join(names.values())}"
+        raise ModelError(msg)
+    return names
 
 
 def _input_shape(shape: list[int | str], metadata: dict[str, str]) -> tuple[int, ...]:

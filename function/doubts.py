@@ -1,8 +1,8 @@
 """What makes a count doubtful: how the photo looks, and what was found in it. Pure; no IO.
 
-The looks are measured on eight bands across the picture, at the scale the detector sees, as a photo
-that is sharp in its own pixels may be blurred in none that count. Thresholds are from real shelves
-(docs/shelf.md): each lies where the count is off by 15 % on average.
+The looks are measured on bands across the picture, at about the scale that the detector sees: a
+photo that is blurred in its own pixels may be sharp in those that count. The thresholds are from
+real shelves (docs/shelf.md): each lies where the count is off by 15 % on average.
 """
 
 from __future__ import annotations
@@ -13,8 +13,21 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
+from function.detections import Detections
+from function.result import WarningJson
+from function.tiles import SMALL, WIDE, median_side
+
 BANDS, BAND_SHARE = 8, 1 / 40  # how many, and the height of each
 SIDE = 640  # pixels of the longer side
+STEP = 4  # pixels; over so many, what is sharp and what is blurred differ alike
+FLAT = 1.0  # what pixels so far apart differ by where there is nothing to be sharp
+BURNT = 250  # of 255: all but white
+BLOCK = 8  # pixels; in the smoothest tenth of such blocks noise is all there is
+
+SHARP = 0.28
+BRIGHT = 32.0
+MAX_BURNT = 0.38
+MAX_NOISE = 0.065
 
 
 @dataclass(frozen=True)
@@ -23,26 +36,58 @@ class Look:
 
     light: float  # the 95th percentile
     burnt: float  # share of pixels that are all but white
-    sharpness: float  # differences of neighbours, of those four pixels apart
-    noise: float  # what neighbours differ by in the smoothest tenth
+    sharpness: float  # what neighbours differ by, of what pixels four apart do
+    noise: float  # what neighbours differ by where the picture is smooth, of its light
 
 
 def measure(picture: PIL.Image.Image) -> Look:
-    """Measure how an RGB picture looks; a picture of any size takes about a millisecond."""
+    """Measure how an RGB picture looks, in a millisecond or two."""
     luma = _bands(picture)
-    near = np.abs(np.diff(luma, axis=-1))
-    far = np.abs(luma[..., 4:] - luma[..., :-4]) if luma.shape[-1] > 4 else near
-    curve = np.abs(luma[..., 2:] - 2 * luma[..., 1:-1] + luma[..., :-2])
+    light = float(np.percentile(luma, 95))
+    burnt = float(np.count_nonzero(luma >= BURNT) / luma.size)
+    if luma.shape[1] <= STEP:
+        return Look(light=light, burnt=burnt, sharpness=1.0, noise=0.0)
+    near = float(np.abs(np.diff(luma)).mean())
+    far = float(np.abs(luma[:, STEP:] - luma[:, :-STEP]).mean())
+    curve = np.abs(luma[:, 2:] - 2 * luma[:, 1:-1] + luma[:, :-2])
     return Look(
-        light=float(np.percentile(luma, 95)),
-        burnt=float((luma >= BURNT).mean()),
-        sharpness=float(near.mean() / max(float(far.mean()), 1)) if near.size else 1.0,
-        noise=_smoothest(curve),
+        light=light,
+        burnt=burnt,
+        sharpness=near / far if far > FLAT else 1.0,
+        noise=_smoothest(curve) / max(light, 1.0),
     )
 
 
-BURNT = 250
-BLOCK = 8
+def find_doubts(
+    look: Look, detections: Detections, image: tuple[int, int], size: tuple[int, int], looks: int
+) -> list[WarningJson]:
+    """Say what makes the count of an image doubtful, the photo's faults first.
+
+    Takes the image's and the model's size (width, height), and how often the model looked.
+    """
+    aspect = max(image) / min(image)
+    side = median_side(*image, size, detections)
+    found = {
+        "blurred": look.sharpness < SHARP,
+        "dark": look.light < BRIGHT,
+        "overexposed": look.burnt > MAX_BURNT,
+        "noisy": look.noise > MAX_NOISE,
+        "wide": looks == 1 and aspect >= WIDE,
+        "small_products": looks == 1 and side < SMALL,
+        "truncated": detections.truncated,
+        "nothing_found": not len(detections),
+    }
+    details = {
+        "blurred": f"Sharpness is {look.sharpness:.2f}, below {SHARP}: hold still, go closer",
+        "dark": f"The brightest parts are at {look.light:.0f} of 255, below {BRIGHT:.0f}",
+        "overexposed": f"{look.burnt:.0%} of the picture is white, above {MAX_BURNT:.0%}",
+        "noisy": f"Noise is {look.noise:.1%} of the light, above {MAX_NOISE:.1%}",
+        "wide": f"The sides are {aspect:.1f} to 1, and the photo was looked at once",
+        "small_products": f"Products are {side:.0f} px in the model's input, below {SMALL:.0f}",
+        "truncated": f"More than {len(detections)} products were found, the surest are told",
+        "nothing_found": "No product was found",
+    }
+    return [{"code": code, "detail": details[code]} for code, is_so in found.items() if is_so]
 
 
 def _smoothest(curve: npt.NDArray[np.int16]) -> float:

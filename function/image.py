@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -158,6 +158,15 @@ class Header:
             held = 0
         return len(container.data) + held + PIXEL_BYTES[container.format] * pixels
 
+    @property
+    def decodes_whole(self) -> bool:
+        """Whether it is scaled only after decoding: all but baseline JPEGs are."""
+        return self.container.format != "JPEG" or self.container.coefficients > 0
+
+    def scaled_for(self, size: tuple[int, int]) -> Header:
+        """Take the same image at the scale for a model's input (width, height)."""
+        return replace(self, scale=_scale((self.width, self.height), size))
+
     def decode(self) -> Image:
         """Decode to upright RGB. Raises `ImageCorrupt`."""
         container, exif = self.container, self.container.exif
@@ -228,9 +237,8 @@ def read_header(data: bytes, size: tuple[int, int] | None = None) -> Header:
     if len(data) > MAX_IMAGE_BYTES:
         msg = f"The image must have at most {MAX_IMAGE_BYTES} bytes, got {len(data)}"
         raise ImageTooLarge(msg)
-    container = read_container(data)
-    scale = _scale((container.width, container.height), size) if size else 1
-    return Header(container=container, bytes=len(data), scale=scale)
+    header = Header(container=read_container(data), bytes=len(data))
+    return header.scaled_for(size) if size else header
 
 
 def captured_at(taken: datetime | None, uploaded: datetime) -> datetime:

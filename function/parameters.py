@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from werkzeug.datastructures import MultiDict
 
-from function.detections import MUST_BE, Thresholds
+from function.detections import MUST_BE, Thresholds, read_detail
 from function.errors import InvalidParameter
 
 Number = TypeVar("Number", int, float)
@@ -25,7 +25,7 @@ LINE_BREAKS = {ord("\r"): None, ord("\n"): None}
 # one byte of text can ask for 40 of them.
 MAX_JSON_VALUES = 50_000
 JSON_VALUE_BYTES, MAX_JSON_BYTES = 40, 200 * MAX_JSON_VALUES
-THRESHOLDS = ("confidence", "iou", "max_detections", "classes")
+THRESHOLDS = ("confidence", "iou", "max_detections", "classes", "detail")
 # As JSON writes it, and .5 as people do: Python also takes "1_0", "nan" and other scripts' digits.
 NUMBER = re.compile(r"-?(\d{1,20}(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 
@@ -126,6 +126,7 @@ def choose_thresholds(
         iou=_threshold(read_number, "iou", given, default.iou),
         max_detections=_threshold(read_whole, "max_detections", given, default.max_detections),
         classes=_classes(given["classes"], names) if "classes" in given else default.classes,
+        detail=read_detail("detail", given.get("detail", default.detail)),
     )
 
 

@@ -1,8 +1,11 @@
 """A shelf compared with how it should stand: what is missing, extra or moved. Pure; no IO.
 
-A reference is an earlier result of ours, or a planogram: `{"slots": [{"xyxy": [0.1, 0.2, 0.14,
-0.3], "row": 0, "label": "cola"}, …]}` with corners as shares of the picture's width and height,
-`row` and `label` optional. One slot holds one facing.
+A reference is an earlier result of ours, or slots: `{"slots": [{"xyxy": [0.1, 0.2, 0.14, 0.3],
+"row": 0, "label": "cola"}, …]}` with corners as shares of the picture's width and height, `row` and
+`label` optional. Or it is a planogram as Azure's product recognition took it, with `width`,
+`height`, `products`, `fixtures` and `positions` in units of its own:
+https://learn.microsoft.com/azure/ai-services/computer-vision/how-to/shelf-planogram
+One slot, or position, holds one facing.
 """
 
 from __future__ import annotations
@@ -18,7 +21,13 @@ from function.boxes import Floats, Ints, best_pairs, pairwise_iou
 from function.detections import Detections
 from function.errors import InvalidParameter, InvalidReference
 from function.parameters import check_json
-from function.result import ComplianceJson, RowDifferenceJson, SlotJson, xyxy_json
+from function.result import (
+    ComplianceJson,
+    PositionJson,
+    RowDifferenceJson,
+    SlotJson,
+    xyxy_json,
+)
 from function.rows import SIDE_OVERLAP, group_rows
 
 # A product is in its place when it covers half of what it and its slot cover together; a neighbour
@@ -28,6 +37,11 @@ IN_PLACE_IOU = 0.5
 NUDGE_IOU = 0.2
 # A product that stands up to one facing beside its empty slot was moved; further off it is another.
 MOVED_FACINGS = 1.0
+# A planogram is a drawing: it lies over the photo as it is, or stretched until its outer edges meet
+# those of the products, and is then drawn closer by the pairs it has; two rounds settle it.
+FIT_ROUNDS = 2
+# Fewer pairs say nothing of a scale.
+FIT_PAIRS = 4
 NO_CLASS = -1  # of a label that the model does not know
 # Twice the products of the fullest shelf that was labelled, and room: comparing takes the square of
 # it in memory. The bytes of an earlier result with so many.
@@ -43,6 +57,7 @@ class Reference:
     xyxy: Floats  # (n, 4), 0 to 1
     row: Ints  # (n,), 0 at the top; all -1 where the boxes are to say it
     label: tuple[str, ...]  # (n,), "" takes any product
+    position: tuple[str, ...] | None = None  # (n,), ids of a planogram's positions, not of slots
 
     def __len__(self) -> int:
         return len(self.row)
@@ -50,8 +65,10 @@ class Reference:
     def in_rows(self) -> Reference:
         """Give the slots in reading order, their rows found where none were given."""
         row = group_rows(self.xyxy)[0] if (self.row < 0).any() else self.row
-        order = np.lexsort((self.xyxy[:, 0], row))
-        return Reference(self.xyxy[order], row[order], tuple(self.label[i] for i in order.tolist()))
+        order = np.lexsort((self.xyxy[:, 0], row)).tolist()
+        position = self.position and tuple(self.position[i] for i in order)
+        label = tuple(self.label[i] for i in order)
+        return Reference(self.xyxy[order], row[order], label, position)
 
 
 def parse_reference(body: bytes) -> Reference:
@@ -70,9 +87,18 @@ def parse_reference(body: bytes) -> Reference:
 
 
 def read_reference(data: object) -> Reference:
-    """Read an earlier result or a planogram. Raises `InvalidReference` that names what is wrong."""
+    """Read an earlier result, slots or a planogram.
+
+    Raises `InvalidReference` that names what is wrong.
+    """
     if not isinstance(data, Mapping):
         msg = "The reference must be a JSON object"
+        raise InvalidReference(msg)
+    data = data.get("planogram", data)  # as the body that Azure took has it
+    if isinstance(data, Mapping) and "positions" in data:
+        return _from_planogram(data)
+    if not isinstance(data, Mapping):
+        msg = "The reference's planogram must be a JSON object"
         raise InvalidReference(msg)
     if "slots" in data:
         return _from_slots(_list_of(data, "slots"), np.ones(2))
@@ -83,12 +109,12 @@ def read_reference(data: object) -> Reference:
             msg = "The reference's image must have a width and a height in pixels"
             raise InvalidReference(msg)
         return _from_slots(_list_of(data, "detections"), np.array(size, np.float64))
-    msg = "The reference must have slots or detections"
+    msg = "The reference must have slots, detections or positions"
     raise InvalidReference(msg)
 
 
 def _list_of(data: Mapping[str, object], name: str) -> Sequence[object]:
-    items = data[name]
+    items = data.get(name)
     if not isinstance(items, list) or len(items) > MAX_SLOTS:
         msg = f"The reference's {name} must be a list of at most {MAX_SLOTS}"
         raise InvalidReference(msg)
@@ -107,12 +133,7 @@ def _from_slots(slots: Sequence[object], size: npt.NDArray[np.float64]) -> Refer
         if not (given is None or (type(given) is int and 0 <= given < MAX_SLOTS)):
             msg = f"`row` of slot {index} must be a number from 0, got {given!r}"
             raise InvalidReference(msg)
-        if not isinstance(label, str) or len(label) > MAX_LABEL:
-            got = len(label) if isinstance(label, str) else repr(label)
-            must_be = f"a text of at most {MAX_LABEL} characters"
-            msg = f"`label` of slot {index} must be {must_be}, got {got}"
-            raise InvalidReference(msg)
-        found[tuple(corners), given, label] = None
+        found[tuple(corners), given, _label(label, f"`label` of slot {index}")] = None
     boxes, rows, labels = zip(*found, strict=True) if found else ((), (), ())
     xyxy = (np.array(boxes, np.float64).reshape(-1, 4) / np.tile(size, 2)).astype(np.float32)
     if xyxy.size and not (xyxy.min() >= 0 and xyxy.max() <= 1):
@@ -122,6 +143,82 @@ def _from_slots(slots: Sequence[object], size: npt.NDArray[np.float64]) -> Refer
     told = len(known) == len(rows)
     row = np.array(known, np.int64) if told else np.full(len(rows), -1)
     return Reference(xyxy, row, labels)
+
+
+def _label(text: object, where: str) -> str:
+    if not isinstance(text, str) or len(text) > MAX_LABEL:
+        got = len(text) if isinstance(text, str) else repr(text)
+        msg = f"{where} must be a text of at most {MAX_LABEL} characters, got {got}"
+        raise InvalidReference(msg)
+    return text
+
+
+def _from_planogram(data: Mapping[str, object]) -> Reference:
+    """Read positions as slots; the boards of a shelf are its rows, where fixtures are boards."""
+    size = np.array([_measure(data, side, "the planogram") for side in ("width", "height")])
+    products = _by_id(data, "products", ("w", "h"))
+    fixtures = _by_id(data, "fixtures", ("x", "y", "w", "h"))
+    positions = _by_id(data, "positions", ("x", "y"))
+    boxes: list[list[float]] = []
+    tops: list[float] = []
+    labels: list[str] = []
+    for name, position in positions.items():
+        where = f"position {name!r}"
+        product = _part_of(position, "productId", products, where)
+        fixture = _part_of(position, "fixtureId", fixtures, where)
+        left, top = _measure(position, "x", where), _measure(position, "y", where)
+        width, height = (_measure(product, side, where) for side in ("w", "h"))
+        boxes.append([left, top, left + width, top + height])
+        tops.append(_measure(fixture, "y", where))
+        labels.append(_label(product.get("name", ""), f"`name` of the product of {where}"))
+    if not (size.min() > 0 and all(box[0] < box[2] and box[1] < box[3] for box in boxes)):
+        msg = "The planogram and its products must be wider and higher than 0"
+        raise InvalidReference(msg)
+    xyxy = np.array(boxes, np.float64).reshape(-1, 4)
+    shares = (xyxy / np.tile(size, 2)).astype(np.float32)
+    boards = np.array(tops)
+    stands_on_boards = bool((xyxy[:, 1::2].mean(axis=1) <= boards).all())
+    row = np.unique(boards, return_inverse=True)[1]
+    row = np.asarray(row if stands_on_boards else np.full(len(boards), -1), np.int64)
+    return Reference(shares, row, tuple(labels), tuple(positions))
+
+
+def _by_id(
+    data: Mapping[str, object], name: str, measures: tuple[str, ...]
+) -> dict[str, Mapping[str, object]]:
+    """Read one of a planogram's lists; its items are known by their ids."""
+    items: dict[str, Mapping[str, object]] = {}
+    for index, item in enumerate(_list_of(data, name)):
+        known = item.get("id") if isinstance(item, Mapping) else None
+        if not isinstance(item, Mapping) or not isinstance(known, str) or known in items:
+            msg = f"Item {index} of the planogram's {name} must be an object with an id of its own"
+            raise InvalidReference(msg)
+        _label(known, f"`id` of item {index} of the planogram's {name}")
+        for measure in measures:
+            _measure(item, measure, f"{known!r} in `{name}`")
+        items[known] = item
+    return items
+
+
+def _part_of(
+    position: Mapping[str, object],
+    name: str,
+    parts: Mapping[str, Mapping[str, object]],
+    where: str,
+) -> Mapping[str, object]:
+    found = position.get(name)
+    if not (isinstance(found, str) and found in parts):
+        msg = f"`{name}` of {where} must be the id of another part, got {found!r}"
+        raise InvalidReference(msg)
+    return parts[found]
+
+
+def _measure(item: Mapping[str, object], name: str, where: str) -> float:
+    value = item.get(name)
+    if not (isinstance(value, int | float) and type(value) is not bool and abs(value) < 1e9):
+        msg = f"`{name}` of {where} must be a number, got {value!r}"
+        raise InvalidReference(msg)
+    return float(value)
 
 
 def _corners(xyxy: object, index: int) -> list[float]:
@@ -147,6 +244,8 @@ def compare(
     reference = reference.in_rows()
     slots = reference.xyxy * np.array((width, height, width, height), np.float32)
     allowed = _allowed(reference, detections, names)
+    if reference.position is not None:
+        slots = _fit(slots, detections.xyxy, allowed)
     shift = _shift(slots, detections.xyxy, allowed)
     slots = slots + np.tile(shift, 2)
     in_place = best_pairs(np.where(allowed, pairwise_iou(slots, detections.xyxy), 0), IN_PLACE_IOU)
@@ -166,6 +265,16 @@ def compare(
         _slot_json(row, products[j], labels[j])
         for row, j in zip(extra_row.tolist(), extra, strict=True)
     ]
+    told: dict[str, list[PositionJson]] = {}
+    if reference.position is not None:
+        told["positions"] = [
+            # mypy takes no optional key by unpacking
+            {"id": name, **_slot_json(rows[i], boxes[i], reference.label[i]), "state": "missing"}  # type: ignore[typeddict-item]
+            for i, name in enumerate(reference.position)
+        ]
+        for state, pairs in (("in_place", in_place), ("moved", moved)):
+            for i, j in pairs:
+                told["positions"][i].update({"state": state, "product": products[j]})
     return {
         "rate": round(len(in_place) / len(slots), 3) if len(slots) else None,
         "expected": len(slots),
@@ -180,7 +289,51 @@ def compare(
             extra_row,
             reference.row[np.array([slot for slot, _ in moved], np.int64)],
         ),
+        **told,  # type: ignore[typeddict-item]  # mypy takes no optional key by unpacking
     }
+
+
+def _fit(slots: Floats, products: Floats, allowed: npt.NDArray[np.bool_]) -> Floats:
+    """Lay a planogram's slots (n, 4) over the photo, each axis with a scale and a place."""
+    if not (len(slots) and len(products)):
+        return slots
+    best, most = slots, -1.0
+    for start in (slots, _stretched(slots, products)):
+        laid = start
+        for _ in range(FIT_ROUNDS + 1):
+            score = np.where(allowed, pairwise_iou(laid, products), 0)
+            pairs = best_pairs(score, NUDGE_IOU)
+            here, there = np.array(pairs, np.int64).reshape(-1, 2).T
+            covered = float(score[here, there].sum())
+            if covered > most:
+                best, most = laid, covered
+            if len(pairs) < FIT_PAIRS:
+                break
+            edges = [_line(laid[here], products[there], laid, axis) for axis in (0, 1)]
+            laid = np.stack((edges[0][0], edges[1][0], edges[0][1], edges[1][1]), axis=1)
+    return best
+
+
+def _stretched(slots: Floats, products: Floats) -> Floats:
+    low, high = slots[:, :2].min(axis=0), slots[:, 2:].max(axis=0)
+    to_low, to_high = products[:, :2].min(axis=0), products[:, 2:].max(axis=0)
+    scale = (to_high - to_low) / (high - low)
+    return np.asarray((slots - np.tile(low, 2)) * np.tile(scale, 2) + np.tile(to_low, 2))
+
+
+def _line(here: Floats, there: Floats, slots: Floats, axis: int) -> Floats:
+    """Move both edges of slots along the line from boxes to boxes, (2, n), as the most of them say.
+
+    Medians, as a product that was pushed aside must not pull the others along.
+    """
+    start, end = ((boxes[:, axis] + boxes[:, axis + 2]) / 2 for boxes in (here, there))
+    order, half = np.argsort(start), len(start) // 2
+    far = start[order[half:]] - start[order[: len(order) - half]]
+    step = end[order[half:]] - end[order[: len(order) - half]]
+    apart = far > 1  # pixel; the products of one board are of one height, which tells no scale
+    scale = np.median(step[apart] / far[apart]) if apart.any() else 1.0
+    edges = slots[:, axis::2].T
+    return np.asarray(edges * scale + np.median(end - start * scale), np.float32)
 
 
 def _shift(slots: Floats, products: Floats, allowed: npt.NDArray[np.bool_]) -> Floats:

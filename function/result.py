@@ -7,7 +7,7 @@ the events off them: a docstring and the dictionaries in `Annotated` are what th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, NotRequired, TypedDict
+from typing import Annotated, Literal, NotRequired, TypedDict
 
 import numpy as np
 
@@ -72,7 +72,7 @@ class RowJson(TypedDict):
 
     index: Annotated[Whole, {"description": "0 at the top"}]
     xyxy: Box
-    count: Positive
+    count: Annotated[Whole, {"description": "0 on a board of which only gaps are seen"}]
     fill_rate: Share
 
 
@@ -83,6 +83,11 @@ class GapJson(TypedDict):
     xyxy: Box
     facings: Annotated[
         float, {"exclusiveMinimum": 0, "description": "its width in products of that row"}
+    ]
+    confidence: Annotated[Share, {"description": "that products are missing there"}]
+    origin: Annotated[
+        Literal["seen", "inferred", "both"],
+        {"description": "by the model, from the boxes of the row, or by both"},
     ]
 
 
@@ -100,6 +105,14 @@ class MovedJson(TypedDict):
     row: Whole
     slot: SlotBox
     xyxy: SlotBox
+
+
+class PositionJson(SlotJson):
+    """A position of the planogram, and what stands there."""
+
+    id: Annotated[str, {"description": "the planogram's own"}]
+    state: Annotated[str, {"enum": ["in_place", "moved", "missing"]}]
+    product: NotRequired[SlotBox]
 
 
 class RowDifferenceJson(TypedDict):
@@ -137,6 +150,12 @@ class ComplianceJson(TypedDict):
     rows: Annotated[
         list[RowDifferenceJson], {"description": "The reference's rows, from the top down."}
     ]
+    positions: NotRequired[
+        Annotated[
+            list[PositionJson],
+            {"description": "Each position of a planogram, in reading order; slots have none."},
+        ]
+    ]
 
 
 class ThresholdsJson(TypedDict):
@@ -146,6 +165,19 @@ class ThresholdsJson(TypedDict):
     iou: float
     max_detections: Positive
     classes: NotRequired[Annotated[list[Whole], {"description": "where the caller chose some"}]]
+
+
+class WarningJson(TypedDict):
+    """What makes the count doubtful: it may be off by 15 % and more."""
+
+    code: Annotated[
+        str,
+        {
+            "description": "blurred, dark, overexposed, noisy, wide, small_products, truncated or "
+            "nothing_found; more may come"
+        },
+    ]
+    detail: str
 
 
 class Result(TypedDict):
@@ -166,8 +198,14 @@ class Result(TypedDict):
     ]
     rows: Annotated[list[RowJson], {"description": "Shelf rows from the top."}]
     gaps: Annotated[list[GapJson], {"description": "Room for products."}]
+    warnings: Annotated[
+        list[WarningJson], {"description": "What makes the count doubtful; empty for a good photo."}
+    ]
     compliance: NotRequired[ComplianceJson]
     thresholds: ThresholdsJson
+    looks: Annotated[
+        Positive, {"description": "how often the model looked: once, and at each tile"}
+    ]
     timings_ms: Annotated[
         dict[str, Annotated[float, {"minimum": 0}]], {"description": "Milliseconds a stage took."}
     ]
@@ -202,8 +240,10 @@ def make_result(
     names: Mapping[int, str],
     detections: Detections,
     audit: ShelfAudit,
+    warnings: list[WarningJson],
     compliance: ComplianceJson | None,
     thresholds: Thresholds,
+    looks: int,
     timings_ms: Mapping[str, float],
 ) -> Result:
     """Compose a result, its keys in the order of the type; `names` are the model's classes."""
@@ -217,8 +257,10 @@ def make_result(
         "fill_rate": None if audit.fill_rate is None else round(audit.fill_rate, 3),
         "rows": rows_json(audit),
         "gaps": gaps_json(audit),
+        "warnings": warnings,
         **compared,  # type: ignore[typeddict-item]  # mypy takes no optional key by unpacking
         "thresholds": thresholds_json(thresholds),
+        "looks": looks,
         "timings_ms": dict(timings_ms),
     }
 
@@ -260,7 +302,9 @@ def gaps_json(audit: ShelfAudit) -> list[GapJson]:
         {
             "row": gap.row,
             "xyxy": [round(edge, 1) for edge in gap.xyxy],
-            "facings": round(gap.facings, 1),
+            "facings": max(round(gap.facings, 1), 0.1),
+            "confidence": round(gap.confidence, 4),
+            "origin": gap.origin,
         }
         for gap in audit.gaps
     ]

@@ -43,6 +43,9 @@ JOIN_TOLERANCE = 0.4
 ODD_SEGMENT = 3
 ODD_SHARE = 0.25  # of the longer row
 ODD_OVERLAP = 0.5  # of the lower height
+# The band of a row and its stacks, all but a tenth of its products at either end, and what a short
+# row's middle may lie beyond it, in products of its own.
+BAND_SHARE, BAND_MARGIN = 0.9, 0.25
 # Slopes: a fifth (11 degrees) and a convergence of a third are strong for a photo of a shelf; a
 # prior of that width decides where there are too few boxes to say.
 TILT_PRIOR, CONVERGENCE_PRIOR = 0.2, 0.3
@@ -277,7 +280,44 @@ def group_rows(xyxy: Floats) -> tuple[Ints, Level, Doubles]:
     from_floor_up = (-segments.box[:, 3]).argsort(kind="stable")
     for segment in from_floor_up[under[from_floor_up] >= 0].tolist():
         row[segment] = row[under[segment]]
-    return row[segments.of], level, boxes
+    return _within_stacks(boxes, row[segments.of]), level, boxes
+
+
+def _within_stacks(boxes: Doubles, row: Ints) -> Ints:
+    """Give short rows that lie in the band of a longer one, its stacks included, to it, (n,).
+
+    What leans or lies in a stack has its own floor, and would be a row of a product or two.
+    """
+    count = np.bincount(row)
+    if len(count) == 1:
+        return row
+    _, top, _, floor = boxes.T
+    by_top, by_floor = np.lexsort((top, row)), np.lexsort((floor, row))
+    start = count.cumsum() - count
+    last = np.ceil(BAND_SHARE * (count - 1)).astype(np.int64)
+    band_top = top[by_top][start + count - 1 - last].tolist()
+    band_floor = floor[by_floor][start + last].tolist()
+    middle = (medians(top, row) + medians(floor, row)) / 2
+    margin, size = (BAND_MARGIN * medians(floor - top, row)).tolist(), count.tolist()
+    into = list(range(len(size)))
+    for short in count.argsort(kind="stable").tolist():
+        hosts = [
+            (abs(floor_ - band_floor[short]), host)
+            for host, (top_, floor_) in enumerate(zip(band_top, band_floor, strict=True))
+            if into[host] == host != short
+            and size[short] <= max(ODD_SEGMENT, ODD_SHARE * size[host])
+            and size[short] < size[host]
+            and top_ - margin[short] < middle[short] < floor_ + margin[short]
+        ]
+        if hosts:
+            into[short] = min(hosts)[1]
+            size[into[short]] += size[short]
+    for index in range(len(into)):
+        while into[index] != into[into[index]]:
+            into[index] = into[into[index]]
+    kept = np.array(into)
+    rank = (kept == np.arange(len(kept))).cumsum() - 1
+    return np.asarray(rank[kept[row]])
 
 
 def _on_one_floor(boxes: Doubles, pairs: Ints) -> Ints:

@@ -10,7 +10,16 @@ from functools import cache
 from inspect import getdoc
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import (
+    Annotated,
+    Literal,
+    NotRequired,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 
 from events.types import DATA_SCHEMAS, IMAGE_REJECTED, SHELF_AUDITED
 from function.result import Rejection, Result
@@ -24,7 +33,7 @@ Json = dict[str, object]
 
 
 def schema_of(annotation: object) -> Json:
-    """Compose the JSON Schema of a type made of TypedDicts, lists, dicts and plain values.
+    """Compose the JSON Schema of a type made of TypedDicts, lists, dicts, words and plain values.
 
     A TypedDict's first paragraph is its description; a dictionary in `Annotated` adds to the
     schema. Raises `TypeError` for any other type.
@@ -37,6 +46,8 @@ def schema_of(annotation: object) -> Json:
         return schema_of(arguments[0])
     if origin in (Union, UnionType):
         return _any_of([schema_of(argument) for argument in arguments])
+    if origin is Literal:
+        return {"type": "string", "enum": list(arguments)}
     if origin is list:
         return {"type": "array", "items": schema_of(arguments[0])}
     if origin is dict and arguments[0] is str:

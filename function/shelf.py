@@ -1,7 +1,10 @@
-"""The shelf audit from boxes alone: rows, counts, gaps, fill rate. Pure; nothing here does IO.
+"""The shelf audit: rows, counts, gaps, fill rate. Pure; nothing here does IO.
 
-`function.rows` says which row each product stands on and levels the boxes; a gap is then a space
-in a row that would take a product as wide as its neighbours, and that nothing stands in.
+`function.rows` says which row each product stands on and levels the boxes. Gaps come from two
+sides: those that the model saw, set into rows, and the spaces in a row that would take a product as
+wide as its neighbours and that nothing stands in. A space alone says little where a model that sees
+gaps saw none; the two together say more than either. A model without a class for gaps leaves it to
+the spaces.
 """
 
 from __future__ import annotations
@@ -9,17 +12,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import accumulate, compress
+from itertools import accumulate, pairwise
 from statistics import median
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from function.boxes import Floats, Ints
+from function.boxes import Floats, Ints, pairwise_iou
 from function.detections import Detections
-from function.rows import Doubles, Level, group_rows, medians
+from function.rows import TINY, Doubles, Level, group_rows, medians
 
+Origin = Literal["seen", "inferred", "both"]
 Corners = tuple[float, float, float, float]
 
 # Products are pushed together when another is to go in, and boxes are a little loose, so a space of
@@ -46,23 +50,53 @@ MAX_OCCUPIED = 0.2
 # Neighbours of a gap, for its height: whatever ends within half a facing of it.
 BESIDE_FACINGS = 0.5
 
+# What is below is of gaps that the model saw; the numbers are where F1 is highest on the first 80
+# labelled photos (model/evaluate_shelf.py).
+# A box fainter than that says nothing.
+FAINT_GAP = 0.1
+# A gap counts from here on; `confidence` in a request is about products and does not move it.
+GAP_CONFIDENCE = 0.5
+# A space in the same place adds this to the logit: seen at 0.3, two in five gaps are true alone,
+# three in four with a space.
+SPACE_EVIDENCE = 1.5
+SAME_PLACE_IOU = 0.3
+# Of the spaces that a model without a class for gaps is left with, half are gaps.
+INFERRED_CONFIDENCE = 0.5
+# A gap that products take a third of is their background.
+MAX_SEEN_OCCUPIED = 0.35
+# What is left when the products beside it are cut off must be half of what was seen.
+MIN_LEFT = 0.5
+# Of one empty stretch the model sees several, one over the other: those that share a fifth of the
+# narrower one's width, and half of the lower one's height, are one.
+JOIN_WIDTH, JOIN_HEIGHT = 0.2, 0.5
+# Boxes that are half as sure as the best of their stretch say how wide it is.
+MIN_SAY = 0.5
+SURE = 0.999  # odds have no end
+# A gap stands in the row that it shares most of the lower height with, a third at least; else it is
+# in a row of its own, a board on which there is nothing, if it is as sure as that.
+ROW_OVERLAP = 0.35
+OWN_ROW_CONFIDENCE = 0.4
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Row:
-    """One shelf row: its products' common box and how full it is."""
+    """One shelf row: its products' common box, or its gaps' where it has none, and how full."""
 
     xyxy: Corners
     count: int
-    fill_rate: float  # 1 minus the gaps' share of the row's width
+    fill_rate: float  # the taken share of what is taken or a gap, in width
+    length: float  # of both, in shares of the shelf's longer side
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Gap:
     """A space in a row (index from the top) that would take `facings` more products."""
 
     row: int
     xyxy: Corners
     facings: float
+    confidence: float
+    origin: Origin  # "inferred" where the model, if it sees gaps at all, was not sure by itself
 
 
 @dataclass(frozen=True)
@@ -75,12 +109,10 @@ class ShelfAudit:
 
     @property
     def fill_rate(self) -> float | None:
-        """Weigh the rows' fill rates by width; None where there is no row."""
-        widths = [row.xyxy[2] - row.xyxy[0] for row in self.rows]
-        if not sum(widths) > 0:
-            return None
-        full = [row.fill_rate * width for row, width in zip(self.rows, widths, strict=True)]
-        return sum(full) / sum(widths)
+        """Weigh the rows' fill rates by length; None where there is no row."""
+        total = sum(row.length for row in self.rows)
+        full = sum(row.fill_rate * row.length for row in self.rows)
+        return full / total if total > 0 else None
 
 
 class Space(NamedTuple):
@@ -97,41 +129,193 @@ class Space(NamedTuple):
         return 0 < least <= self.right - self.left <= most * self.facing
 
 
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """Gaps, levelled, before they have a row; parallel arrays."""
+
+    box: Doubles  # (g, 4)
+    confidence: Doubles  # (g,)
+    origin: list[Origin]  # (g,)
+
+
 def audit_shelf(detections: Detections, width: int, height: int) -> ShelfAudit:
     """Group products into rows and find the gaps between them and at the rows' ends.
 
     Takes the size of the image in pixels, to which the boxes belong.
     """
     row, level, boxes = group_rows(detections.xyxy)
-    if not len(row):
+    if not len(row) and not len(detections.gap_xyxy):
         return ShelfAudit((), (), row)
     # Arrays for all boxes at once, plain numbers for the few of a row: a call of NumPy's costs more
     # than what it computes of so few, above all right after an inference has emptied the caches.
     order = np.lexsort((boxes[:, 0], row))  # row by row, from left to right
-    start = row[order].searchsorted(np.arange(row.max() + 1))
+    start = row[order].searchsorted(np.arange(row.max(initial=-1) + 1))
     places = _by_row(boxes[order].tolist(), start)
+    spaces = _free_spaces(places, boxes, row, level, detections, width)
+    if detections.sees_gaps:
+        seen = level.apply(detections.gap_xyxy.astype(np.float64))
+        found = _weigh(seen, detections.gap_confidence.astype(np.float64), spaces, boxes)
+    else:
+        found = _inferred(spaces)
+    rows, gap_row = _rows_of_gaps(found, places)
+    places = [places[index] if index >= 0 else [] for index in rows]
+    facing = [_facing(places[index], box) for index, box in _numbered(gap_row, found.box)]
+    corners = np.clip(level.undo(found.box), 0, np.array((width, height, width, height))).tolist()
+    gaps = [
+        Gap(row=row, xyxy=_corners(box), facings=facings, confidence=p, origin=origin)
+        for row, box, facings, p, origin in zip(
+            gap_row, corners, facing, found.confidence.tolist(), found.origin, strict=True
+        )
+    ]
+    gaps.sort(key=lambda gap: (gap.row, gap.xyxy[0]))
+    common = _common_boxes(detections.xyxy[order], start)
+    new_number = {old: new for new, old in enumerate(rows) if old >= 0}
+    moved = np.array([new_number[old] for old in range(len(common))], np.int64)
+    told = []
+    for index, old in enumerate(rows):
+        empty = [box for of, box in _numbered(gap_row, found.box) if of == index]
+        around = common[old] if old >= 0 else _around([g.xyxy for g in gaps if g.row == index])
+        full, missing = _full_and_empty(places[index], empty)
+        length = full + missing
+        fill_rate = full / length if length > 0 else 1.0
+        told.append(Row(xyxy=around, count=len(places[index]), fill_rate=fill_rate, length=length))
+    return ShelfAudit(tuple(told), tuple(gaps), moved[row] if len(row) else row)
+
+
+def _numbered(row: list[int], boxes: Doubles) -> list[tuple[int, Corners]]:
+    return [(of, _corners(box)) for of, box in zip(row, boxes.tolist(), strict=True)]
+
+
+def _free_spaces(
+    places: list[list[Corners]],
+    boxes: Doubles,
+    row: Ints,
+    level: Level,
+    detections: Detections,
+    width: int,
+) -> Doubles:
+    """Find the spaces in rows that nothing stands in, (s, 4), levelled."""
+    if not len(row):
+        return np.zeros((0, 4))
     edges = shelf_edges(boxes, row, level, width)
     found = [s for i, edge in enumerate(edges) for s in find_spaces(i, places[i], edge)]
+    spaces = np.array([_gap_box(places[space.row], space) for space in found]).reshape(-1, 4)
     taken = np.concatenate((boxes, level.apply(detections.faint.astype(np.float64))))
-    gap_boxes = np.array([_gap_box(places[space.row], space) for space in found]).reshape(-1, 4)
-    free = _are_free(gap_boxes, taken)
-    spaces = list(compress(found, free.tolist()))
-    xyxy = np.clip(level.undo(gap_boxes[free]), 0, np.array((width, height, width, height)))
-    gaps = [
-        Gap(space.row, _corners(box), (space.right - space.left) / space.facing)
-        for space, box in zip(spaces, xyxy.tolist(), strict=True)
-    ]
-    common = _common_boxes(detections.xyxy[order], start)
-    rows = [
-        Row(box, len(places[i]), _fill_rate(places[i], [s for s in spaces if s.row == i]))
-        for i, box in enumerate(common)
-    ]
-    return ShelfAudit(tuple(rows), tuple(gaps), row)
+    return spaces[_occupied(spaces, taken) <= MAX_OCCUPIED]
+
+
+def _inferred(spaces: Doubles) -> Found:
+    count = len(spaces)
+    sure = np.full(count, INFERRED_CONFIDENCE)
+    return Found(box=spaces, confidence=sure, origin=["inferred"] * count)
+
+
+def _weigh(seen: Doubles, confidence: Doubles, spaces: Doubles, taken: Doubles) -> Found:
+    """Choose among what the model saw by what it says, by the spaces, and by what stands there.
+
+    Takes levelled boxes: seen (g, 4), best first, spaces (s, 4), products (n, 4). Several boxes of
+    one stretch are evidence for it, each by itself.
+    """
+    free = (_occupied(seen, taken) <= MAX_SEEN_OCCUPIED) & (confidence >= FAINT_GAP)
+    seen, confidence = seen[free], confidence[free]
+    iou = pairwise_iou(seen.astype(np.float32), spaces.astype(np.float32))
+    agreed: npt.NDArray[np.bool_] = np.any(iou >= SAME_PLACE_IOU, axis=1)
+    odds = np.exp(SPACE_EVIDENCE * agreed) * confidence / (1 - np.minimum(confidence, SURE))
+    single = odds / (1 + odds)
+    stretches: list[tuple[Corners, list[int]]] = []  # with whose boxes it is, the best first
+    for index, box in enumerate(map(_corners, seen.tolist())):
+        at = next((i for i, (whole, _) in enumerate(stretches) if _one_stretch(box, whole)), None)
+        if at is None:
+            stretches.append((box, [index]))
+            continue
+        whole, of = stretches[at]
+        wider = single[index] >= MIN_SAY * single[of[0]]
+        stretches[at] = (_around([whole, box]) if wider else whole, [*of, index])
+    kept, total, origin = [], [], list[Origin]()
+    for whole, of in stretches:
+        sure = 1 - float(np.prod(1 - single[of]))
+        box_left = _cut_free(whole, taken) if sure >= GAP_CONFIDENCE else None
+        if box_left:
+            kept.append(box_left)
+            total.append(sure)
+            alone = 1 - float(np.prod(1 - confidence[of])) >= GAP_CONFIDENCE
+            origin.append("seen" if not agreed[of].any() else "both" if alone else "inferred")
+    return Found(box=np.array(kept).reshape(-1, 4), confidence=np.array(total), origin=origin)
+
+
+def _one_stretch(box: Corners, other: Corners) -> bool:
+    """Tell whether two boxes are of one empty stretch of a board."""
+    wide = min(box[2], other[2]) - max(box[0], other[0])
+    high = min(box[3], other[3]) - max(box[1], other[1])
+    return wide >= JOIN_WIDTH * min(
+        box[2] - box[0], other[2] - other[0]
+    ) and high >= JOIN_HEIGHT * min(box[3] - box[1], other[3] - other[1])
+
+
+def _cut_free(box: Corners, taken: Doubles) -> Corners | None:
+    """Cut off what the products (n, 4) beside a gap take of it; None where little is left."""
+    left, top, right, bottom = box
+    high = np.minimum(taken[:, 3], bottom) - np.maximum(taken[:, 1], top)
+    beside = high >= JOIN_HEIGHT * np.minimum(taken[:, 3] - taken[:, 1], bottom - top)
+    middle, wide = (left + right) / 2, right - left
+    for low, _, end, _ in taken[beside & (taken[:, 2] > left) & (taken[:, 0] < right)].tolist():
+        if (low + end) / 2 < middle:
+            left = max(left, end)
+        else:
+            right = min(right, low)
+    return (left, top, right, bottom) if right - left >= MIN_LEFT * wide else None
+
+
+def _rows_of_gaps(found: Found, places: list[list[Corners]]) -> tuple[list[int], list[int]]:
+    """Set gaps into rows, (g,); gaps with no row near make rows of their own.
+
+    Returns the rows from the top down, each by its old number or -1, and the row of each gap.
+    """
+    bands = [(median(p[1] for p in row), median(p[3] for p in row)) for row in places]
+    own: list[tuple[float, float]] = []
+    chosen = []
+    for box, sure in zip(found.box.tolist(), found.confidence.tolist(), strict=True):
+        shared = [_shared_height(box, band) for band in bands + own]
+        best = max(range(len(shared)), key=shared.__getitem__, default=-1)
+        if best < 0 or (shared[best] < ROW_OVERLAP and (sure >= OWN_ROW_CONFIDENCE or not bands)):
+            best = len(shared)
+            own.append((box[1], box[3]))
+        chosen.append(best)
+    floors = [floor for _, floor in bands + own]
+    # Rows of products keep their order; a row of gaps goes above the first whose floor is lower.
+    order = list(range(len(bands)))
+    for index in sorted(range(len(bands), len(floors)), key=floors.__getitem__):
+        place = next((i for i, of in enumerate(order) if floors[of] > floors[index]), len(order))
+        order.insert(place, index)
+    rank = {old: new for new, old in enumerate(order)}
+    rows = [index if index < len(bands) else -1 for index in order]
+    return rows, [rank[index] for index in chosen]
+
+
+def _shared_height(box: Corners, band: tuple[float, float]) -> float:
+    """Give the share of the lower height that a box and a band have in common."""
+    top, floor = band
+    common = min(box[3], floor) - max(box[1], top)
+    return common / max(min(box[3] - box[1], floor - top), TINY)
+
+
+def _facing(places: list[Corners], gap: Corners) -> float:
+    """Measure a gap in facings of its row: the median width of the products nearest to it."""
+    if not places:
+        return 1.0
+    nearest = sorted(places, key=lambda p: max(p[0] - gap[2], gap[0] - p[2]))[: 2 * FACING_SPAN]
+    facing = median(right - left for left, _, right, _ in nearest)
+    return (gap[2] - gap[0]) / max(facing, TINY)
+
+
+def _around(boxes: list[Corners]) -> Corners:
+    left, top, right, bottom = zip(*boxes, strict=True)
+    return min(left), min(top), max(right), max(bottom)
 
 
 def _by_row(places: list[Corners], start: Ints) -> list[list[Corners]]:
-    ends = [*start[1:].tolist(), len(places)]
-    return [places[first:end] for first, end in zip(start.tolist(), ends, strict=True)]
+    bounds = [*start.tolist(), len(places)]
+    return [places[first:end] for first, end in pairwise(bounds)]
 
 
 def _common_boxes(xyxy: Floats, start: Ints) -> list[Corners]:
@@ -207,23 +391,32 @@ def _gap_box(places: list[Corners], space: Space) -> Corners:
     return space.left, top, space.right, floor
 
 
-def _are_free(boxes: Doubles, taken: Doubles) -> npt.NDArray[np.bool_]:
-    """Tell of gaps (g, 4) whether no box (n, 4), of whatever row, stands in them."""
+def _occupied(boxes: Doubles, taken: Doubles) -> Doubles:
+    """Give the share of each gap (g, 4) that boxes (n, 4), of whatever row, stand in, (g,)."""
     left, top, right, bottom = boxes.T[:, :, None]
     across = (taken[:, 0] < right) & (taken[:, 2] > left)
     gap, other = (across & (taken[:, 1] < bottom) & (taken[:, 3] > top)).nonzero()
     first, second = boxes[gap].T, taken[other].T
     wide, high = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    return np.bincount(gap, wide * high, len(boxes)) <= MAX_OCCUPIED * area
+    return np.bincount(gap, wide * high, len(boxes)) / np.maximum(area, TINY)
 
 
-def _fill_rate(places: list[Corners], spaces: list[Space]) -> float:
-    """Give the share of a row's width, its end gaps included, that is not empty."""
-    left = min([places[0][0]] + [space.left for space in spaces])
-    right = max([right for _, _, right, _ in places] + [space.right for space in spaces])
-    empty = sum(space.right - space.left for space in spaces)
-    return 1 - empty / (right - left) if right > left else 1.0
+def _full_and_empty(places: list[Corners], gaps: list[Corners]) -> tuple[float, float]:
+    """Measure how much of a row's width is taken, and how much is gaps.
+
+    Spaces that are neither, a pillar or a board that was not understood, count as none of both.
+    """
+    empty = sum(gap[2] - gap[0] for gap in gaps)
+    if not places:
+        return 0.0, empty
+    facing = median(right - left for left, _, right, _ in places)
+    full, end = 0.0, places[0][0]
+    for left, _, right, _ in places:
+        space = left - end - sum(max(min(g[2], left) - max(g[0], end), 0.0) for g in gaps)
+        full += max(right - max(left, end), 0.0) + (space if 0 < space <= facing else 0.0)
+        end = max(end, right)
+    return full, empty
 
 
 def _corners(xyxy: list[float]) -> Corners:

@@ -101,7 +101,7 @@ def make_blueprint(
         authorize()
         _need_model(name)
         asked = read_infer_request(read_body(request), request.headers.get(HEADER_LENGTH))
-        thresholds = choose_thresholds(asked.parameters, config.thresholds, model.names)
+        thresholds = choose_thresholds(asked.parameters, config.thresholds, model.products)
         return answer_tensors(asked, audit(Picture(data=asked.image), thresholds))
 
     return blueprint

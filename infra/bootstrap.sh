@@ -20,7 +20,7 @@ fail() { echo "bootstrap: $1" >&2; exit 1; }
 # What it needs
 ################################################################################
 
-for tool in aws terraform kubectl helm openssl; do
+for tool in aws terraform kubectl helm openssl git; do
   command -v "$tool" >/dev/null || fail "$tool is not installed"
 done
 
@@ -32,9 +32,12 @@ set +a
 for setting in ACCOUNT_ID AWS_REGION GITHUB_REPOSITORY TF_VAR_api_cidrs; do
   [[ ${!setting-} ]] || fail "$setting is empty in infra/settings.env"
 done
-[[ -z ${DOMAIN-} || ${HOSTED_ZONE_ID-} ]] || fail "DOMAIN is set, and HOSTED_ZONE_ID is empty in infra/settings.env"
+for setting in HOSTED_ZONE_ID CERTIFICATE_EMAIL; do
+  [[ -z ${DOMAIN-} || ${!setting-} ]] || fail "DOMAIN is set, and $setting is empty in infra/settings.env"
+done
 
 NAME=${TF_VAR_name-shelfwatch}
+remote=${GIT_REMOTE-origin}
 export AWS_REGION AWS_DEFAULT_REGION=$AWS_REGION TF_IN_AUTOMATION=1
 export TF_VAR_account_id=$ACCOUNT_ID TF_VAR_region=$AWS_REGION TF_VAR_name=$NAME
 export TF_VAR_github_repository=${GITHUB_SUBJECT:-$GITHUB_REPOSITORY}
@@ -76,6 +79,9 @@ done
 # Argo CD
 ################################################################################
 
+# A file of its own: kubectl cannot reach another cluster by mistake.
+export KUBECONFIG=$PWD/build/kubeconfig
+
 step "settings of the manifests"
 settings=knative/settings/settings.env
 mkdir -p build
@@ -85,16 +91,25 @@ mkdir -p build
   [[ -z ${DOMAIN-} ]] || printf 'DOMAIN=%s\n' "$DOMAIN"
   [[ -z ${CERTIFICATE_EMAIL-} ]] || printf 'CERTIFICATE_EMAIL=%s\n' "$CERTIFICATE_EMAIL"
 } >build/settings.env
-awk 'function name(line) { return substr(line, 1, index(line, "=") - 1) }
+# What is commented out there is an example, and stays so where nothing is known of it.
+awk 'function name(line) { sub(/^#/, "", line); return substr(line, 1, index(line, "=") - 1) }
   NR == FNR { line[name($0)] = $0; next }
-  /=/ && name($0) in line { print line[name($0)]; next }
+  /^#?[A-Z_]+=/ && name($0) in line { print line[name($0)]; next }
   { print }' build/settings.env "$settings" >build/settings.env.new
 cmp -s build/settings.env.new "$settings" || cp build/settings.env.new "$settings"
 cat "$settings"
+# Without a domain there is no certificate, and a sync would wait for one.
+overlay=knative/overlays/prod/kustomization.yaml
+if [[ ${DOMAIN-} ]]; then
+  grep -q '^components:' "$overlay" || printf 'components:\n  - ../../public\n' >>"$overlay"
+elif grep -q '^components:' "$overlay"; then
+  awk '/^components:/ { inside = 1; next } inside && /^ / { next } { inside = 0; print }' "$overlay" >build/overlay
+  cp build/overlay "$overlay"
+fi
+kubectl kustomize argocd/prod >build/argocd.yaml # names the setting that is missing
+kubectl kustomize knative/overlays/prod >build/shelfwatch.yaml
 
 step "cluster"
-# A file of its own: kubectl cannot reach another cluster by mistake.
-export KUBECONFIG=$PWD/build/kubeconfig
 aws eks update-kubeconfig --region "$AWS_REGION" --name "$NAME" --kubeconfig "$KUBECONFIG"
 kubectl wait --for=condition=Ready nodes --all --timeout=10m
 
@@ -112,6 +127,27 @@ if ! kubectl -n shelfwatch get secret shelfwatch-tokens >/dev/null 2>&1; then
     kubectl -n shelfwatch create secret generic shelfwatch-tokens --from-file=EVENTS_TOKEN=/dev/stdin
 fi
 
+step "password of Grafana"
+kubectl get namespace monitoring >/dev/null 2>&1 || kubectl create namespace monitoring
+if ! kubectl -n monitoring get secret grafana-admin >/dev/null 2>&1; then
+  openssl rand -hex 16 | tr -d '\n' | kubectl -n monitoring create secret generic grafana-admin \
+    --from-literal=admin-user=admin --from-file=admin-password=/dev/stdin
+fi
+
+# Argo CD's own applications and projects are made of what main says, so main has to say it first.
+step "settings on $remote, branch main"
+pushed() {
+  git fetch --quiet "$remote" main && git diff --quiet FETCH_HEAD -- "$settings" &&
+    [[ $(git show "FETCH_HEAD:$overlay" | grep -c '^components:') == "$(grep -c '^components:' "$overlay")" ]]
+}
+waited=0
+until pushed; do
+  ((waited)) || printf 'waits for: git commit -m "Set the account" %s %s && git push %s HEAD:main\n' "$settings" "$overlay" "$remote"
+  ((waited < ${PUSH_SECONDS-1800})) || fail "main of $remote has other settings: commit and push, then run this again"
+  sleep 5
+  waited=$((waited + 5))
+done
+
 step "root application"
 kubectl apply -k argocd/prod -l shelfwatch.io/bootstrap=true
 
@@ -120,11 +156,8 @@ kubectl apply -k argocd/prod -l shelfwatch.io/bootstrap=true
 ################################################################################
 
 step "next"
-if ! git diff --quiet HEAD -- "$settings"; then
-  printf '# Argo CD reads Git: until this is there, its applications wait.\ngit commit -m "Set the account" %s && git push\n\n' "$settings"
-fi
 if ! kubectl -n argocd get secret git-creds >/dev/null 2>&1; then
-  printf '# Image Updater commits new versions; with a token that may write to the repository:\n'
+  printf '# Image Updater opens a pull request for each new version; with a token that may write contents and pull requests:\n'
   printf 'KUBECONFIG=build/kubeconfig kubectl -n argocd create secret generic git-creds --from-literal username=git --from-literal password=…\n\n'
 fi
 terraform -chdir=infra/terraform/cluster output -raw next

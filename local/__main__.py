@@ -1,20 +1,23 @@
-"""Run ShelfWatch on this machine: `python -m local [--once]`
+"""Run ShelfWatch on this machine: `make run`, or `python -m local`.
 
 Starts an embedded AWS, the function and the source, puts the sample shelves into the bucket and
-prints each event as a subscriber of the topic receives it.
+prints a line for each event as a subscriber of the topic receives it. NO_COLOR is obeyed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import signal
 import sys
 import time
+import webbrowser
+from collections.abc import Mapping
 from pathlib import Path
 
-from events.codec import Json
+from local.console import BOLD, DIM, Console, Steps
 from local.processes import ROOT, StackError
 from local.stack import Stack, running_stack
 from local.subscriber import receive_events
@@ -33,32 +36,57 @@ def main() -> int:
         signal.signal(signum, lambda *_: sys.exit(TERMINATED))
     # A shell's background job is started with SIGINT ignored; to us it always means stop.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    console, steps = Console(), Steps()
     try:
         samples = find_samples(arguments.samples)
         LOGS.mkdir(parents=True, exist_ok=True)
-        print("Starting the embedded AWS, the function and the source …", file=sys.stderr)
-        with running_stack(arguments.port, arguments.aws_port, LOGS) as stack:
+        with running_stack(arguments.port, arguments.aws_port, LOGS, steps.begin) as stack:
+            steps.done()
             for key, path in samples.items():
                 body = path.read_bytes()
                 stack.s3.put_object(Bucket=stack.resources.bucket, Key=key, Body=body)
             if arguments.once:
                 return print_until_all_came(stack, set(samples))
-            _announce(stack)
-            _print_forever(stack)
+            _announce(stack, console)
+            if arguments.open:
+                webbrowser.open(stack.page)
+            _print_forever(stack, console, arguments.json)
     except StackError as err:
+        steps.done()
+        console.end()
         print(err, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        console.end()
         print("Stopped.", file=sys.stderr)
     return 0
 
 
-def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
+def _parse(env: Mapping[str, str] = os.environ) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m local",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--once", action="store_true", help="end after the samples' events")
-    parser.add_argument("--port", type=int, default=8080, help="of the page (%(default)s)")
+    parser.add_argument("--json", action="store_true", help="print events whole, a line each")
     parser.add_argument(
-        "--aws-port", type=int, default=4566, help="of the embedded AWS (%(default)s)"
+        "--port",
+        type=int,
+        default=env.get("PORT") or "8080",
+        help="of the page (PORT, %(default)s)",
+    )
+    parser.add_argument(
+        "--aws-port",
+        type=int,
+        default=env.get("AWS_PORT") or "4566",
+        help="of the embedded AWS (AWS_PORT, %(default)s)",
+    )
+    parser.add_argument(
+        "--open",
+        action="store_true",
+        default=env.get("OPEN") == "1",
+        help="open the page in a browser (OPEN=1)",
     )
     parser.add_argument(
         "--samples", type=Path, default=SAMPLES, help="a folder of images to upload"
@@ -88,42 +116,25 @@ def print_until_all_came(stack: Stack, waiting: set[str]) -> int:
     return 1 if waiting else 0
 
 
-def _announce(stack: Stack) -> None:
+def _announce(stack: Stack, console: Console) -> None:
     upload = f"{stack.endpoint_url}/{stack.resources.bucket}/store-1/cam-1/photo.jpg"
-    print(
-        f"ShelfWatch is running. The page: {stack.page}\n"
-        f"Put a photo of your own into the bucket, under any key of the form store/camera/name:\n\n"
-        f"    curl -T photo.jpg {shlex.quote(upload)}\n\n"
-        f"Logs are in {LOGS.relative_to(ROOT)}. Ctrl-C stops everything. Events:\n",
-        flush=True,
+    logs = LOGS.relative_to(ROOT)
+    console.line("ShelfWatch is running. Put a photo of your own into the bucket:\n")
+    console.line(f"    curl -T photo.jpg {shlex.quote(upload)}\n")
+    console.line(
+        console.paint(f"Logs: {logs}. A subscriber to start from: make subscriber.\n", DIM)
     )
+    console.stay(f"The page: {console.paint(stack.page, BOLD)}   Ctrl-C stops everything.")
 
 
-def _print_forever(stack: Stack) -> None:
+def _print_forever(stack: Stack, console: Console, whole: bool) -> None:
     while True:
         stack.check()
         for event in receive_events(stack.sqs, stack.s3, stack.resources.subscriber_url):
-            print(readable(event), flush=True)
-
-
-def readable(event: Json) -> str:
-    """Write an event a line a field, and of each list in its data the first item only."""
-    data = event.get("data")
-    lines = [f"  {_field(name, value)}" for name, value in event.items() if name != "data"]
-    if isinstance(data, dict):
-        inner = ",\n".join(f"    {_field(name, _first(value))}" for name, value in data.items())
-        lines.append(f'  "data": {{\n{inner}\n  }}')
-    return "{\n" + ",\n".join(lines) + "\n}"
-
-
-def _field(name: str, value: object) -> str:
-    return f"{json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}"
-
-
-def _first(value: object) -> object:
-    if isinstance(value, list) and len(value) > 1:
-        return [value[0], f"… {len(value) - 1} more"]
-    return value
+            if whole:
+                console.line(json.dumps(event))
+            else:
+                console.event(event)
 
 
 if __name__ == "__main__":

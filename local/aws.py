@@ -38,7 +38,8 @@ class Resources:
     queue_url: str
     dlq_url: str
     topic_arn: str
-    subscriber_url: str  # a queue that gets every event of the topic
+    subscriber_url: str  # a queue that gets every event of the topic; `make run` prints from it
+    example_url: str  # another, for a subscriber of your own
 
 
 def aws_env(endpoint_url: str, env: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -59,7 +60,7 @@ def aws_env(endpoint_url: str, env: Mapping[str, str] = os.environ) -> dict[str,
 
 def emulator_clients(endpoint_url: str) -> tuple[S3Client, SQSClient, SNSClient]:
     """Make clients that reach the emulator and no real account, whatever the environment says."""
-    nowhere = (None, None, os.devnull, None)  # neither the user's profile nor the user's files
+    nowhere = (None, None, os.devnull, None)  # ignores the user's profile and files
     core = botocore.session.Session(
         session_vars={
             "profile": (None, None, None, None),
@@ -106,6 +107,7 @@ def create_resources(
     )
     topic_arn = sns.create_topic(Name=f"{prefix}-events")["TopicArn"]
     subscriber_url = subscribe(sqs, sns, topic_arn, f"{prefix}-subscriber")
+    example_url = subscribe(sqs, sns, topic_arn, f"{prefix}-example")
     return Resources(
         bucket=prefix,
         results_bucket=results_bucket,
@@ -113,6 +115,7 @@ def create_resources(
         dlq_url=dlq_url,
         topic_arn=topic_arn,
         subscriber_url=subscriber_url,
+        example_url=example_url,
     )
 
 

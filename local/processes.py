@@ -25,14 +25,17 @@ class StackError(Exception):
     """Something of the stack did not start or ended by itself; the message is for the console."""
 
 
-def check_port_is_free(port: int, option: str) -> None:
+def check_port_is_free(port: int, setting: str, option: str) -> None:
     """Raise `StackError` where another program listens on the port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
         except OSError as err:
-            msg = f"Port {port} is taken ({err.strerror}); choose another with {option}"
+            msg = (
+                f"Port {port} is taken ({err.strerror}): choose another, "
+                f"{setting}={port + 1} make run or {option} {port + 1}"
+            )
             raise StackError(msg) from err
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,14 +85,21 @@ def running_source(
 
 
 @contextmanager
-def running_stack(port: int, aws_port: int, logs: Path) -> Iterator[Stack]:
-    """Run the whole path for the length of the block. Raises `StackError`."""
-    check_port_is_free(port, "--port")
-    check_port_is_free(aws_port, "--aws-port")
+def running_stack(
+    port: int, aws_port: int, logs: Path, begin: Callable[[str], None] = lambda _: None
+) -> Iterator[Stack]:
+    """Run the whole path for the length of the block; `begin` hears what starts next.
+
+    Raises `StackError`.
+    """
+    check_port_is_free(port, "PORT", "--port")
+    check_port_is_free(aws_port, "AWS_PORT", "--aws-port")
+    begin("the embedded AWS")
     with running_emulator(aws_port, logs) as (endpoint_url, emulator):
         env = aws_env(endpoint_url)
         s3, sqs, sns = emulator_clients(endpoint_url)
         resources = create_resources(s3, sqs, sns)
+        begin("the function")
         function_env = {
             **env,
             "EVENTS_AUTH": "none",  # everything is on loopback

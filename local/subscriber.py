@@ -1,4 +1,5 @@
-"""A subscriber of the topic, to learn from: `python -m local.subscriber --queue-url URL`
+"""A subscriber of the topic, to learn from: `make subscriber` beside `make run`, or with a queue of
+an account, `python -m local.subscriber --queue-url URL`
 
 It prints each event once. Three things make it right: it handles an event, then remembers it, and
 only then deletes the message, so that a crash repeats an event and loses none; it knows an event by
@@ -20,8 +21,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import boto3
+from botocore.exceptions import BotoCoreError
 
 from events.codec import Json, from_json, to_json
+from local.aws import emulator_clients
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 # A message may wait 14 days in the dead-letter queue, and once replayed 4 more on the queue.
 REMEMBER_SECONDS = 18 * 86400
 WAIT_SECONDS = 20  # of one long poll
+EMULATOR_URL = "http://127.0.0.1:4566"
+EXAMPLE_QUEUE = "shelves-example"  # as local.aws creates it for `make run`
 
 
 class Seen:
@@ -72,7 +77,7 @@ def _name(event: Json) -> tuple[str, str]:
 def once(events: Iterable[Json], seen: Seen) -> Generator[Json, None, None]:
     """Leave out events that were handled before; one counts as handled when the next is asked for.
 
-    Over `receive_events` that is the right order: handle, remember, delete the message.
+    With `receive_events` below, the order is right: handle, remember, delete the message.
     """
     for event in events:
         if event in seen:
@@ -106,14 +111,27 @@ def _claimed_data(s3: S3Client, uri: str) -> Json:
 def main(arguments: list[str] | None = None) -> int:
     """Print events, a line each, until Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m local.subscriber", description=__doc__)
-    parser.add_argument("--queue-url", required=True, help="a queue that is subscribed")
+    parser.add_argument(
+        "--queue-url",
+        help="a queue of your account that is subscribed; without it, the example's of `make run`",
+    )
+    parser.add_argument(
+        "--endpoint-url", default=EMULATOR_URL, help="of `make run`'s AWS (%(default)s)"
+    )
     parser.add_argument("--seen", type=Path, default="seen.sqlite", help="(%(default)s)")
     parser.add_argument("--wait", type=int, default=WAIT_SECONDS, help="of a poll (%(default)s s)")
     options = parser.parse_args(arguments)
-    sqs, s3 = boto3.client("sqs"), boto3.client("s3")
+    if options.queue_url:
+        queue_url, sqs, s3 = options.queue_url, boto3.client("sqs"), boto3.client("s3")
+    else:
+        s3, sqs, _ = emulator_clients(options.endpoint_url)
+        try:
+            queue_url = sqs.get_queue_url(QueueName=EXAMPLE_QUEUE)["QueueUrl"]
+        except BotoCoreError:
+            parser.exit(2, f"Nothing answers at {options.endpoint_url}: start `make run` first\n")
     with closing(Seen(options.seen)) as seen, suppress(KeyboardInterrupt):
         while True:
-            for event in once(receive_events(sqs, s3, options.queue_url, options.wait), seen):
+            for event in once(receive_events(sqs, s3, queue_url, options.wait), seen):
                 print(json.dumps(event, ensure_ascii=False), flush=True)
     return 0
 

@@ -10,8 +10,10 @@ again after it was quantised.
 from __future__ import annotations
 
 import argparse
+import ast
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,7 @@ from function.detector import Detector, Timings
 from function.errors import ModelError
 from model.evaluate import COUNT_CONFIDENCE, PROTOCOL
 from model.gate import GateError, head_of, load_model, metadata_of
-from model.labelled import LabelledPhoto, read_dataset
+from model.labelled import LabelledPhoto, read_dataset, read_gaps
 from model.photos import DatasetError, progress, read_photo
 
 Floats = npt.NDArray[np.float64]
@@ -34,13 +36,19 @@ LOWEST, HIGHEST, STEP = 0.02, 0.9, 0.0025
 SHIFT = "score_shift"  # the metadata that keeps what was added
 
 
-def scores_of(detector: Detector, photos: list[LabelledPhoto]) -> list[tuple[Floats, int]]:
-    """Return each photo's scores and how many products are labelled on it."""
+def scores_of(
+    detector: Detector, photos: list[LabelledPhoto], *, gaps: bool = False
+) -> list[tuple[Floats, int]]:
+    """Return each photo's scores and how many products are labelled on it; or gaps, all labels."""
     found = []
     for photo in progress(photos, "counting: photo"):
         image = read_photo(photo.path, detector.model.input_size)
         detections = detector.detect(image, PROTOCOL, Timings())
-        found.append((detections.confidence.astype(np.float64), photo.count))
+        if gaps:
+            found.append((detections.gap_confidence.astype(np.float64), photo.count))
+        else:
+            products = ~photo.crowd & ~np.isin(photo.class_id, detector.model.gap_classes)
+            found.append((detections.confidence.astype(np.float64), int(products.sum())))
     return found
 
 
@@ -68,8 +76,10 @@ def logit(score: float) -> float:
     return math.log(score / (1 - score))
 
 
-def shift_scores(model: onnx.ModelProto, shift: float) -> onnx.ModelProto:
-    """Return the model with `shift` added to the logit of every score.
+def shift_scores(
+    model: onnx.ModelProto, shift: float, classes: Sequence[int] = ()
+) -> onnx.ModelProto:
+    """Return the model with `shift` added to the logit of every score, or of those of `classes`.
 
     Raises `GateError` where the head has not exactly one sigmoid over the scores.
     """
@@ -78,9 +88,13 @@ def shift_scores(model: onnx.ModelProto, shift: float) -> onnx.ModelProto:
     head = head_of(shifted)
     name = f"{head}{SHIFT}"
     graph = shifted.graph
-    total = float(metadata_of(model).get(SHIFT, 0)) + shift
-    helper.set_model_props(shifted, metadata_of(model) | {SHIFT: f"{total:.4f}"})
-    added = numpy_helper.from_array(np.array([total], np.float32), name)
+    count = len(ast.literal_eval(metadata_of(model)["names"]))
+    before = [float(of) for of in metadata_of(model).get(SHIFT, "0").split(",")]
+    total = np.broadcast_to(np.array(before, np.float32), count).copy()
+    total[list(classes) or slice(None)] += shift
+    told = ",".join(f"{of:.4f}" for of in total.tolist())
+    helper.set_model_props(shifted, metadata_of(model) | {SHIFT: told})
+    added = numpy_helper.from_array(total[:, None], name)
     for initializer in graph.initializer:
         if initializer.name == name:  # calibrated before
             initializer.CopyFrom(added)
@@ -102,17 +116,22 @@ def shift_scores(model: onnx.ModelProto, shift: float) -> onnx.ModelProto:
     return shifted
 
 
-def build(args: argparse.Namespace) -> tuple[float, float]:
+def build(args: argparse.Namespace) -> dict[str, tuple[float, float]]:
     """Calibrate as the command line says; return the threshold that was right, and the shift."""
     model = load_model(args.model)
     detector = Detector.load(args.model)
     detector.warm_up()
-    photos = read_dataset(args.data)
-    found = scores_of(detector, photos[:: max(len(photos) // PHOTOS, 1)][:PHOTOS])
-    threshold = right_threshold(found)
-    shift = logit(COUNT_CONFIDENCE) - logit(threshold)
-    onnx.save(shift_scores(model, shift), args.output)
-    return threshold, shift
+    sets = {"products": (read_dataset(args.data), list(detector.model.products))}
+    if args.gaps and detector.model.gap_classes:
+        sets["gaps"] = (read_gaps(args.gaps), detector.model.gap_classes)
+    done = {}
+    for kind, (photos, classes) in sets.items():
+        photos = photos[:: max(len(photos) // PHOTOS, 1)][:PHOTOS]
+        threshold = right_threshold(scores_of(detector, photos, gaps=kind == "gaps"))
+        done[kind] = threshold, logit(COUNT_CONFIDENCE) - logit(threshold)
+        model = shift_scores(model, done[kind][1], classes)
+    onnx.save(model, args.output)
+    return done
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -122,15 +141,18 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--data", type=Path, required=True, help="labelled photos: images folder or COCO file"
     )
+    parser.add_argument("--gaps", type=Path, help="folder of photos on which gaps are labelled")
     parser.add_argument("--output", type=Path, required=True, help="ONNX file to write")
     args = parser.parse_args(argv)
     try:
-        threshold, shift = build(args)
+        done = build(args)
     except (DatasetError, GateError, ModelError) as err:
         sys.exit(str(err))
-    print(
-        f"counted right at {threshold:.3f}; {shift:+.3f} on every logit makes it {COUNT_CONFIDENCE}"
-    )
+    for kind, (threshold, shift) in done.items():
+        print(
+            f"{kind} counted right at {threshold:.3f}; {shift:+.3f} on every logit makes it "
+            f"{COUNT_CONFIDENCE}"
+        )
     print(f"wrote {args.output}")
 
 

@@ -1,5 +1,8 @@
 """Score models on labelled photos: COCO average precision and recall, and the error of the count.
 
+Products and gaps are scored apart. Gaps are labelled in the photos of `--gaps`, or in the same
+photos under the number that the model gives them.
+
 The way from photo to boxes is the service's own: one decode, one letterbox, one NMS.
 """
 
@@ -19,11 +22,11 @@ import numpy.typing as npt
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from function.boxes import Floats
+from function.boxes import Floats, Ints
 from function.detections import Detections, Thresholds
 from function.detector import Detector, Timings
 from function.errors import ModelError
-from model.labelled import LabelledPhoto, read_dataset
+from model.labelled import LabelledPhoto, read_dataset, read_gaps
 from model.photos import DatasetError, progress, read_photo
 from model.plots import draw_curves, draw_sheet
 
@@ -34,6 +37,8 @@ PROTOCOL = Thresholds(confidence=0.001, iou=0.6, max_detections=1000)
 CAPS = (300, PROTOCOL.max_detections)
 COUNT_CONFIDENCE = 0.25  # what the service counts by default
 SHEET_PHOTOS = 9
+QUARTILES = 4
+GAP = 0  # the one category when gaps are scored
 
 
 class Box(TypedDict):
@@ -72,10 +77,17 @@ class Precision:
 class Scores:
     """How good one model is on one data set."""
 
-    precision: dict[int, Precision]  # by cap
-    count_errors: npt.NDArray[np.float64]  # a photo, as a fraction of its true count
+    precision: dict[int, Precision]  # of products, by cap
+    gaps: Precision | None  # None where the model or the labels have none
+    found: Ints  # (photos,) products at COUNT_CONFIDENCE
+    labelled: Ints  # (photos,)
     milliseconds: npt.NDArray[np.float64]  # of inference, a photo
     sheet: list[tuple[Path, Floats]]  # a few photos and their boxes at COUNT_CONFIDENCE
+
+    @property
+    def count_errors(self) -> npt.NDArray[np.float64]:
+        """The error of each photo's count, as a fraction of its true count."""
+        return np.asarray(np.abs(self.found - self.labelled) / np.maximum(self.labelled, 1))
 
 
 def true_boxes(photo: LabelledPhoto, xywh: npt.NDArray[np.float64], image_id: int) -> list[Box]:
@@ -95,45 +107,89 @@ def true_boxes(photo: LabelledPhoto, xywh: npt.NDArray[np.float64], image_id: in
 
 
 def found_boxes(detections: Detections, image_id: int) -> list[ScoredBox]:
-    """Turn detections into COCO results."""
-    corner, end = detections.xyxy[:, :2], detections.xyxy[:, 2:]
-    xywh = np.hstack([corner, end - corner]).astype(np.float64)
+    """Turn the products of detections into COCO results."""
+    return _scored(detections.xyxy, detections.confidence, detections.class_id, image_id)
+
+
+def found_gaps(detections: Detections, image_id: int, label: int) -> list[ScoredBox]:
+    """Turn the gaps of detections into COCO results of one category."""
+    xyxy = detections.gap_xyxy
+    return _scored(xyxy, detections.gap_confidence, np.full(len(xyxy), label), image_id)
+
+
+def _scored(xyxy: Floats, confidence: Floats, class_id: Ints, image_id: int) -> list[ScoredBox]:
+    xywh = np.hstack([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]]).astype(np.float64)
     return [
         {"image_id": image_id, "category_id": int(label), "bbox": box.tolist(), "score": float(c)}
-        for box, c, label in zip(xywh, detections.confidence, detections.class_id, strict=True)
+        for box, c, label in zip(xywh, confidence, class_id, strict=True)
     ]
 
 
-def evaluate(detector: Detector, photos: list[LabelledPhoto]) -> Scores:
-    """Run a warm detector over labelled photos and score what it finds."""
+def evaluate(
+    detector: Detector, photos: list[LabelledPhoto], gap_photos: list[LabelledPhoto] | None = None
+) -> Scores:
+    """Run a warm detector over labelled photos and score what it finds.
+
+    On `gap_photos` every label is a gap.
+    """
+    model = detector.model
     truth: list[Box] = []
     found: list[ScoredBox] = []
+    true_gaps: list[Box] = []
+    seen: list[ScoredBox] = []
     sheet: list[tuple[Path, Floats]] = []
-    count_errors, milliseconds = [], []
-    for image_id, photo in enumerate(progress(photos, f"{detector.model.name}: photo"), start=1):
-        image = read_photo(photo.path, detector.model.input_size)
+    milliseconds, counts = [], []
+    for image_id, photo in enumerate(progress(photos, f"{model.name}: photo"), start=1):
+        image = read_photo(photo.path, model.input_size)
         timings = Timings()
         detections = detector.detect(image, PROTOCOL, timings)
-        truth += true_boxes(photo, photo.xywh(image), image_id)
+        gaps = np.isin(photo.class_id, model.gap_classes)
+        boxes = true_boxes(photo, photo.xywh(image), image_id)
+        truth += [box for box, is_gap in zip(boxes, gaps.tolist(), strict=True) if not is_gap]
+        true_gaps += [box for box, is_gap in zip(boxes, gaps.tolist(), strict=True) if is_gap]
         found += found_boxes(detections, image_id)
+        seen += found_gaps(detections, image_id, GAP)
         milliseconds.append(timings["inference"])
         # NMS is greedy, so cutting at a higher confidence before or after it is the same.
         counted = detections.confidence >= COUNT_CONFIDENCE
-        count_errors.append(abs(int(counted.sum()) - photo.count) / max(photo.count, 1))
+        counts.append((int(counted.sum()), int((~photo.crowd & ~gaps).sum())))
         if len(sheet) < SHEET_PHOTOS:
             sheet.append((photo.path, detections.xyxy[counted]))
-    for box_id, box in enumerate(truth, start=1):  # pycocotools takes id 0 for "no match"
-        box["id"] = box_id
-    if len(detector.model.names) == 1:  # a model of one class finds products, of whichever class
+    if len(model.products) == 1:  # it finds products, of whichever class
+        (label,) = model.products
         for box in truth:
-            box["category_id"] = 0
-    precision = average_precision(len(photos), truth, found)
+            box["category_id"] = label
+    if gap_photos and model.gap_classes:
+        true_gaps, seen = _run_over_gaps(detector, gap_photos)
+    found_count, labelled = np.array(counts).T
     return Scores(
-        precision=precision,
-        count_errors=np.array(count_errors),
+        precision=average_precision(len(photos), truth, found),
+        gaps=_gap_precision(len(gap_photos or photos), true_gaps, seen),
+        found=found_count,
+        labelled=labelled,
         milliseconds=np.array(milliseconds),
         sheet=sheet,
     )
+
+
+def _run_over_gaps(
+    detector: Detector, photos: list[LabelledPhoto]
+) -> tuple[list[Box], list[ScoredBox]]:
+    truth: list[Box] = []
+    seen: list[ScoredBox] = []
+    for image_id, photo in enumerate(progress(photos, f"{detector.model.name}: gaps"), start=1):
+        image = read_photo(photo.path, detector.model.input_size)
+        truth += true_boxes(photo, photo.xywh(image), image_id)
+        seen += found_gaps(detector.detect(image, PROTOCOL), image_id, GAP)
+    return truth, seen
+
+
+def _gap_precision(photos: int, truth: list[Box], seen: list[ScoredBox]) -> Precision | None:
+    if not truth:
+        return None
+    for box in truth:
+        box["category_id"] = GAP
+    return average_precision(photos, truth, seen)[CAPS[1]]
 
 
 def average_precision(
@@ -148,6 +204,8 @@ def average_precision(
             cap: Precision(cap=cap, ap50=0.0, ap75=0.0, ap50_95=0.0, ar=0.0, curve=np.zeros(101))
             for cap in CAPS
         }
+    for box_id, box in enumerate(truth, start=1):  # pycocotools takes id 0 for "no match"
+        box["id"] = box_id
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO()
         coco.dataset = {
@@ -189,29 +247,59 @@ def _protocol(photos: list[LabelledPhoto]) -> str:
 
 COLUMNS = (
     f"{'model':<28} {'input':>9} {'AP50':>6} {'AP75':>6} {'AP50-95':>8} {'AR':>6}"
-    f" {f'AP50-95@{CAPS[0]}':>12} {f'AR@{CAPS[0]}':>7} {'count error median':>19} {'p90':>6}"
-    f" {'ms':>6}"
+    f" {f'AP50-95@{CAPS[0]}':>12} {f'AR@{CAPS[0]}':>7} {'gap AP50':>9} {'AP50-95':>8} {'ms':>6}"
+)
+COUNT_COLUMNS = (
+    f"{'counts, a photo':<28} {'median':>7} {'p90':>7} {'MAE':>6} {'RMSE':>6} {'bias':>6}"
 )
 
 
 def _row(name: str, size: tuple[int, int], scores: Scores) -> str:
     few, many = (scores.precision[cap] for cap in CAPS)
-    median, p90 = np.percentile(scores.count_errors * 100, [50, 90])
+    gaps = scores.gaps
+    seen = f"{gaps.ap50:9.3f} {gaps.ap50_95:8.3f}" if gaps else f"{'':>9} {'':>8}"
     return (
         f"{name:<28} {f'{size[0]}x{size[1]}':>9} {many.ap50:6.3f} {many.ap75:6.3f} "
-        f"{many.ap50_95:8.3f} {many.ar:6.3f} {few.ap50_95:12.3f} {few.ar:7.3f} "
-        f"{median:17.1f} % {p90:4.1f} % {np.median(scores.milliseconds):6.1f}"
+        f"{many.ap50_95:8.3f} {many.ar:6.3f} {few.ap50_95:12.3f} {few.ar:7.3f} {seen} "
+        f"{np.median(scores.milliseconds):6.1f}"
+    )
+
+
+def count_rows(name: str, scores: Scores) -> list[str]:
+    """Tell how far the counts are off, over all photos and by quartile of how full they are."""
+    order = np.argsort(scores.labelled, kind="stable")
+    rows = [_count_row(name, scores, order)]
+    for part in np.array_split(order, QUARTILES) if len(order) >= QUARTILES else []:
+        fewest, most = scores.labelled[part[[0, -1]]].tolist()
+        rows.append(_count_row(f"  {fewest} to {most} products", scores, part))
+    return rows
+
+
+def _count_row(name: str, scores: Scores, part: Ints) -> str:
+    median, p90 = np.percentile(scores.count_errors[part] * 100, [50, 90])
+    off = (scores.found - scores.labelled)[part]
+    return (
+        f"{name:<28} {median:5.1f} % {p90:5.1f} % {np.abs(off).mean():6.1f} "
+        f"{np.sqrt(np.square(off).mean()):6.1f} {off.mean():+6.1f}"
     )
 
 
 def losses(first: Scores, other: Scores) -> dict[str, float]:
     """Compute by how many points (hundredths) `other` lies below `first`."""
     cap = CAPS[1]
-    a, b = first.precision[cap], other.precision[cap]
-    return {"AP50": (a.ap50 - b.ap50) * 100, "AP50-95": (a.ap50_95 - b.ap50_95) * 100}
+    pairs = {"": (first.precision[cap], other.precision[cap])}
+    if first.gaps and other.gaps:
+        pairs[" of gaps"] = (first.gaps, other.gaps)
+    return {
+        f"{what}{of}": points * 100
+        for of, (a, b) in pairs.items()
+        for what, points in (("AP50", a.ap50 - b.ap50), ("AP50-95", a.ap50_95 - b.ap50_95))
+    }
 
 
-def score_files(paths: list[Path], photos: list[LabelledPhoto]) -> dict[str, Scores]:
+def score_files(
+    paths: list[Path], photos: list[LabelledPhoto], gap_photos: list[LabelledPhoto] | None = None
+) -> dict[str, Scores]:
     """Score files one after another, a printed row each. Raises `ModelError`."""
     print(_protocol(photos))
     print(COLUMNS)
@@ -221,8 +309,11 @@ def score_files(paths: list[Path], photos: list[LabelledPhoto]) -> dict[str, Sco
         detector.warm_up()
         alone = [other.name for other in paths].count(path.name) == 1
         name = f"{path.name if alone else path} {detector.model.precision}"
-        scores[name] = evaluate(detector, photos)
+        scores[name] = evaluate(detector, photos, gap_photos)
         print(_row(name, detector.model.input_size, scores[name]), flush=True)
+    print(COUNT_COLUMNS)
+    for name, of in scores.items():
+        print("\n".join(count_rows(name, of)))
     return scores
 
 
@@ -248,6 +339,7 @@ def main(argv: list[str] | None = None) -> None:
         "or a COCO annotation file",
     )
     add("--photos", type=Path, help="folder of a COCO file's photos; its own unless given")
+    add("--gaps", type=Path, help="folder of photos on which gaps are labelled, and nothing else")
     add("--model", type=Path, nargs="+", required=True, help="ONNX files")
     add("--plots", type=Path, help="folder for precision-recall curves and photos with boxes")
     add(
@@ -257,7 +349,8 @@ def main(argv: list[str] | None = None) -> None:
     )
     args = parser.parse_args(argv)
     try:
-        scores = score_files(args.model, read_dataset(args.data, args.photos))
+        gap_photos = read_gaps(args.gaps) if args.gaps else None
+        scores = score_files(args.model, read_dataset(args.data, args.photos), gap_photos)
     except (DatasetError, ModelError) as err:
         sys.exit(str(err))
     if args.plots:

@@ -1,4 +1,4 @@
-"""Measures the shelf audit: gaps on labelled photos, rows and gaps on drawn shelves.
+"""Measures the shelf audit: gaps on labelled photos, rows and gaps on drawn shelves, and scenes.
 
 A gap is found when a reported one covers it with IoU 0.3. Labels that touch within a row are joined
 before: people mark an empty stretch once or once a facing, and the audit reports it once.
@@ -28,6 +28,7 @@ PRODUCT_IOU = 0.5
 # Labels are joined across less than a third of the narrower one, when half as high in common.
 JOIN_SPACE, JOIN_HEIGHT = 0.3, 0.5
 WORST = 6  # pictures
+FALSE_SHARE, HALF = 0.25, 0.5
 
 
 @dataclass
@@ -221,6 +222,95 @@ def true_detections(shelf: RenderedShelf) -> Detections:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """What a person sees on a photo."""
+
+    image: str
+    boards: int
+    fill: float | None  # share of the boards' width that is taken; None where it says nothing
+    empty: Floats  # (e, 4) stretches in shares of width and height, roughly
+    products: int | None  # where they could be counted
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneScore:
+    """What the audit says of a scene, against what a person sees."""
+
+    scene: Scene
+    rows: int
+    fill: float | None
+    covered: list[float]  # of each empty stretch, the share of its width that gaps take
+    false_gaps: int  # gaps that share a quarter of themselves with no empty stretch
+    products: int
+
+
+SCENE_COLUMNS = (
+    f"{'scene':<18} {'boards':>6} {'rows':>5} {'fill':>5} {'found':>6} {'empty':>6} {'covered':>8}"
+    f" {'false gaps':>11} {'products':>9} {'found':>6}"
+)
+
+
+def read_scenes(folder: Path) -> list[Scene]:
+    """Read notes.json, a list of scenes as a person sees them."""
+    return [
+        Scene(
+            image=note["image"],
+            boards=note["boards"],
+            fill=note["fill"],
+            empty=np.array(note["empty"], np.float32).reshape(-1, 4),
+            products=note["products_by_eye"],
+        )
+        for note in json.loads((folder / "notes.json").read_text())
+    ]
+
+
+def score_scene(scene: Scene, audit: ShelfAudit, width: int, height: int) -> SceneScore:
+    """Compare an audit with what a person sees."""
+    size = np.array((width, height, width, height), np.float32)
+    gaps: Floats = np.asarray(gap_boxes(audit) / size, np.float32)
+    own = _shares(gaps, scene.empty)
+    return SceneScore(
+        scene=scene,
+        rows=len(audit.rows),
+        fill=audit.fill_rate,
+        covered=[_covered(stretch, gaps) for stretch in scene.empty.tolist()],
+        false_gaps=int((own.max(axis=1, initial=0) < FALSE_SHARE).sum()),
+        products=sum(row.count for row in audit.rows),
+    )
+
+
+def _shares(boxes: Floats, others: Floats) -> Floats:
+    """Give the share of each box (n, 4) that each of others (m, 4) takes, (n, m)."""
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    return np.asarray(np.prod(np.maximum(high - low, 0), axis=2) / area[:, None])
+
+
+def _covered(stretch: list[float], gaps: Floats) -> float:
+    """Give the share of a stretch's width that gaps of its height take together."""
+    left, top, right, bottom = stretch
+    columns = np.linspace(left, right, 200)
+    taken = np.zeros(len(columns), np.bool_)
+    for low, head, high, foot in gaps.tolist():
+        if min(foot, bottom) - max(head, top) >= JOIN_HEIGHT * min(foot - head, bottom - top):
+            taken |= (columns >= low) & (columns <= high)
+    return float(taken.mean())
+
+
+def scene_row(score: SceneScore) -> str:
+    """Format a scene's line of the table."""
+    scene = score.scene
+    fill, seen = (f"{of * 100:.0f} %" if of is not None else "" for of in (scene.fill, score.fill))
+    covered = sum(share >= HALF for share in score.covered)
+    return (
+        f"{scene.image:<18} {scene.boards:>6} {score.rows:>5} {fill:>5} {seen:>6} "
+        f"{len(scene.empty):>6} {covered:>8} {score.false_gaps:>11} "
+        f"{scene.products or '':>9} {score.products:>6}"
+    )
+
+
 def _part(text: str) -> slice:
     """Read "80:120" as Python does."""
     first, last = text.split(":")
@@ -235,6 +325,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--part", type=_part, default=slice(None), help="of the photos, e.g. 80:120"
     )
+    parser.add_argument("--scenes", type=Path, help="folder with photos and notes.json")
     parser.add_argument("--drawn", type=int, default=0, help="how many shelves to draw")
     parser.add_argument("--seed", type=int, default=0, help="of the drawn shelves")
     parser.add_argument("--pictures", type=Path, help="folder for the worst cases")
@@ -251,6 +342,13 @@ def main(arguments: list[str] | None = None) -> None:
         reports["photos"] = report = score_photos(pictures, detector, thresholds)
         print(f"photos, gaps joined       {report.gaps}")
         print(f"photos, gaps as labelled  {report.gaps_as_labelled}")
+    if options.scenes:
+        print(SCENE_COLUMNS)
+        for scene in read_scenes(options.scenes):
+            data = (options.scenes / scene.image).read_bytes()
+            image = read_image(data, detector.model.input_size)
+            audit = audit_shelf(detector.detect(image, thresholds), image.width, image.height)
+            print(scene_row(score_scene(scene, audit, image.width, image.height)), flush=True)
     if options.drawn:
         for name, way in (("true boxes", true_detections), ("model's boxes", detect)):
             reports[name] = report = score_drawn(drawn(options.drawn, options.seed), way)

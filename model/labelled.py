@@ -43,6 +43,35 @@ def read_dataset(data: Path, photos: Path | None = None) -> list[LabelledPhoto]:
     return _read_coco(data, photos or data.parent) if data.is_file() else _read_yolo(data)
 
 
+def read_gaps(data: Path) -> list[LabelledPhoto]:
+    """Read a folder of photos on which gaps are labelled and nothing else; their class is 0.
+
+    The folder holds images/ and either YOLO's labels/ or one labels.json, a list of
+    `{"image": "images/1.jpg", "width": 640, "height": 480, "gaps": [[x1, y1, x2, y2], …]}` in
+    pixels. Raises `DatasetError`.
+    """
+    labels = data / "labels.json"
+    if not labels.is_file():
+        return _read_yolo(data / "images")
+    try:
+        return [_from_gaps(data, entry) for entry in json.loads(labels.read_text())]
+    except (ValueError, KeyError, TypeError) as err:
+        msg = f"{labels} is not a list of photos with their gaps: {type(err).__name__} {err}"
+        raise DatasetError(msg) from err
+
+
+def _from_gaps(folder: Path, entry: dict[str, object]) -> LabelledPhoto:
+    xyxy = np.array(entry["gaps"], np.float64).reshape(-1, 4)
+    size = np.array([entry["width"], entry["height"]] * 2, np.float64)
+    return LabelledPhoto(
+        path=folder / str(entry["image"]),
+        boxes=np.hstack((xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2])) / size,
+        class_id=np.zeros(len(xyxy), np.int64),
+        crowd=np.zeros(len(xyxy), bool),
+        in_pixels=False,
+    )
+
+
 def _read_yolo(split: Path) -> list[LabelledPhoto]:
     found = find_photos(split)
     if not any(label_path(photo).is_file() for photo in found):

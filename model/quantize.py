@@ -136,7 +136,7 @@ def quantize(
     image = model.graph.input[0].name
     with tempfile.TemporaryDirectory() as folder:
         original, prepared, quantized = (Path(folder, f"{step}.onnx") for step in range(3))
-        onnx.save(model, original)  # given a ModelProto, quant_pre_process empties it
+        onnx.save(model, original)  # quant_pre_process would empty a ModelProto
         quant_pre_process(original, prepared, skip_symbolic_shape=True)
         quantize_static(
             prepared,
@@ -299,7 +299,7 @@ def build(args: argparse.Namespace) -> Report:
     metadata = metadata_of(parent)
     name = args.name or metadata.get("name", args.output.stem)
     added = {
-        "description": name,  # the exporter's names a path of the machine that trained
+        "description": name,  # the exporter wrote a path of the training machine
         "name": name,
         "precision": "int8",
         "training_data": args.training_data or metadata.get("training_data", "unknown"),

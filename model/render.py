@@ -174,7 +174,7 @@ def light_on(rng: Rng, kind: Kind, width: int, height: int) -> Floats:
     if kind is BAG:
         light += 0.1 * np.sin(rng.uniform(3, 5) * y + 2 * x)  # folds
     edge = np.maximum(np.abs(x) - 1 + 5 / width, np.abs(y) - 1 + 5 / height)
-    return np.where(edge > 0, 0.55 * light, light)[..., None]  # so that neighbours part
+    return np.where(edge > 0, 0.55 * light, light)[..., None]  # so that neighbours do not merge
 
 
 def outline_of(kind: Kind, width: float, height: float) -> Floats:
@@ -436,16 +436,22 @@ def write_judge(folder: Path) -> None:
         (folder / name).with_suffix(".txt").write_text(yolo_labels(shelf))
 
 
-def yolo_labels(shelf: RenderedShelf) -> str:
-    """Write boxes as YOLO lines: class 0, then middle and size as shares of the picture."""
-    height, width = shelf.image.shape[:2]
-    low, high = shelf.xyxy[:, :2] / (width, height), shelf.xyxy[:, 2:] / (width, height)
-    boxes = np.hstack(((low + high) / 2, high - low)).tolist()
-    return "".join(f"0 {x:.6f} {y:.6f} {w:.6f} {h:.6f}\n" for x, y, w, h in boxes)
+def yolo_labels(shelf: RenderedShelf, *, gaps: bool = False) -> str:
+    """Write boxes as YOLO lines: class, then middle and size as shares of the picture.
+
+    Products are class 0; gaps are class 1 where they are asked for.
+    """
+    size = np.array(shelf.image.shape[1::-1])
+    lines = []
+    for label, xyxy in enumerate((shelf.xyxy, shelf.gaps) if gaps else (shelf.xyxy,)):
+        low, high = xyxy[:, :2] / size, xyxy[:, 2:] / size
+        for x, y, w, h in np.hstack(((low + high) / 2, high - low)).tolist():
+            lines.append(f"{label} {x:.6f} {y:.6f} {w:.6f} {h:.6f}\n")
+    return "".join(lines)
 
 
-def write_dataset(folder: Path, count: int, seed: int) -> None:
-    """Write images/ and labels/ of count shelves below a folder."""
+def write_dataset(folder: Path, count: int, seed: int, *, gaps: bool = False) -> None:
+    """Write images/ and labels/ of count shelves below a folder, gaps as class 1 on request."""
     for name in ("images", "labels"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     for i in range(count):
@@ -459,7 +465,7 @@ def write_dataset(folder: Path, count: int, seed: int) -> None:
             gap_rate=gap_rate,
         )
         (folder / "images" / f"{i:06d}.jpg").write_bytes(encode(shelf))
-        (folder / "labels" / f"{i:06d}.txt").write_text(yolo_labels(shelf))
+        (folder / "labels" / f"{i:06d}.txt").write_text(yolo_labels(shelf, gaps=gaps))
         print(f"\r{i + 1}/{count} shelves", end="", flush=True)
     print()
 

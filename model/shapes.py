@@ -95,10 +95,10 @@ class _Graph:
         axes = self.image.type.tensor_type.shape.dim
         axes[self.at].dim_param, axes[self.at + 1].dim_param = "height", "width"
         self.output.type.tensor_type.shape.dim[2].dim_param = "anchors"
-        del self.graph.value_info[:]  # told the static shapes
+        del self.graph.value_info[:]  # it held the static shapes
 
     def _open_shape(self, name: str, grids: dict[int, str]) -> str:
-        """Rewrite the constant that a Reshape goes by, where it follows from the sides."""
+        """Rewrite a Reshape's constant where it follows from the sides."""
         wanted = self.constants[name].tolist()
         for stride, grid in grids.items():
             height, width = (side // stride for side in self.sides)

@@ -1,4 +1,6 @@
-"""Train or fine-tune a product detector with Ultralytics on labelled photos and drawn shelves.
+"""Train or fine-tune a detector of products and gaps on labelled photos and drawn shelves.
+
+Photos need not be labelled for both: the loss of a class comes from those that are labelled for it.
 
 Runs in the venv of model/requirements.txt (torch, Ultralytics; AGPL-3.0), never in the service.
 Everything is written below build/train/<name>/: a checkpoint after each epoch, loss curves,
@@ -15,18 +17,30 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from function.session import available_cpus
+from model.crops import TrainingPhoto
+from model.labelled import LabelledPhoto, read_dataset, read_gaps
 from model.photos import DatasetError, find_photos, label_path
 from model.render import write_dataset
 from model.yolo import (
     YoloError,
+    anneal_by_the_clock,
     architecture,
     computes_bfloat16,
+    learn_what_is_labelled,
     open_yolo,
+    save_every,
     smart_value,
     train_in_bfloat16,
+    trainer_of,
 )
 
+PRODUCT, GAP = 0, 1
+CROP = 0.72  # of the long side: a step costs half of one on whole photos
+CHECKPOINT_SECONDS = 600.0
 RUNS = Path("build/train")
 RANDOM = "random"
 FINISHED = -1  # what Ultralytics writes as the epoch in the end
@@ -43,42 +57,71 @@ RECIPE = {
     "cos_lr": True,
     "warmup_epochs": 0.3,
     "warmup_bias_lr": 0.0,
-    "mosaic": 0.0,  # a shelf photo is dense enough; four of them make products too small
-    "scale": 0.3,
+    "close_mosaic": 0,  # there is none: model.crops makes what is seen
     "max_det": 1000,  # a shelf holds more than the default 300
-    "single_cls": True,
     "plots": True,
 }
 
 
-def prepare(data: Path, folder: Path, drawn: int = 0) -> Path:
-    """Lay out a data set below `folder` for Ultralytics and return its YAML file.
+def prepare(
+    data: Path, folder: Path, drawn: int = 0, gaps: Path | None = None
+) -> tuple[Path, list[TrainingPhoto]]:
+    """Read what to train on, and lay out below `folder` what Ultralytics validates on.
 
     `data` holds images/{train,val} and labels/{train,val} in YOLO's format; `drawn` shelves of
-    `model.render` go into training with them. Photos are linked, not copied: Ultralytics writes
-    caches beside the labels, and `data` may be read-only. Raises `DatasetError`.
+    `model.render` go into training with them. With `gaps`, photos on which gaps are labelled and
+    nothing else, there are two classes: everything in `data` is a product, unless a photo of that
+    file name stands in `gaps` too. Returns Ultralytics' YAML file. Raises `DatasetError`.
     """
     shutil.rmtree(folder, ignore_errors=True)  # another data set's links
-    for split in ("train", "val"):
-        _link_split(data / "images" / split, folder / "images" / split)
-    train = ["images/train"]
+    _link_split(data / "images" / "val", folder / "images" / "val")
+    found = {photo.path.stem: photo for photo in read_dataset(data / "images" / "train")}
+    empty = {photo.path.stem: photo for photo in read_gaps(gaps)} if gaps else {}
+    photos = [_photo(found.get(name), empty.get(name)) for name in sorted(found | empty)]
     if drawn:
-        write_dataset(folder / "drawn", drawn, seed=0)
-        train.append("drawn/images")
+        write_dataset(folder / "drawn", drawn, seed=0, gaps=bool(gaps))
+        photos += [
+            TrainingPhoto(
+                path=photo.path,
+                cxcywh=_cxcywh(photo),
+                class_id=photo.class_id,
+                labelled=frozenset((PRODUCT, GAP)),
+            )
+            for photo in read_dataset(folder / "drawn" / "images")
+        ]
     # YAML takes JSON, which needs no library to write.
     described = {
         "path": str(folder.absolute()),
-        "train": train,
+        "train": str((data / "images" / "train").absolute()),
         "val": "images/val",
-        "names": {"0": "product"},
+        "names": {"0": "product", "1": "gap"} if gaps else {"0": "product"},
     }
     path = folder / "data.yaml"
     path.write_text(json.dumps(described, indent=2))
-    return path
+    return path, photos
+
+
+def _photo(products: LabelledPhoto | None, gaps: LabelledPhoto | None) -> TrainingPhoto:
+    """Join what is labelled on a photo in two sets; the larger of its two files is read."""
+    known = [(PRODUCT, products)] if products else []
+    known += [(GAP, gaps)] if gaps else []
+    return TrainingPhoto(
+        path=max((photo.path for _, photo in known), key=lambda path: path.stat().st_size),
+        cxcywh=np.vstack([_cxcywh(photo) for _, photo in known]),
+        class_id=np.concatenate([np.full(len(photo.boxes), label) for label, photo in known]),
+        labelled=frozenset(label for label, _ in known),
+    )
+
+
+def _cxcywh(photo: LabelledPhoto) -> npt.NDArray[np.float64]:
+    return np.hstack((photo.boxes[:, :2] + photo.boxes[:, 2:] / 2, photo.boxes[:, 2:]))
 
 
 def _link_split(source: Path, target: Path) -> None:
-    """Link the photos of one split and their labels."""
+    """Link the photos of one split and their labels.
+
+    Ultralytics writes caches beside the labels, and `source` may be read-only.
+    """
     photos = find_photos(source)
     labelled = [photo for photo in photos if label_path(photo).is_file()]
     if not labelled:
@@ -106,20 +149,27 @@ def train(args: argparse.Namespace) -> Path:
     if (weights / "last.pt").is_file() and not args.resume:
         msg = f"{run} exists: --resume goes on with it, --name starts another"
         raise YoloError(msg)
-    if (weights / RESUME).is_file():
-        _resume(weights)
-    elif _epoch(weights / "last.pt") == FINISHED:
+    if _epoch(weights / "last.pt") == FINISHED and not (weights / RESUME).is_file():
         print(f"{run} has all its epochs")
+        return weights / "best.pt"
+    data, photos = prepare(args.data, run / "prepared", args.drawn, args.gaps)
+    seen = trainer_of(photos, args.size, crop_side(args.size))
+    if (weights / RESUME).is_file():
+        _resume(weights, seen, args.hours)
     else:
         yolo = _start(args.arch, args.weights)
-        data = prepare(args.data, run / "prepared", args.drawn)
         where = {"project": str(args.runs.absolute()), "name": args.name, "exist_ok": True}
-        _run(yolo, data=str(data), **_settings(args), **where)
+        _run(yolo, args.hours, trainer=seen, data=str(data), **_settings(args), **where)
     return weights / "best.pt"
 
 
-def _run(yolo: Any, **settings: Any) -> None:
-    """Train, and after each epoch keep what is needed to go on.
+def crop_side(size: int) -> int:
+    """Return the side of what training cuts out of photos of that size, a multiple of 32."""
+    return max(round(size * CROP / 32), 1) * 32
+
+
+def _run(yolo: Any, hours: float | None, **settings: Any) -> None:
+    """Train, and after each epoch keep what is needed to go on; every ten minutes with `hours`.
 
     Ultralytics writes last.pt in place: a process killed meanwhile leaves half a file.
     """
@@ -128,20 +178,25 @@ def _run(yolo: Any, **settings: Any) -> None:
         draft = shutil.copy(trainer.last, trainer.wdir / f"{RESUME}.draft")
         os.replace(draft, trainer.wdir / RESUME)
 
+    yolo.add_callback("on_train_start", learn_what_is_labelled)
     if settings["device"] == "cpu" and computes_bfloat16():
         yolo.add_callback("on_train_start", train_in_bfloat16)
     yolo.add_callback("on_model_save", keep)
     yolo.add_callback("on_train_end", lambda trainer: (trainer.wdir / RESUME).unlink())
+    if hours:
+        yolo.add_callback("on_train_batch_start", anneal_by_the_clock(hours))
+        yolo.add_callback("on_train_batch_end", save_every(CHECKPOINT_SECONDS, keep))
+        settings |= {"time": hours, "warmup_epochs": 0, "val": False}
     yolo.train(**settings)
 
 
-def _resume(weights: Path) -> None:
-    """Go on after the last whole epoch, if one is left to do."""
+def _resume(weights: Path, trainer: type, hours: float | None) -> None:
+    """Go on after the last whole epoch, if one is left to do; with `hours`, for that long."""
     yolo = open_yolo(str(weights / RESUME))
     if _epoch(weights / "best.pt") is None:
         shutil.copy(weights / RESUME, weights / "best.pt")
-    if yolo.ckpt["epoch"] + 1 < yolo.ckpt["train_args"]["epochs"]:
-        _run(yolo, resume=True, **_device())
+    if hours or yolo.ckpt["epoch"] + 1 < yolo.ckpt["train_args"]["epochs"]:
+        _run(yolo, hours, trainer=trainer, resume=True, **_device())
     else:  # killed while it was validated for the last time
         print(f"{weights.parent} has all its epochs")
 
@@ -193,6 +248,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m model.train", description=__doc__)
     add = parser.add_argument
     add("--data", type=Path, required=True, help="folder with images/{train,val} and labels/…")
+    add("--gaps", type=Path, help="folder of photos on which gaps are labelled, and nothing else")
     add("--drawn", type=int, default=0, help="shelves to draw and train on as well (0)")
     add("--arch", help="network, e.g. yolo11n (the default), yolo11s, yolo11l")
     add(
@@ -201,6 +257,7 @@ def _parser() -> argparse.ArgumentParser:
         f"{RANDOM!r} starts from nothing",
     )
     add("--epochs", type=int, default=30, help="times through the photos (30)")
+    add("--hours", type=float, help="train for so long instead of a number of epochs")
     add("--size", type=int, default=640, help="input side in pixels (640)")
     add("--name", help="of the run, in build/train; shelf-<arch> unless given")
     add("--runs", type=Path, default=RUNS, help="folder of the runs (build/train)")
@@ -211,7 +268,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="KEY=VALUE",
-        help="any other setting of Ultralytics, e.g. batch=16 lr0=0.001 mosaic=1 close_mosaic=3",
+        help="any other setting of Ultralytics, e.g. batch=16 lr0=0.001 freeze=3",
     )
     return parser
 

@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import {
   boxAt, clamp, dragView, filterByConfidence, fitView, groupByRow, panView, placeBox, scaleView, showBox, turnImage,
-  zoomView,
+  withSurroundings, zoomView,
 } from "../function/static/boxes.js";
 import { table } from "./table.js";
 
@@ -101,6 +101,12 @@ table("detections stand in the rows that the service gave them, from left to rig
   [[[], 2], [[], []]],
   [[[standing(2, 5), standing(0, 9), standing(2, 3), standing(0, 1)], 3],
     [[standing(0, 1), standing(0, 9)], [], [standing(2, 3), standing(2, 5)]]],
+]);
+
+table("a spot is shown with what stands around it, inside the picture", withSurroundings, [
+  [[[400, 200, 420, 240], IMAGE], [370, 170, 450, 270]],
+  [[[0, 0, 20, 40], IMAGE], [0, 0, 50, 70]],
+  [[[990, 480, 1000, 500], IMAGE], [975, 465, 1000, 500]],
 ]);
 
 table("a value stays between its limits", clamp, [[[5, 0, 3], 3], [[-1, 0, 3], 0], [[2, 0, 3], 2]]);

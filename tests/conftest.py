@@ -94,7 +94,7 @@ def endpoint_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def moto_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The second emulator, of other people and another code base."""
+    """The second emulator: other authors, another code base."""
     port = free_port()
     url = f"http://{HOST}:{port}"
     arguments = ["moto.server", "--host", HOST, "--port", str(port)]
@@ -104,9 +104,9 @@ def moto_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-# Whatever these modules ask of AWS, they ask of both emulators.
+# These modules ask both emulators.
 CONTRACT = ("test_contract", "test_outbox", "test_replay", "test_sns_publisher", "test_sweep")
-# What an emulator cannot do, by test. An entry fails when its gap has closed: then it goes.
+# What an emulator cannot do, by test. An entry fails once its gap has closed; delete it then.
 NO_VERSION_ID = "its notifications have no versionId"
 GAPS = {
     ("moto", "test_a_version_that_is_found_has_the_id_of_its_notification"): NO_VERSION_ID,
@@ -150,7 +150,7 @@ def aws(request: pytest.FixtureRequest) -> Aws:
 
 
 def queue_state(aws: Aws, queue_url: str = "") -> tuple[int, int]:
-    """Messages that are visible, and that are leased; of the images' queue unless told."""
+    """Count visible and leased messages, of the images' queue unless another is given."""
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
     answer = aws.sqs.get_queue_attributes(
         QueueUrl=queue_url or aws.resources.queue_url, AttributeNames=names
@@ -223,7 +223,7 @@ def emitted_events_fit_their_schemas(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def no_account(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever a test forgets to point at the emulator must not find an account."""
+    """Keep what a test forgets to point at the emulator from an account."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")

@@ -4,17 +4,20 @@ import { test } from "node:test";
 import { csvCell, fileName, resultAt, toCsv } from "../function/static/export.js";
 import { table } from "./table.js";
 
-const HEADER = "picture,row,product,label,confidence,left,top,right,bottom\r\n";
+const HEADER = "picture,kind,row,number,label,confidence,facings,left,top,right,bottom\r\n";
 const product = (row, confidence, ...xyxy) => ({ label: "product", class_id: 0, confidence, xyxy, row });
-const picture = (name, rows, ...detections) => ({ name, result: { detections, rows: Array(rows) } });
+const gap = (row, facings, ...xyxy) => ({ row, facings, xyxy });
+const picture = (name, rows, detections = [], gaps = []) => ({ name, result: { image: { width: 30 }, detections, gaps, rows: Array(rows) } });
 
-table("a product is a line, numbered by row and from the left", toCsv, [
+table("a gap is a line, then a product is one, numbered as on the page", toCsv, [
   [[[]], HEADER],
   [[[picture("empty.jpg", 0)]], HEADER],
-  [[[picture("a.jpg", 3, product(0, 0.8, 5, 2, 7, 4), product(2, 0.7, 1, 9, 3, 12), product(0, 0.9, 1, 2, 3.5, 4)),
-    picture("b.jpg", 1, product(0, 0.6, 0, 0, 1, 1))]],
-    `${HEADER}a.jpg,1,1,product,0.9,1,2,3.5,4\r\na.jpg,1,2,product,0.8,5,2,7,4\r\na.jpg,3,1,product,0.7,1,9,3,12\r\n`
-    + "b.jpg,1,1,product,0.6,0,0,1,1\r\n"],
+  [[[picture("a.jpg", 3, [product(0, 0.8, 5, 2, 7, 4), product(2, 0.7, 1, 9, 3, 12), product(0, 0.9, 1, 2, 3.5, 4)],
+    [gap(2, 1.6, 4, 9, 8, 12), { ...gap(0, 0.3, 9, 2, 10, 4), confidence: 0.5 }]),
+  picture("b.jpg", 1, [product(0, 0.6, 0, 0, 1, 1)])]],
+    `${HEADER}a.jpg,gap,1,1,,0.5,1,9,2,10,4\r\na.jpg,gap,3,2,,,2,4,9,8,12\r\n`
+    + "a.jpg,product,1,1,product,0.9,,1,2,3.5,4\r\na.jpg,product,1,2,product,0.8,,5,2,7,4\r\n"
+    + "a.jpg,product,3,1,product,0.7,,1,9,3,12\r\nb.jpg,product,1,1,product,0.6,,0,0,1,1\r\n"],
 ]);
 
 table("a cell is quoted where it must be, and never a formula", csvCell, [

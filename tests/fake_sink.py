@@ -24,7 +24,7 @@ class FakeSink(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
     def handle_error(self, *_: object) -> None:
-        """Say nothing: a source that was killed has hung up."""
+        """Print no traceback: a killed source hangs up."""
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -30,7 +30,7 @@ function queueOf(answers, paused = () => false) {
   let most = 0;
   let running = 0;
   const queue = createQueue({
-    async predict(file, signal) {
+    async predict({ file }, signal) {
       running += 1;
       most = Math.max(most, running);
       await new Promise(setImmediate);
@@ -79,6 +79,18 @@ test("a service that stays busy fails the picture, and a retry starts anew", asy
   await queue.retry(item);
   assert.equal(item.state, "counted");
   assert.equal(item.refusal, null);
+});
+
+test("a comparison that fails leaves the picture counted as it was", async () => {
+  const { queue, seen } = queueOf({ a: [{ count: 1 }, { status: 400 }, { count: 2 }] });
+  const item = queue.add("a", "a");
+  await queue.resume();
+  item.reference = { name: "morning" };
+  await queue.retry(item);
+  assert.deepEqual([item.state, item.answer, item.refusal], ["counted", { count: 1 }, { status: 400 }]);
+  await queue.retry(item);
+  assert.deepEqual([item.state, item.answer, item.refusal], ["counted", { count: 2 }, null]);
+  assert.deepEqual(seen.slice(-3), ["a waiting", "a counting", "a counted"]);
 });
 
 test("a removed picture is cancelled and changes no more", async () => {

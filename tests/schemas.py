@@ -16,7 +16,7 @@ def schema_of(event_type: str) -> dict[str, object]:
 
 
 def strict(part: object) -> object:
-    """Refuse fields the schema does not know: consumers ignore them, we do not add them unsaid."""
+    """Refuse fields that the schema does not know: consumers ignore them, but we document each."""
     if isinstance(part, list):
         return [strict(item) for item in part]
     if not isinstance(part, dict):

@@ -1,5 +1,6 @@
 """The routes: what they answer, and that every error is a problem that gives nothing away."""
 
+import gzip
 import io
 import json
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from cloudevents.core.v1.event import CloudEvent
 from conftest import GOOD_SAMPLE, SAMPLES, Aws
 from flask.testing import FlaskClient
 from urllib3.filepost import encode_multipart_formdata
+from werkzeug.datastructures import Headers
 from werkzeug.test import TestResponse
 
 from events.codec import BATCHED, STRUCTURED, data_of, from_http, to_json
@@ -80,7 +82,7 @@ def test_predict_answers_the_whole_result(client: FlaskClient) -> None:
 
 
 def test_boxes_are_in_pixels_of_the_turned_image(client: FlaskClient) -> None:
-    """The sample is stored sideways: turned by hand and stored upright it must give the same."""
+    """The sample is stored sideways; a copy stored upright must give the same."""
     sample = SAMPLES / "store-17" / "cam-2" / "turned-by-exif.jpg"
     upright = io.BytesIO()
     with PIL.Image.open(sample) as stored:
@@ -215,6 +217,22 @@ def test_the_page_and_its_files_are_served_under_a_strict_policy(client: FlaskCl
     page.close()
 
 
+def test_the_page_is_sent_in_gzip_to_who_takes_it(client: FlaskClient) -> None:
+    def get(path: str, **headers: str) -> tuple[int, Headers, bytes]:
+        with client.get(path, headers=headers) as response:
+            return response.status_code, response.headers, response.data
+
+    for path in ("/", "/static/app.js", "/static/style.css", "/static/words/es.js"):
+        _, plain, body = get(path)
+        _, packed, content = get(path, accept_encoding="gzip")
+        assert "Content-Encoding" not in plain
+        assert packed["Content-Encoding"] == "gzip"
+        assert gzip.decompress(content) == body
+        assert plain["Vary"] == packed["Vary"] == "Accept-Encoding"
+        assert get(path, accept_encoding="gzip", if_none_match=packed["ETag"])[0] == 304
+    assert "Content-Encoding" not in get("/static/samples/gaps.webp", accept_encoding="gzip")[1]
+
+
 def test_metrics_count_images_and_requests(client: FlaskClient) -> None:
     post_image(client, GOOD_SAMPLE.read_bytes())
     post_image(client, b"text")
@@ -286,7 +304,7 @@ def test_a_bucket_that_is_not_listed_is_not_read(detector: Detector) -> None:
 
 @pytest.fixture
 def uploaded(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> list[CloudEvent]:
-    """Two uploads, a shelf and what is no image, as the events that S3 announces."""
+    """Two uploads, a shelf and a file that is no image, as the events that S3 announces."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", aws.endpoint_url)
     for key, body in (("a.jpg", GOOD_SAMPLE.read_bytes()), ("b.jpg", b"no image")):
         aws.s3.put_object(Bucket=aws.resources.bucket, Key=key, Body=body)
@@ -346,7 +364,7 @@ def test_with_a_topic_the_answer_is_empty_and_the_events_are_out(
     batch = b"[" + b",".join(map(to_json, uploaded)) + b"]"
     response = client.post("/", data=batch, content_type=BATCHED)
     assert (response.status_code, response.data) == (204, b"")
-    got = receive_events(aws.sqs, aws.s3, aws.resources.subscriber_url, wait=5)  # type: ignore[arg-type]
+    got = receive_events(aws.sqs, aws.s3, aws.resources.subscriber_url, wait=5)
     assert {str(event["type"]) for event in got} == {SHELF_AUDITED, IMAGE_REJECTED}
     assert 'shelfwatch_events_published_total{type="io.shelfwatch.shelf.audited"} 1.0' in (
         client.get("/metrics").get_data(as_text=True)

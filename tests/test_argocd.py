@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from functools import cache
 from itertools import chain
+from pathlib import Path
 
 import pytest
 import yaml
 from lupa.lua51 import LuaRuntime  # the version that Argo CD's interpreter speaks
 
-from tests.manifests.render import ROOT, Object, have_kubectl, named, objects, render
+from knative.rollout.objects import BECAUSE, REJECTED
+from tests.manifests.admission import seconds
+from tests.manifests.render import (
+    ROOT,
+    Object,
+    detector,
+    example,
+    have_kubectl,
+    named,
+    objects,
+    render,
+)
 
 rendered = pytest.mark.skipif(not have_kubectl(), reason="there is no kubectl to render them")
 
@@ -89,16 +103,14 @@ def test_a_condition_without_a_message_is_told_by_its_reason() -> None:
     assert health(KSVC, found) == ("Degraded", "Ready: RevisionFailed")
 
 
-def test_a_rejected_revision_is_degraded_and_its_service_is_not() -> None:
+def test_a_service_whose_latest_revision_was_rejected_is_healthy_and_says_so() -> None:
     """The commit that mends it must not be judged by the one that was rejected."""
-    annotations = {"shelfwatch.io/rejected": "accuracy: f1 0.41 is below 0.90"}
-    ready = {"conditions": [{"type": "Ready", "status": "True"}]}
-    revision = {"metadata": {"annotations": annotations}, "status": ready}
-    assert health(REVISION, revision) == ("Degraded", "Rejected: accuracy: f1 0.41 is below 0.90")
-    assert health(REVISION, {**revision, "metadata": {}}) == ("Healthy", "")
-    rejected = service(3)
-    rejected["status"]["latestCreatedRevisionName"] = "shelf-detector-00003"
-    assert health(KSVC, rejected)[0] == "Healthy"
+    found = service(3)
+    found["metadata"]["annotations"] = {REJECTED: "shelf-detector-00003", BECAUSE: "F1 0.41"}
+    found["status"]["latestCreatedRevisionName"] = "shelf-detector-00003"
+    assert health(KSVC, found) == ("Healthy", "F1 0.41")
+    found["status"]["latestCreatedRevisionName"] = "shelf-detector-00004"
+    assert health(KSVC, found) == ("Healthy", "shelf-detector-00002")
 
 
 @pytest.mark.parametrize(
@@ -115,18 +127,48 @@ def test_a_revision_is_what_its_condition_says(status: str, told: str) -> None:
     ("status", "told"),
     [
         ({}, "Progressing"),
-        ({"status": {}}, "Progressing"),
-        ({"status": {"health": {"status": "Degraded", "message": "x"}}}, "Degraded"),
-        ({"status": {"health": {"status": "Healthy"}}}, "Healthy"),
+        # One object of it is there, and Argo CD calls it healthy.
+        ({"health": {"status": "Healthy"}}, "Progressing"),
+        ({"health": {"status": "Healthy"}, "operationState": {"phase": "Running"}}, "Progressing"),
+        ({"operationState": {"phase": "Failed", "message": "no CRD"}}, "Degraded"),
+        ({"operationState": {"phase": "Error"}}, "Degraded"),
+        ({"history": [{"id": 0}], "health": {"status": "Healthy"}}, "Healthy"),
+        ({"history": [{"id": 0}], "health": {"status": "Degraded", "message": "x"}}, "Degraded"),
+        ({"history": [{"id": 0}]}, "Progressing"),
+        # A candidate was rejected: what stands serves.
+        (
+            {
+                "history": [{"id": 0}],
+                "health": {"status": "Healthy"},
+                "operationState": {"phase": "Failed"},
+            },
+            "Healthy",
+        ),
     ],
 )
-def test_a_wave_waits_for_the_applications_of_the_one_before(status: Object, told: str) -> None:
-    assert health("argoproj.io_Application", {"metadata": {}, **status})[0] == told
+def test_a_wave_waits_until_the_applications_of_the_one_before_were_synced(
+    status: Object, told: str
+) -> None:
+    found = {"metadata": {"name": "knative"}}
+    assert health("argoproj.io_Application", found)[0] == "Progressing"
+    assert health("argoproj.io_Application", {**found, "status": status})[0] == told
+
+
+def test_the_root_does_not_wait_for_itself() -> None:
+    """It is its own child: its sync would wait for its health, and that for its sync."""
+    syncing = {"operationState": {"phase": "Running"}, "health": {"status": "Missing"}}
+    found = {"metadata": {"name": "root"}, "status": syncing}
+    assert health("argoproj.io_Application", found)[0] == "Healthy"
+
+
+def test_a_sweep_that_failed_is_not_the_applications_fault() -> None:
+    status = {"lastScheduleTime": "2026-01-01T01:23:00Z"}
+    assert health("batch_CronJob", {"metadata": {}, "status": status})[0] == "Healthy"
 
 
 def test_every_health_check_compiles() -> None:
     checks = [name for name in VALUES["configs"]["cm"] if name.startswith(HEALTH)]
-    assert len(checks) == 4
+    assert len(checks) == 5
     for name in checks:
         LuaRuntime().compile(VALUES["configs"]["cm"][name])
 
@@ -142,7 +184,8 @@ def test_argo_cd_leaves_the_traffic_to_the_conductor(path: str) -> None:
     spec = applications(path)["shelfwatch"]
     [ignored] = spec["ignoreDifferences"]
     assert (ignored["group"], ignored["kind"]) == ("serving.knative.dev", "Service")
-    assert "/spec/traffic" in ignored["jsonPointers"]
+    # What is ignored is applied with its live value, and Knative's annotations are Knative's.
+    assert ignored["jsonPointers"] == ["/spec/traffic"]
     options = spec["syncPolicy"]["syncOptions"]
     assert {"RespectIgnoreDifferences=true", "ServerSideApply=true"} <= set(options)
     assert not any("Replace=true" in option for option in options)
@@ -160,6 +203,41 @@ def test_every_application_says_how_often_it_is_tried_again(path: str) -> None:
         assert spec["syncPolicy"]["automated"] == {"prune": True, "selfHeal": True}, name
     # Each try of this one runs the conductor.
     assert applications(path)["shelfwatch"]["syncPolicy"]["retry"]["limit"] <= 3
+
+
+@rendered
+@pytest.mark.parametrize("path", CLUSTERS)
+def test_differences_are_ignored_in_the_traffic_alone(path: str) -> None:
+    ignoring = {name for name, spec in applications(path).items() if "ignoreDifferences" in spec}
+    assert ignoring == {"shelfwatch"}
+    compared = yaml.safe_load(VALUES["configs"]["cm"]["resource.compareoptions"])
+    assert compared == {"ignoreAggregatedRoles": True}  # which Kubernetes itself fills
+
+
+@rendered
+@pytest.mark.parametrize("path", CLUSTERS)
+def test_kubernetes_has_nothing_to_say_about_finalizers(path: str) -> None:
+    for found in objects(path, "Application"):
+        for finalizer in found["metadata"].get("finalizers", []):
+            assert re.fullmatch(r"[a-z-]+(\.[a-z]+)+/\w+", finalizer), found["metadata"]["name"]
+
+
+@rendered
+@pytest.mark.parametrize("path", CLUSTERS)
+def test_an_operation_ends_after_all_that_it_waits_for_had_its_time(path: str) -> None:
+    spec = applications(path)["shelfwatch"]
+    overlay, retry = spec["source"]["path"], spec["syncPolicy"]["retry"]
+    limits = {
+        job["metadata"]["annotations"]["argocd.argoproj.io/hook"]: job["spec"]
+        for job in objects(overlay, "Job")
+    }
+    annotations = detector(overlay)["spec"]["template"]["metadata"]["annotations"]
+    waited = seconds(annotations["serving.knative.dev/progress-deadline"])
+    waited += sum(limits[hook]["activeDeadlineSeconds"] for hook in ("PostSync", "SyncFail"))
+    # An image that does not come fails each try.
+    waited += limits["PreSync"]["activeDeadlineSeconds"] * (1 + retry["limit"])
+    waited += retry["limit"] * seconds(retry["backoff"]["maxDuration"])
+    assert int(VALUES["configs"]["params"]["controller.sync.timeout.seconds"]) >= waited
 
 
 @rendered
@@ -247,7 +325,7 @@ def test_a_new_release_is_written_where_the_overlay_reads_it() -> None:
     [image] = reference["images"]
     assert reference["namePattern"] in applications("argocd/prod")
     overlay = yaml.safe_load((ROOT / directory.strip("/") / "kustomization.yaml").read_text())
-    [written] = overlay["images"]
+    [written] = [image for image in overlay["images"] if image["name"] == "shelf-detector"]
     assert written["name"] == image["manifestTargets"]["kustomize"]["name"]
     assert releases.match(written["newTag"])
     images = {
@@ -271,7 +349,8 @@ def test_the_registry_is_asked_with_a_fresh_password() -> None:
 
 
 def helm_values(name: str) -> Object:
-    return applications("argocd/prod")[name]["source"]["helm"]["valuesObject"]
+    values: Object = applications("argocd/prod")[name]["source"]["helm"]["valuesObject"]
+    return values
 
 
 @rendered
@@ -310,11 +389,7 @@ def test_only_those_beside_loki_reach_it() -> None:
 @rendered
 def test_loki_keeps_lines_for_a_month_in_the_bucket_that_its_role_is_for() -> None:
     values = helm_values("loki")
-    settings = dict(
-        line.split("=", 1)
-        for line in (ROOT / "knative/settings/settings.env").read_text().splitlines()
-        if line and not line.startswith("#")
-    )
+    settings = dict(line.split("=", 1) for line in example().splitlines() if "=" in line)
     storage = values["loki"]["storage"]
     assert storage["type"] == "s3"
     assert storage["bucketNames"]["chunks"] == settings["LOGS_BUCKET"]
@@ -332,6 +407,45 @@ def test_loki_keeps_lines_for_a_month_in_the_bucket_that_its_role_is_for() -> No
     assert bound
     namespace = applications("argocd/prod")["loki"]["destination"]["namespace"]
     assert bound.groups() == (namespace, values["serviceAccount"]["name"])
+
+
+@rendered
+def test_somebody_is_told_of_alerts_and_of_silence(tmp_path: Path) -> None:
+    given = dict(line.split("=", 1) for line in example().splitlines() if "=" in line)
+    values = helm_values("monitoring")["alertmanager"]
+    told = {each["name"]: each.get("sns_configs", []) for each in values["config"]["receivers"]}
+    route = values["config"]["route"]
+    [beat] = [each for each in route["routes"] if each["matchers"] == ['alertname = "Watchdog"']]
+    people, silence = told[route["receiver"]], told[beat["receiver"]]
+    assert [each["topic_arn"] for each in people] == [given["NOTICE_TOPIC_ARN"]]
+    assert [each["topic_arn"] for each in silence] == [given["HEARTBEAT_TOPIC_ARN"]]
+    assert seconds(beat["repeat_interval"]) < 900  # of which the alarm counts three
+    for configured in [*people, *silence]:
+        assert configured["sigv4"] == {"region": given["AWS_DEFAULT_REGION"]}
+    variables = (ROOT / "infra/terraform/shelfwatch/variables.tf").read_text()
+    namespace = applications("argocd/prod")["monitoring"]["destination"]["namespace"]
+    bound = f'namespace = "{namespace}", service_account = "{values["serviceAccount"]["name"]}"'
+    assert bound in variables.partition('variable "alertmanager"')[2].partition("\n}")[0]
+    if shutil.which("amtool"):
+        (tmp_path / "alertmanager.yaml").write_text(yaml.safe_dump(values["config"]))
+        command = ["amtool", "check-config", str(tmp_path / "alertmanager.yaml")]
+        subprocess.run(command, check=True, capture_output=True)
+
+
+@rendered
+def test_the_password_of_grafana_is_made_once() -> None:
+    admin = helm_values("monitoring")["grafana"]["admin"]
+    made = (ROOT / "infra/bootstrap.sh").read_text()
+    assert f"create secret generic {admin['existingSecret']} " in made
+    for key in (admin["userKey"], admin["passwordKey"]):
+        assert re.search(rf"--from-(literal|file)={key}=", made)
+
+
+@rendered
+def test_a_new_release_passes_the_checks_that_main_requires() -> None:
+    [updater] = objects("argocd/prod", "ImageUpdater")
+    git = updater["spec"]["writeBackConfig"]["gitConfig"]
+    assert (git["branch"], git["pullRequest"]) == ("main", {"github": {}})
 
 
 def test_argo_cd_is_the_same_before_and_after_it_keeps_itself() -> None:

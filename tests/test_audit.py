@@ -3,6 +3,7 @@
 import json
 import urllib.parse
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from cloudevents.core.v1.event import CloudEvent
@@ -30,10 +31,10 @@ def auditor(aws: Aws, detector: Detector) -> Auditor:
         detector=detector,
         thresholds=Thresholds(),
         metrics=Metrics(),
-        s3=aws.s3,  # type: ignore[arg-type]
+        s3=aws.s3,
         buckets=frozenset({aws.resources.bucket}),
-        outbox=Outbox(aws.s3, aws.resources.results_bucket),  # type: ignore[arg-type]
-        sns=aws.sns,  # type: ignore[arg-type]
+        outbox=Outbox(aws.s3, aws.resources.results_bucket),
+        sns=aws.sns,
         topic_arn=aws.resources.topic_arn,
     )
 
@@ -49,9 +50,9 @@ def uploaded(aws: Aws, data: bytes, key: str = KEY) -> CloudEvent:
                     return event
 
 
-def published(aws: Aws) -> list[dict[str, object]]:
+def published(aws: Aws) -> list[dict[str, Any]]:
     """Take the events that reached the topic."""
-    events = []
+    events: list[dict[str, Any]] = []
     while True:
         answer = aws.sqs.receive_message(
             QueueUrl=aws.resources.subscriber_url, MaxNumberOfMessages=10
@@ -78,8 +79,8 @@ def test_an_uploaded_shelf_is_audited_stored_and_published(aws: Aws, auditor: Au
     data = got["data"]
     assert audited is not None
     assert data == data_of(audited) == stored(aws, got["id"])
-    assert data["count"] > 50  # type: ignore[index]
-    assert data["image"]["uri"] == f"s3://{aws.resources.bucket}/{KEY}"  # type: ignore[index]
+    assert data["count"] > 50
+    assert data["image"]["uri"] == f"s3://{aws.resources.bucket}/{KEY}"
     assert got["type"] == SHELF_AUDITED
     assert got["id"] == event.get_id()
     assert got["source"] == f"urn:shelfwatch:s3:{aws.resources.bucket}"
@@ -104,8 +105,8 @@ def test_an_image_that_can_never_be_read_is_rejected(
     (got,) = published(aws)
     assert got["type"] == IMAGE_REJECTED
     assert got["id"] == event.get_id()
-    assert got["data"]["reason"]["type"] == f"urn:shelfwatch:problem:{slug}"  # type: ignore[index]
-    assert got["data"]["image"] == {  # type: ignore[index]
+    assert got["data"]["reason"]["type"] == f"urn:shelfwatch:problem:{slug}"
+    assert got["data"]["image"] == {
         "uri": f"s3://{aws.resources.bucket}/{KEY}",
         "bytes": len(data),
     }
@@ -119,7 +120,7 @@ def test_an_image_that_is_gone_is_rejected(aws: Aws, auditor: Auditor) -> None:
     auditor.audit_event(event)
     (got,) = published(aws)
     assert got["type"] == IMAGE_REJECTED
-    assert got["data"]["reason"]["type"] == "urn:shelfwatch:problem:image-gone"  # type: ignore[index]
+    assert got["data"]["reason"]["type"] == "urn:shelfwatch:problem:image-gone"
 
 
 def test_the_announced_version_is_read_and_not_the_newest(aws: Aws, auditor: Auditor) -> None:
@@ -141,7 +142,7 @@ def test_without_versions_other_content_is_not_what_was_announced(
     first, second = uploaded(aws, GOOD_SAMPLE.read_bytes()), uploaded(aws, b"no image")
     auditor.audit_event(first)
     auditor.audit_event(second)
-    reasons = [event["data"]["reason"]["type"].split(":")[-1] for event in published(aws)]  # type: ignore[index]
+    reasons = [event["data"]["reason"]["type"].split(":")[-1] for event in published(aws)]
     assert reasons == ["image-gone", "image-unsupported"]
 
 
@@ -178,7 +179,7 @@ def test_a_redelivery_publishes_nothing_new(aws: Aws, auditor: Auditor) -> None:
 def test_a_crash_before_the_publish_repeats_only_the_publish(
     aws: Aws, auditor: Auditor, detector: Detector
 ) -> None:
-    """What was found stays found: the stored result is told, also by a model that finds less."""
+    """The stored result is published, also by a model that finds less."""
     event = uploaded(aws, GOOD_SAMPLE.read_bytes())
     no_topic = replace(auditor, sns=None)
     no_topic.audit_event(event)
@@ -187,7 +188,7 @@ def test_a_crash_before_the_publish_repeats_only_the_publish(
     stricter.audit_event(event)
     (got,) = published(aws)
     assert got["data"] == stored(aws, event.get_id())
-    assert got["data"]["thresholds"]["confidence"] == 0.25  # type: ignore[index]
+    assert got["data"]["thresholds"]["confidence"] == 0.25
 
 
 def test_without_an_outbox_a_redelivery_repeats_the_id(aws: Aws, auditor: Auditor) -> None:
@@ -232,7 +233,7 @@ def test_only_listed_buckets_are_read(aws: Aws, auditor: Auditor) -> None:
 
 
 def test_our_own_results_are_not_audited(aws: Aws, auditor: Auditor) -> None:
-    results = replace(auditor, outbox=Outbox(aws.s3, aws.resources.bucket))  # type: ignore[arg-type]
+    results = replace(auditor, outbox=Outbox(aws.s3, aws.resources.bucket))
     event = uploaded(aws, b"{}", "results/0.json")
     assert results.audit_event(event) is None
     assert published(aws) == []
@@ -242,7 +243,7 @@ def test_our_own_results_are_not_audited(aws: Aws, auditor: Auditor) -> None:
 def test_who_loses_the_race_publishes_the_winners_result(
     aws: Aws, auditor: Auditor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two deliveries at once, two models: one id must not be told in two versions."""
+    """Two deliveries at once, two models: one id must not be published in two versions."""
     event = uploaded(aws, GOOD_SAMPLE.read_bytes())
     winner = replace(auditor, thresholds=Thresholds(confidence=0.9), sns=None)
     fetch = Auditor._fetch
@@ -256,7 +257,7 @@ def test_who_loses_the_race_publishes_the_winners_result(
     auditor.audit_event(event)
     (got,) = published(aws)
     assert got["data"] == stored(aws, event.get_id())
-    assert got["data"]["thresholds"]["confidence"] == 0.9  # type: ignore[index]
+    assert got["data"]["thresholds"]["confidence"] == 0.9
 
 
 SLOTS = {"slots": [{"xyxy": [0.0, 0.0, 0.01, 0.01]}, {"xyxy": [0.5, 0.5, 0.51, 0.51]}]}
@@ -286,11 +287,11 @@ def test_a_photo_is_compared_with_the_reference_of_its_folder(
     assert got["type"] == SHELF_AUDITED
     attributes = attributes_of(audited)
     if outcome == "used":
-        assert data["compliance"]["expected"] == 2  # type: ignore[index]
+        assert data["compliance"]["expected"] == 2
         assert attributes["compliance"] == {"DataType": "Number", "StringValue": "0.0"}
         assert len(attributes) == MAX_ATTRIBUTES - 1  # the tenth is the revision
     else:
-        assert "compliance" not in data  # type: ignore[operator]
+        assert "compliance" not in data
         assert "compliance" not in attributes
     counted = comparing.metrics.references.labels(outcome)
     assert counted._value.get() == 1

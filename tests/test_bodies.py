@@ -11,9 +11,9 @@ from events.source.bodies import EVENTS, NOTIFICATIONS, read_body_of
 from events.source.config import SettingError, SourceConfig
 
 TIME = datetime(2026, 11, 22, 8, 13, 57, tzinfo=UTC)
-ATTRIBUTES = {"id": "1", "source": "urn:s", "type": "io.shelfwatch.shelf.audited", "time": TIME}
-EVENT = new_event(ATTRIBUTES, {"count": 3})
-CLAIM = new_event({**ATTRIBUTES, "dataref": "s3://results/results/1.json"}, None)
+ATTRIBUTES = {"id": "1", "source": "urn:s", "type": "io.shelfwatch.shelf.audited"}
+EVENT = new_event({**ATTRIBUTES, "time": TIME}, {"count": 3})
+CLAIM = new_event({**ATTRIBUTES, "time": TIME, "dataref": "s3://results/results/1.json"}, None)
 
 
 def wrapped(message: object) -> str:

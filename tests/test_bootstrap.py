@@ -20,7 +20,7 @@ GITHUB_REPOSITORY=example/shelfwatch
 GITHUB_SUBJECT=example@1/shelfwatch@2
 """
 
-# Without these two rooms of the repository: what bootstrap.sh reads of them.
+# Without these rooms of the repository: what bootstrap.sh reads of them.
 APPLICATION = """
   sources:
     - repoURL: https://argoproj.github.io/argo-helm
@@ -30,9 +30,15 @@ APPLICATION = """
       targetRevision: main
 """
 MANIFEST_SETTINGS = """# What the manifests take.
-QUEUE_URL=https://sqs.eu-central-1.amazonaws.com/000000000000/shelfwatch-photos
-DOMAIN=shelves.example.com
-GIT_REPOSITORY=https://github.com/someone/else.git
+#QUEUE_URL=https://sqs.eu-central-1.amazonaws.com/000000000000/shelfwatch-photos
+#DOMAIN=shelves.example.com
+#GIT_REPOSITORY=https://github.com/someone/else.git
+"""
+OVERLAY = """resources:
+  - ../../base
+components: # the public way
+  - ../../public
+images: []
 """
 
 # $WORLD is the account and the cluster: a file for each thing that was made.
@@ -74,6 +80,11 @@ STAND_INS = {
     "kubectl": r"""
         [[ $KUBECONFIG == */build/kubeconfig ]] # and not what the person has
         case "$*" in
+          "kustomize "*) grep -q ^GIT_REPOSITORY= knative/settings/settings.env ;;
+          "get namespace monitoring") [[ -e $WORLD/monitoring ]] ;;
+          "create namespace monitoring") touch "$WORLD/monitoring" ;;
+          "-n monitoring get secret grafana-admin") [[ -e $WORLD/password ]] ;;
+          "-n monitoring create secret generic grafana-admin"*) cat >"$WORLD/password" ;;
           "wait "*) [[ -e $WORLD/cluster ]] ;;
           "get namespace shelfwatch") [[ -e $WORLD/namespace ]] ;;
           "create namespace shelfwatch") touch "$WORLD/namespace" ;;
@@ -95,14 +106,31 @@ class Bootstrap:
     world: Path
 
     def run(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-        path = f"{self.repository / 'bin'}:{os.environ['PATH']}"
         return subprocess.run(
             [self.repository / "infra" / "bootstrap.sh", *arguments],
-            env={"PATH": path, "HOME": str(self.world), "WORLD": str(self.world), **env},
+            env={**self.env(), **env},
             capture_output=True,
             text=True,
             check=False,
         )
+
+    def env(self) -> dict[str, str]:
+        path = f"{self.repository / 'bin'}:{os.environ['PATH']}"
+        return {
+            "PATH": path,
+            "HOME": str(self.world),
+            "WORLD": str(self.world),
+            "PUSH_SECONDS": "0",  # nobody pushes meanwhile
+        }
+
+    def push(self) -> None:
+        """Commit the settings and push them, as the person is told to."""
+        self.git("commit", "-qam", "Set the account")
+        self.git("push", "-q", "origin", "HEAD:main")
+
+    def git(self, *arguments: str) -> None:
+        who = ["-c", "user.name=t", "-c", "user.email=t@example.com"]
+        subprocess.run(["git", *who, *arguments], cwd=self.repository, check=True)
 
     def calls(self) -> list[str]:
         """Take the calls that were made since the last time."""
@@ -121,7 +149,7 @@ class Bootstrap:
 @pytest.fixture
 def bootstrap(tmp_path: Path) -> Bootstrap:
     repository, world = tmp_path / "repository", tmp_path / "world"
-    for folder in ("infra", "bin", "argocd/platform", "knative/settings"):
+    for folder in ("infra", "bin", "argocd/platform", "knative/settings", "knative/overlays/prod"):
         (repository / folder).mkdir(parents=True)
     world.mkdir()
     shutil.copy(ROOT / "infra" / "bootstrap.sh", repository / "infra")
@@ -129,6 +157,7 @@ def bootstrap(tmp_path: Path) -> Bootstrap:
     for name, text in (
         ("argocd/platform/argo-cd.yaml", APPLICATION),
         ("knative/settings/settings.env", MANIFEST_SETTINGS),
+        ("knative/overlays/prod/kustomization.yaml", OVERLAY),
     ):
         real = ROOT / name
         (repository / name).write_text(real.read_text() if real.exists() else text)
@@ -137,21 +166,31 @@ def bootstrap(tmp_path: Path) -> Bootstrap:
         log = f'echo "{name} $*" >>"$WORLD/calls"'
         command.write_text(f"#!/usr/bin/env bash\nset -e\n{log}\n{body}\n")
         command.chmod(0o755)
-    for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "all"]):
-        who = ["-c", "user.name=t", "-c", "user.email=t@example.com"]
-        subprocess.run(["git", *who, *arguments], cwd=repository, check=True)
-    return Bootstrap(repository, world)
+    (repository / ".gitignore").write_text("build/\ninfra/settings.env\n")
+    made = Bootstrap(repository, world)
+    subprocess.run(["git", "init", "-q", "--bare", tmp_path / "remote"], check=True)
+    made.git("init", "-q", "-b", "main")
+    made.git("remote", "add", "origin", str(tmp_path / "remote"))
+    made.git("add", ".")
+    made.git("commit", "-qm", "all")
+    made.git("push", "-q", "origin", "HEAD:main")
+    return made
 
 
 EVERYTHING = {
     *("bucket", "versioned", "private", "cluster", "shelfwatch"),
-    *("argocd", "namespace", "token", "root"),
+    *("argocd", "namespace", "token", "monitoring", "password", "root"),
 }
 
 
 def test_an_empty_account_gets_everything_and_a_second_run_changes_nothing(
     bootstrap: Bootstrap,
 ) -> None:
+    early = bootstrap.run("--yes")
+    assert (early.returncode, early.stderr.count("commit and push")) == (1, 1)
+    # Nothing has been told to read Git yet.
+    assert bootstrap.made() == EVERYTHING - {"root"}
+    bootstrap.push()
     first = bootstrap.run("--yes")
     assert (first.returncode, first.stderr) == (0, "")
     assert bootstrap.made() == EVERYTHING
@@ -178,10 +217,58 @@ def test_the_settings_of_the_manifests_are_those_that_terraform_made(
     assert "QUEUE_URL=https://sqs.eu-west-1.amazonaws.com/123456789012/shelfwatch-photos" in lines
     assert "GIT_REPOSITORY=https://github.com/example/shelfwatch.git" in lines
     assert lines[0].startswith("# ")
-    assert [line for line in lines if line.startswith("DOMAIN=")]  # not ours to know: left alone
+    assert [line for line in lines if line.startswith("#DOMAIN=")]  # not known: left as it is
     assert "git commit" in told.stdout
+    bootstrap.push()
+    told = bootstrap.run("--yes")
+    assert "git commit" not in told.stdout
     assert "create secret generic git-creds" in told.stdout
     assert told.stdout.endswith("next of cluster\n\nnext of shelfwatch\n")
+
+
+def test_argo_cd_is_given_the_reins_when_main_has_the_settings(bootstrap: Bootstrap) -> None:
+    overlay = bootstrap.repository / "knative/overlays/prod/kustomization.yaml"
+    assert "../../public" in overlay.read_text()
+    process = subprocess.Popen(
+        [bootstrap.repository / "infra" / "bootstrap.sh", "--yes"],
+        env={**bootstrap.env(), "PUSH_SECONDS": "60"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    for line in process.stdout:
+        if line.startswith("waits for: git commit"):
+            break
+    assert "root" not in bootstrap.made()
+    assert "../../public" not in overlay.read_text()  # there is no domain
+    bootstrap.push()
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "root" in bootstrap.made()
+
+
+def test_a_domain_brings_the_public_way_back(bootstrap: Bootstrap) -> None:
+    overlay = bootstrap.repository / "knative/overlays/prod/kustomization.yaml"
+    bootstrap.run("--yes")
+    assert "components" not in overlay.read_text()
+    with (bootstrap.repository / "infra" / "settings.env").open("a") as settings:
+        settings.write("DOMAIN=a.example.com\nHOSTED_ZONE_ID=Z1\nCERTIFICATE_EMAIL=a@example.com\n")
+    bootstrap.run("--yes")
+    assert overlay.read_text().endswith("components:\n  - ../../public\n")
+    filled = (bootstrap.repository / "knative/settings/settings.env").read_text().splitlines()
+    assert "DOMAIN=a.example.com" in filled
+    bootstrap.push()
+    assert bootstrap.run("--yes").returncode == 0
+
+
+def test_a_certificate_wants_somebody_to_write_to(bootstrap: Bootstrap) -> None:
+    with (bootstrap.repository / "infra" / "settings.env").open("a") as settings:
+        settings.write("DOMAIN=a.example.com\nHOSTED_ZONE_ID=Z1\n")
+    told = bootstrap.run("--yes")
+    assert told.stderr == (
+        "bootstrap: DOMAIN is set, and CERTIFICATE_EMAIL is empty in infra/settings.env\n"
+    )
+    assert bootstrap.calls() == []
 
 
 def test_terraform_gets_the_settings(bootstrap: Bootstrap) -> None:
@@ -197,8 +284,8 @@ def test_terraform_gets_the_settings(bootstrap: Bootstrap) -> None:
 
 def test_a_domain_opens_the_way_in(bootstrap: Bootstrap) -> None:
     with (bootstrap.repository / "infra" / "settings.env").open("a") as settings:
-        settings.write("DOMAIN=shelves.example.com\nHOSTED_ZONE_ID=Z1\n")
-    assert bootstrap.run("--yes").returncode == 0
+        settings.write("DOMAIN=shelves.example.com\nHOSTED_ZONE_ID=Z1\nCERTIFICATE_EMAIL=a@b.c\n")
+    bootstrap.run("--yes")
     variables = bootstrap.read("cluster")
     assert 'domain={name="shelves.example.com",hosted_zone_id="Z1"}' in variables
     assert 'TF_VAR_cert_manager={hosted_zone_id="Z1"}' in variables
@@ -228,8 +315,8 @@ def test_a_run_that_broke_off_is_finished_by_the_next(bootstrap: Bootstrap) -> N
     assert "Error: shelfwatch" in broken.stderr
     assert bootstrap.made() == {"bucket", "versioned", "private", "cluster", "broken-shelfwatch"}
     (bootstrap.world / "broken-shelfwatch").unlink()
-    assert bootstrap.run("--yes").returncode == 0
-    assert bootstrap.made() == EVERYTHING
+    bootstrap.run("--yes")
+    assert bootstrap.made() == EVERYTHING - {"root"}
 
 
 def test_another_account_is_left_alone(bootstrap: Bootstrap) -> None:

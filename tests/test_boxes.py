@@ -1,5 +1,7 @@
 """Geometry: every table starts with nothing."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -15,7 +17,7 @@ from function.boxes import (
 )
 
 
-def floats(rows: list[list[float]], columns: int = 4) -> np.ndarray:
+def floats(rows: Sequence[Sequence[float]], columns: int = 4) -> np.ndarray:
     return np.array(rows, dtype=np.float32).reshape(-1, columns)
 
 
@@ -54,7 +56,7 @@ def test_letterbox_keeps_the_aspect_ratio_and_centres_in_no_more_than_is_needed(
 def test_undo_gives_back_image_pixels(width: int, height: int, step: int) -> None:
     box = letterbox(width, height, (640, 640), step)
     corners = [*box.pad, box.pad[0] + box.content[0], box.pad[1] + box.content[1]]
-    np.testing.assert_allclose(box.undo(floats([corners])), [[0, 0, width, height]], atol=0.01)
+    np.testing.assert_allclose(box.undo(floats([corners])), [[0.0, 0, width, height]], atol=0.01)
     assert box.undo(floats([])).shape == (0, 4)
 
 
@@ -206,7 +208,7 @@ def test_decode_reads_every_ultralytics_layout(output: np.ndarray) -> None:
 
 
 def test_decode_keeps_a_score_at_the_threshold() -> None:
-    assert len(decode(END_TO_END, 2, np.float32(0.8))[0]) == 1
+    assert len(decode(END_TO_END, 2, float(np.float32(0.8)))[0]) == 1
     assert len(decode(END_TO_END, 2, 0.9)[0]) == 0
 
 

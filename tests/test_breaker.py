@@ -1,10 +1,10 @@
-"""While the sink is away nothing is tried but one message a pause, each time another."""
+"""While the sink is away, the source tries one message a pause, each time another."""
 
+import random
 import threading
 
 import pytest
 
-from events.source import breaker as module
 from events.source.breaker import FIRST_PAUSE, LONGEST_PAUSE, OPENS_AT, Breaker
 
 STOP = threading.Event()
@@ -20,7 +20,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    monkeypatch.setattr(module.random, "uniform", lambda _, high: high)
+    monkeypatch.setattr(random, "uniform", lambda _, high: high)
     return Clock()
 
 

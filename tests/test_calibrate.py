@@ -58,10 +58,20 @@ def test_every_logit_moves_by_the_shift_and_nothing_else_does() -> None:
     np.testing.assert_array_equal(after[:, :4], before[:, :4])
     logits = np.log(before[:, 4:] / (1 - before[:, 4:]))
     np.testing.assert_allclose(after[:, 4:], 1 / (1 + np.exp(0.3 - logits)), atol=1e-5)
-    assert metadata_of(twice)["score_shift"] == "-0.3000"
+    assert metadata_of(twice)["score_shift"] == "-0.3000,-0.3000"
     assert metadata_of(twice)["names"] == metadata_of(model)["names"]
     # What is added stays in float with the rest of the decode.
     assert "/model.1/score_shift" in quantize.float_nodes(twice)
+
+
+def test_a_class_is_shifted_by_itself() -> None:
+    model = TinyYolo().model()
+    pixels = np.random.default_rng(0).random((1, 3, SIDE, SIDE), np.float32)
+    before = run(model, pixels)
+    after = run(calibrate.shift_scores(calibrate.shift_scores(model, 0.5, [1]), 0.1, [1]), pixels)
+    np.testing.assert_array_equal(after[:, :5], before[:, :5])
+    logits = np.log(before[:, 5] / (1 - before[:, 5]))
+    np.testing.assert_allclose(after[:, 5], 1 / (1 + np.exp(-0.6 - logits)), atol=1e-5)
 
 
 def test_a_head_without_scores_is_refused() -> None:

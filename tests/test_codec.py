@@ -101,8 +101,8 @@ def test_data_must_be_an_object() -> None:
 
 def test_an_event_survives_json() -> None:
     time = datetime(2026, 11, 22, 8, 15, tzinfo=UTC)
-    attributes = {"id": "1", "source": "s", "type": "t", "subject": "café + 日本.jpg", "time": time}
-    event = new_event(attributes, {"a": [{"b": 1}]})
+    attributes = {"id": "1", "source": "s", "type": "t", "subject": "café + 日本.jpg"}
+    event = new_event({**attributes, "time": time}, {"a": [{"b": 1}]})
     again = from_json(to_json(event))
     assert again.get_attributes() == event.get_attributes()
     assert data_of(again) == {"a": [{"b": 1}]}

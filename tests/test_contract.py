@@ -1,4 +1,4 @@
-"""What the code asks of AWS and no other test shows, asked of both emulators.
+"""What the code expects of AWS and no other test shows, asked of both emulators.
 
 Where one cannot do it, GAPS in conftest.py says so; the entry fails when the gap has closed.
 """

@@ -49,7 +49,7 @@ def test_a_detail_is_made_fit_for_sqs(aws: Aws, detail: str, kept: str) -> None:
 
 
 def test_a_copy_that_failed_is_told(aws: Aws) -> None:
-    letters = DeadLetters(aws.sqs, aws.resources.dlq_url + "-gone")  # type: ignore[arg-type]
+    letters = DeadLetters(aws.sqs, aws.resources.dlq_url + "-gone")
     with pytest.raises(ClientError):
         letters.copy(MESSAGE, Reason.REFUSED, "HTTP 422")  # type: ignore[arg-type]
     assert queue_depth(aws, aws.resources.dlq_url) == 0

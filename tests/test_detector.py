@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -175,15 +176,15 @@ def test_an_output_that_only_shows_when_it_runs_is_refused_by_the_warm_up(
 class SlowSession:
     """Answers when told to."""
 
-    def __init__(self, session: object) -> None:
+    def __init__(self, session: Any) -> None:
         self.session = session
         self.entered = threading.Semaphore(0)
         self.go_on = threading.Event()
 
-    def run(self, *arguments: object) -> object:
+    def run(self, *arguments: Any) -> Any:
         self.entered.release()
         assert self.go_on.wait(10)
-        return self.session.run(*arguments)  # type: ignore[attr-defined]
+        return self.session.run(*arguments)
 
 
 def test_two_may_wait_and_the_next_is_shed_before_it_is_decoded(

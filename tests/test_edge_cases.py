@@ -87,7 +87,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 def saved(picture: PIL.Image.Image, kind: str = "JPEG", **options: object) -> bytes:
     file = io.BytesIO()
-    picture.save(file, kind, **options)  # type: ignore[arg-type]
+    picture.save(file, kind, **options)
     return file.getvalue()
 
 
@@ -181,8 +181,8 @@ HUGE_ICC = {"icc_profile": b"\0" * 200_000}
 
 # name, bytes, status, problem or (width, height), least number of products
 IMAGES: list[tuple[str, Callable[[], bytes], int, str | tuple[int, int]]] = [
-    *((f"exif-{n}", lambda n=n: turned(n), 200, (96, 48)) for n in range(1, 5)),  # type: ignore[misc]
-    *((f"exif-{n}", lambda n=n: turned(n), 200, (48, 96)) for n in range(5, 9)),  # type: ignore[misc]
+    *((f"exif-{n}", lambda n=n: turned(n), 200, (96, 48)) for n in range(1, 5)),
+    *((f"exif-{n}", lambda n=n: turned(n), 200, (48, 96)) for n in range(5, 9)),
     ("exif-9-is-ignored", lambda: turned(9), 200, (96, 48)),
     ("exif-6-in-png", lambda: turned(6, "PNG"), 200, (48, 96)),
     ("exif-6-in-webp", lambda: turned(6, "WEBP"), 200, (48, 96)),
@@ -301,7 +301,7 @@ IMAGES: list[tuple[str, Callable[[], bytes], int, str | tuple[int, int]]] = [
     ("all-white", lambda: saved(plain(color="white", size=(640, 640))), 200, (640, 640)),
     ("all-black", lambda: saved(plain(color="black", size=(640, 640))), 200, (640, 640)),
     ("24-mp", lambda: saved(plain(size=(6000, 4000))), 200, (6000, 4000)),
-    ("large-profile", lambda: saved(plain(), **HUGE_ICC), 200, (64, 48)),
+    ("large-profile", lambda: saved(plain(), "JPEG", **HUGE_ICC), 200, (64, 48)),
     ("bytes-after-the-end", lambda: SAMPLE + b"<script>" * 100, 200, (1080, 810)),
 ]
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -172,7 +173,7 @@ def test_labels_are_read_in_pixels_of_the_photo_a_person_sees(tmp_path: Path) ->
         ({"annotations": [{"image_id": 7, "category_id": 2, "bbox": [1, 2]}]}, "not a COCO"),
     ],
 )
-def test_a_broken_coco_file_is_named(split: Path, changed: dict[str, object], reason: str) -> None:
+def test_a_broken_coco_file_is_named(split: Path, changed: dict[str, Any], reason: str) -> None:
     path = coco(split, **changed)
     with pytest.raises(DatasetError, match=reason) as caught:
         read_dataset(path, split)

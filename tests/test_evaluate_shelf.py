@@ -8,13 +8,16 @@ import PIL.Image
 import pytest
 
 from function.detections import Detections
+from function.shelf import Gap, Row, ShelfAudit
 from model.evaluate_shelf import (
+    Scene,
     Score,
     drawn,
     join_touching,
     main,
     rightly_rowed,
     score_drawn,
+    score_scene,
     true_detections,
 )
 from model.render import RenderedShelf, render_shelf
@@ -93,3 +96,38 @@ def test_the_command_prints_scores_and_keeps_the_worst_pictures(
     ):
         assert line in printed
     assert len(list((tmp_path / "worst").iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    ("gaps", "empty", "covered", "false"),
+    [
+        pytest.param([], [], [], 0, id="none"),
+        pytest.param([], [[0, 0, 0.5, 0.5]], [0.0], 0, id="missed"),
+        pytest.param([[0, 0, 50, 50]], [[0, 0, 0.5, 0.5]], [1.0], 0, id="found"),
+        pytest.param(
+            [[0, 0, 20, 50], [20, 0, 40, 50]], [[0, 0, 0.5, 0.5]], [0.8], 0, id="in-two-pieces"
+        ),
+        pytest.param([[0, 60, 50, 90]], [[0, 0, 0.5, 0.5]], [0.0], 1, id="on-another-board"),
+    ],
+)
+def test_a_scene_is_held_to_what_a_person_sees(
+    gaps: list[list[float]], empty: list[list[float]], covered: list[float], false: int
+) -> None:
+    scene = Scene(
+        image="a.jpg",
+        boards=1,
+        fill=0.5,
+        empty=np.array(empty, np.float32).reshape(-1, 4),
+        products=2,
+    )
+    audit = ShelfAudit(
+        (Row(xyxy=(0, 0, 100, 50), count=2, fill_rate=0.5, length=1.0),),
+        tuple(
+            Gap(row=0, xyxy=tuple(box), facings=1.0, confidence=0.9, origin="seen")  # type: ignore[arg-type]
+            for box in gaps
+        ),
+        np.zeros(2, np.int64),
+    )
+    score = score_scene(scene, audit, 100, 100)
+    assert score.covered == pytest.approx(covered, abs=0.01)
+    assert (score.rows, score.products, score.false_gaps) == (1, 2, false)

@@ -1,4 +1,4 @@
-"""The gate: what a file must be to ship, held against the shipped one and against worse ones."""
+"""The gate: what a file must be to ship, tried on the shipped file and on worse ones."""
 
 import re
 from collections.abc import Callable

@@ -22,14 +22,14 @@ def leased(aws: Aws, seconds: int) -> str:
 
 
 def test_what_is_held_is_extended(aws: Aws) -> None:
-    with Leases(aws.sqs, aws.resources.queue_url, 3) as leases:  # type: ignore[arg-type]
+    with Leases(aws.sqs, aws.resources.queue_url, 3) as leases:
         leases.hold(leased(aws, 2))
         time.sleep(3)
         assert queue_state(aws) == (0, 1)
 
 
 def test_a_released_message_is_not_held_any_more(aws: Aws) -> None:
-    with Leases(aws.sqs, aws.resources.queue_url, 3) as leases:  # type: ignore[arg-type]
+    with Leases(aws.sqs, aws.resources.queue_url, 3) as leases:
         handle = leased(aws, 30)
         leases.hold(handle)
         leases.release(handle, 0)
@@ -39,7 +39,7 @@ def test_a_released_message_is_not_held_any_more(aws: Aws) -> None:
 
 
 def test_everything_can_be_given_back_at_once(aws: Aws) -> None:
-    leases = Leases(aws.sqs, aws.resources.queue_url, 30)  # type: ignore[arg-type]
+    leases = Leases(aws.sqs, aws.resources.queue_url, 30)
     for _ in range(3):
         leases.hold(leased(aws, 30))
     leases.release_all()

@@ -1,5 +1,6 @@
 """`python -m local` as a person runs it."""
 
+import io
 import json
 import os
 import signal
@@ -20,7 +21,7 @@ import local.__main__
 import local.aws
 from events.sns_publisher import publish
 from events.types import IMAGE_REJECTED, SHELF_AUDITED
-from local.__main__ import readable
+from local.console import Console, event_line
 from local.stack import Stack
 
 
@@ -78,7 +79,10 @@ def test_it_stays_and_takes_what_a_person_puts_into_the_bucket() -> None:
         upload = command.split()[-1].replace("photo.jpg", "my%20photo.jpg")
         assert urllib3.request("GET", f"http://127.0.0.1:{ports[0]}/").status == 200
         assert urllib3.request("PUT", upload, body=GOOD_SAMPLE.read_bytes()).status == 200
-        assert any('"subject": "store-1/cam-1/my photo.jpg"' in line for line in lines)
+        own = next(line for line in lines if line.startswith("store-1/cam-1 "))
+        assert own.split()[1:5:2] == ["136", "0"]  # products and gaps
+        assert own.endswith("  my photo.jpg\n")
+        assert len(own) <= 81
         process.send_signal(signal.SIGINT)
         process.stdout.read()
         assert process.wait(20) == 0
@@ -102,13 +106,13 @@ def test_a_taken_port_is_said_and_nothing_starts() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        for option in ("--port", "--aws-port"):
+        for option, setting in (("--port", "PORT"), ("--aws-port", "AWS_PORT")):
             with running_local(option, str(port)) as (process, ports):
                 _, errors = process.communicate(timeout=20)
                 assert process.returncode == 2
             assert f"Port {port} is taken" in errors
-            assert option in errors
-            assert "Traceback" not in errors
+            assert f"{setting}={port + 1} make run or {option} {port + 1}\n" in errors
+            assert len(errors.splitlines()) == 1
             assert_nothing_is_left(ports)
 
 
@@ -127,7 +131,7 @@ def test_an_upload_that_brought_no_event_is_said(
     aws: Aws, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(local.__main__, "ONCE_SECONDS", 1.5)
-    publish(audited(subject="came.jpg"), aws.sns, aws.resources.topic_arn)  # type: ignore[arg-type]
+    publish(audited(subject="came.jpg"), aws.sns, aws.resources.topic_arn)
     stack = Stack(
         page="",
         endpoint_url=aws.endpoint_url,
@@ -135,7 +139,7 @@ def test_an_upload_that_brought_no_event_is_said(
         s3=aws.s3,
         sqs=aws.sqs,
         children=(),
-    )  # type: ignore[arg-type]
+    )
     assert local.__main__.print_until_all_came(stack, {"came.jpg", "lost.jpg"}) == 1
     output, errors = capsys.readouterr()
     assert json.loads(output)["subject"] == "came.jpg"
@@ -144,10 +148,12 @@ def test_an_upload_that_brought_no_event_is_said(
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the function's process in /proc")
 def test_a_process_that_ends_by_itself_ends_the_rest_with_its_log() -> None:
-    with running_local() as (process, ports):
+    with running_local("--json") as (process, ports):
         assert process.stdout is not None
         assert process.stderr is not None
-        assert any("ShelfWatch is running" in line for line in iter(process.stdout.readline, ""))
+        lines = iter(process.stdout.readline, "")
+        event = json.loads(next(line for line in lines if line.startswith("{")))
+        assert event["type"] in (SHELF_AUDITED, IMAGE_REJECTED)  # whole, as asked for
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         (function,) = [
             int(child)
@@ -162,13 +168,100 @@ def test_a_process_that_ends_by_itself_ends_the_rest_with_its_log() -> None:
     assert_nothing_is_left(ports)
 
 
-def test_an_event_is_shortened_to_readable_json() -> None:
-    event = {"id": "1", "data": {"count": 3, "detections": [{"a": 1}, {"a": 2}, {"a": 3}]}}
-    assert json.loads(readable(event)) == {
-        "id": "1",
-        "data": {"count": 3, "detections": [{"a": 1}, "… 2 more"]},
-    }
-    assert json.loads(readable({"id": "1"})) == {"id": "1"}
+AUDITED: dict[str, object] = {
+    "store": "store-17",
+    "camera": "cam-1",
+    "subject": "store-17/cam-1/aisle 5.jpg",
+    "data": {"count": 84, "gaps": [1] * 9, "fill_rate": 0.84},
+}
+REASON = {"title": "Corrupt image", "status": 422}
+
+
+@pytest.mark.parametrize(
+    ("event", "line"),
+    [
+        ({}, "-                 ? products    ? gaps      -"),
+        (AUDITED, "store-17/cam-1    84 products   9 gaps    84%  aisle 5.jpg"),
+        (
+            AUDITED | {"subject": f"store-17/cam-1/{'x' * 99}.jpg"},
+            "store-17/cam-1    84 products   9 gaps    84%  …xxxxxxxxxxxxxxxxxxxxxxxxxxxx.jpg",
+        ),
+        (
+            AUDITED | {"data": {"reason": REASON}},
+            "store-17/cam-1    rejected: Corrupt image  aisle 5.jpg",
+        ),
+        (
+            {"subject": "photo.jpg", "data": {"count": 0, "gaps": [], "fill_rate": None}},
+            "-                 0 products    0 gaps      -  photo.jpg",
+        ),
+    ],
+)
+def test_an_event_is_one_line_of_80_columns(event: dict[str, object], line: str) -> None:
+    assert event_line(event, 80) == line
+    assert len(line) <= 80
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_page_stays_in_sight_below_the_events_of_a_terminal() -> None:
+    file = Terminal()
+    console = Console(file, {"NO_COLOR": "1"})
+    console.stay("The page: http://x")
+    console.event(AUDITED)
+    console.end()
+    assert file.getvalue().split("\r\033[K") == [
+        "The page: http://x",
+        f"{event_line(AUDITED, 80)}\nThe page: http://x",
+        "",
+    ]
+    assert "\033[3" not in file.getvalue()
+    coloured = Terminal()
+    Console(coloured, {}).event(AUDITED)
+    assert coloured.getvalue().startswith("\033[33m")  # gaps are to be seen
+    piped = io.StringIO()
+    console = Console(piped, {})
+    console.stay("The page: http://x")
+    console.event(AUDITED)
+    assert piped.getvalue() == f"The page: http://x\n{event_line(AUDITED, 80)}\n"
+
+
+INSTALL = ROOT / "local" / "install.sh"
+
+
+@pytest.mark.parametrize(
+    ("python", "words"),
+    [
+        ("exit 1", "python is not 3.11 or newer: make PYTHON=python3.12"),
+        ('case "$1" in -c) exit 1;; *) echo Python 3.8.1;; esac', "Python 3.8.1 is not 3.11"),
+        ('case "$1" in -c) exit 0;; *) exit 1;; esac', "apt-get install python3-venv"),
+        (None, "is not there: install Python 3.11 or newer"),
+        (
+            'case "$1" in -c) ;; *) mkdir -p .venv/bin; cp /bin/false .venv/bin/pip;; esac',
+            "The download failed: check the network",
+        ),
+    ],
+    ids=["broken", "old", "no-venv", "no-python", "no-network"],
+)
+def test_an_install_that_cannot_be_says_the_way_out_in_one_sentence(
+    tmp_path: Path, python: str | None, words: str
+) -> None:
+    fake = tmp_path / "python"
+    if python:
+        fake.write_text(f"#!/bin/sh\n{python}\n")
+        fake.chmod(0o755)
+    done = subprocess.run(
+        [INSTALL, fake, "requirements-local.txt", "what running needs"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert done.returncode == 1
+    assert words in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
 
 
 def test_what_nobody_could_handle_ends_in_the_dead_letter_queue(aws: Aws) -> None:

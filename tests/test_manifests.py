@@ -11,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+import yaml
 from test_docs import Recorder
 
 from events.repair.replay import LEASE_SECONDS, RUN_SECONDS
@@ -26,6 +27,8 @@ from tests.manifests.render import (
     WHOLE,
     Object,
     detector,
+    example,
+    filled_in,
     have_kubectl,
     named,
     objects,
@@ -45,9 +48,9 @@ SCALE = "autoscaling.knative.dev/"
 NODES = 3
 NODE_CPU = Fraction("1.93") - Fraction("0.18")
 NODE_MEMORY = (3114 - 300) * 2**20  # of the smaller one
-CLUSTER_CPU, CLUSTER_MEMORY = Fraction("0.26"), 400 * 2**20
+CLUSTER_CPU, CLUSTER_MEMORY = Fraction("0.26"), Fraction(400 * 2**20)
 # What argocd/ adds: Argo CD, cert-manager, Prometheus, Grafana, Loki, Image Updater, the operator.
-PLATFORM_CPU, PLATFORM_MEMORY = Fraction("0.45"), 2200 * 2**20
+PLATFORM_CPU, PLATFORM_MEMORY = Fraction("0.45"), Fraction(2200 * 2**20)
 QUEUE_PROXY = {"cpu": "25m", "memory": "50Mi"}
 UNITS = {"m": Fraction(1, 1000), "Mi": Fraction(2**20), "Gi": Fraction(2**30), "": Fraction(1)}
 
@@ -58,16 +61,19 @@ def quantity(text: str) -> Fraction:
 
 
 def container(template: Object) -> Object:
+    only: Object
     [only] = template["spec"]["containers"]
     return only
 
 
 def pod(path: str) -> Object:
-    return detector(path)["spec"]["template"]["spec"]
+    found: Object = detector(path)["spec"]["template"]["spec"]
+    return found
 
 
 def annotation(path: str, name: str) -> str:
-    return detector(path)["spec"]["template"]["metadata"]["annotations"][SCALE + name]
+    found: str = detector(path)["spec"]["template"]["metadata"]["annotations"][SCALE + name]
+    return found
 
 
 def variables(of: Object) -> dict[str, str]:
@@ -84,8 +90,40 @@ def test_every_directory_renders() -> None:
         for room in ("knative", "argocd")
         for path in (ROOT / room).rglob("kustomization.yaml")
     }
-    assert found - {"knative/rollout"} == {*WHOLE, *OTHERS}
+    assert found - {"knative/rollout", "knative/public"} == {*WHOLE, *OTHERS}
     assert all(render(path) for path in WHOLE)
+
+
+ON_ANY_CLUSTER = {"knative/overlays/dev", "knative/serving", "knative/system/eventing"}
+
+
+@pytest.mark.parametrize("path", [path for path in WHOLE if path not in ON_ANY_CLUSTER])
+def test_nothing_is_rendered_before_the_settings_are_filled_in(path: str) -> None:
+    """A placeholder that reaches a cluster is worse: Argo CD's own projects would be made of it."""
+    command = ["kubectl", "kustomize", str(ROOT / path)]
+    told = subprocess.run(command, capture_output=True, check=False, text=True)
+    assert told.returncode != 0
+    assert re.search(r"fieldPath `data\.[A-Z_]+` is missing .*/settings", told.stderr)
+
+
+def test_what_wants_no_settings_is_rendered_without() -> None:
+    for path in ON_ANY_CLUSTER:
+        subprocess.run(["kubectl", "kustomize", str(ROOT / path)], capture_output=True, check=True)
+
+
+def test_without_a_domain_nothing_waits_for_a_certificate(tmp_path: Path) -> None:
+    shutil.copytree(filled_in(), tmp_path, dirs_exist_ok=True)
+    overlay = tmp_path / "knative/overlays/prod/kustomization.yaml"
+    written = yaml.safe_load(overlay.read_text())
+    assert written.pop("components") == ["../../public"]
+    overlay.write_text(yaml.safe_dump(written))
+    path = tmp_path / "knative/settings/settings.env"
+    path.write_text(re.sub(r"(?m)^(DOMAIN|CERTIFICATE_EMAIL)=.*\n", "", path.read_text()))
+    command = ["kubectl", "kustomize", str(overlay.parent)]
+    done = subprocess.run(command, capture_output=True, check=True, text=True)
+    public = {"Certificate", "ClusterIssuer", "ClusterDomainClaim", "DomainMapping"}
+    assert not public & set(re.findall(r"(?m)^kind: (\w+)$", done.stdout))
+    assert public <= {found["kind"] for found in render("knative/overlays/prod")}
 
 
 def test_the_overlays_are_those_we_document() -> None:
@@ -235,7 +273,7 @@ def test_every_variable_is_a_setting(path: str) -> None:
         "replay": {"QUEUE_URL"},
     }
     for _, template in pod_templates(path):
-        command = container(template)["args"][0]
+        command = container(template).get("args", [""])[0]
         if command in known:
             given = {variable["name"] for variable in container(template)["env"]}
             assert given - known[command] - {"AWS_DEFAULT_REGION"} == set()
@@ -248,7 +286,7 @@ def test_the_conductor_is_told_what_it_can_be_told() -> None:
     config.from_env(asked)
     given = set(named(path, "ConfigMap", "shelf-rollout")["data"])
     for owner, template in pod_templates(path):
-        if owner.startswith("Job/"):
+        if owner.startswith("Job/shelf-rollout"):
             given |= variables(container(template)).keys()
     assert given - asked.asked - {"AWS_DEFAULT_REGION"} == set()
 
@@ -260,6 +298,8 @@ def test_the_conductor_runs_after_a_sync_and_knows_its_service(path: str) -> Non
         annotations = job["metadata"]["annotations"]
         assert annotations["argocd.argoproj.io/hook-delete-policy"] == "BeforeHookCreation"
         only = container(job["spec"]["template"])
+        if annotations["argocd.argoproj.io/hook"] == "PreSync":
+            continue
         hooks[annotations["argocd.argoproj.io/hook"]] = only["args"]
         service = detector(path)["metadata"]["name"]
         assert variables(only)["KSVC"] == service
@@ -271,13 +311,35 @@ def test_the_conductor_runs_after_a_sync_and_knows_its_service(path: str) -> Non
     assert hooks == {"PostSync": ["rollout"], "SyncFail": ["rollout", "--abort"]}
 
 
+@pytest.mark.parametrize("path", PATHS)
+def test_a_sync_waits_for_the_image_before_it_changes_anything(path: str) -> None:
+    job = named(path, "Job", "shelf-detector-pull")
+    assert job["metadata"]["annotations"]["argocd.argoproj.io/hook"] == "PreSync"
+    pulls = container(job["spec"]["template"])
+    assert pulls["image"] == container(detector(path)["spec"]["template"])["image"]
+    assert pulls["command"] == ["true"]
+    # Before the first sync there is no account but the namespace's own.
+    assert "serviceAccountName" not in job["spec"]["template"]["spec"]
+
+
+@pytest.mark.parametrize("path", AWS)
+def test_what_is_not_judged_runs_from_an_image_that_was(path: str, tmp_path: Path) -> None:
+    """A candidate that is broken or missing must not take the source or its own judge along."""
+    shutil.copytree(filled_in(), tmp_path, dirs_exist_ok=True)
+    overlay = tmp_path / "knative/overlays/prod/kustomization.yaml"
+    written = yaml.safe_load(overlay.read_text())
+    [candidate] = [image for image in written["images"] if image["name"] == "shelf-detector"]
+    candidate["newTag"] = "0.2.0"
+    overlay.write_text(yaml.safe_dump(written))
+    command = ["kubectl", "kustomize", str(tmp_path / path)]
+    done = subprocess.run(command, capture_output=True, check=True, text=True)
+    found = re.findall(r"image: \S+:(\S+)", done.stdout)
+    assert sorted(found) == ["0.1.0"] * 5 + ["0.2.0"] * 2  # the function, and its pull
+
+
 @pytest.mark.parametrize("path", AWS)
 def test_every_setting_reaches_its_place(path: str) -> None:
-    settings = dict(
-        line.split("=", 1)
-        for line in (ROOT / "knative/settings/settings.env").read_text().splitlines()
-        if line and not line.startswith("#")
-    )
+    settings = dict(line.split("=", 1) for line in example().splitlines() if "=" in line)
     for owner, template in pod_templates(path):
         only = container(template)
         assert only["image"] == f"{settings['IMAGE']}:0.1.0", owner
@@ -322,14 +384,20 @@ def test_only_the_conductor_talks_to_kubernetes(path: str) -> None:
     accounts = {found["metadata"]["name"]: found for found in objects(path, "ServiceAccount")}
     for owner, template in pod_templates(path):
         spec = template["spec"]
-        assert accounts[spec["serviceAccountName"]]["automountServiceAccountToken"] is False
-        conducts = container(template)["args"][0] == "rollout"
+        if owner != "Job/shelf-detector-pull":
+            account = accounts[spec["serviceAccountName"]]
+            assert account["automountServiceAccountToken"] is False
+        conducts = container(template).get("args", [""])[0] == "rollout"
         assert spec["automountServiceAccountToken"] is conducts, owner
 
 
 @pytest.mark.parametrize("path", PATHS)
 def test_the_images_commands_are_asked_for(path: str) -> None:
-    commands = {owner: container(template)["args"][0] for owner, template in pod_templates(path)}
+    commands = {
+        owner: container(template)["args"][0]
+        for owner, template in pod_templates(path)
+        if "args" in container(template)
+    }
     assert commands["Service/shelf-detector"] == "function"
     assert set(commands.values()) <= {"function", "source", "sweep", "replay", "rollout"}
     images = {container(template)["image"] for _, template in pod_templates(path)}
@@ -348,6 +416,16 @@ def test_a_node_can_always_be_drained(path: str) -> None:
     assert {budget["maxUnavailable"] for budget in serving["podDisruptionBudgets"]} == {1}
     assert serving["high-availability"]["replicas"] == 2
     assert serving["config"]["deployment"]["pod-is-always-schedulable"] == "true"
+
+
+def test_the_gateways_two_pods_stand_apart() -> None:
+    """Knative's own parts say so themselves; Kourier's gateway does not."""
+    serving = named("knative/serving", "KnativeServing", "knative-serving")["spec"]
+    [gateway] = [each for each in serving["workloads"] if each["name"] == "3scale-kourier-gateway"]
+    assert "replicas" not in gateway  # so that high-availability holds
+    [spread] = gateway["topologySpreadConstraints"]
+    assert spread["topologyKey"] == "kubernetes.io/hostname"
+    assert spread["labelSelector"]["matchLabels"] == {"app": "3scale-kourier-gateway"}
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -378,7 +456,19 @@ def test_whom_a_pod_may_reach_is_said_of_all_but_the_conductor(path: str) -> Non
         if owner.startswith("Service/"):
             labels = {"serving.knative.dev/service": "shelf-detector"}
         bound = any(selector <= labels.items() for selector in selectors)
-        assert bound is not owner.startswith("Job/"), owner
+        assert bound is not owner.startswith("Job/shelf-rollout"), owner
+
+
+def test_the_source_reaches_the_gateway_where_the_operator_puts_it() -> None:
+    """It moves Kourier's objects into the namespace of KnativeServing."""
+    serving = named("knative/system", "KnativeServing", "knative-serving")["metadata"]["namespace"]
+    policy = named("knative/base", "NetworkPolicy", "shelfwatch-source")["spec"]
+    [gateway] = [rule for rule in policy["egress"] if rule["ports"][0]["port"] == 8081]
+    [peer] = gateway["to"]
+    assert peer["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": serving}
+    assert peer["podSelector"]["matchLabels"] == {"app": "3scale-kourier-gateway"}
+    for page in ("knative.md", "operate.md"):
+        assert "kourier-system" not in (ROOT / "docs" / page).read_text()
 
 
 def test_only_queue_proxy_and_prometheus_reach_the_function() -> None:
@@ -401,6 +491,8 @@ def requests(path: str) -> tuple[Fraction, Fraction]:
     """Add up what the pods ask for at their fewest, while two revisions stand side by side."""
     cpu, memory = Fraction(0), Fraction(0)
     for owner, template in pod_templates(path):
+        if owner == "Job/shelf-detector-pull":  # over before a second revision stands
+            continue
         asked = [container(template)["resources"]["requests"]]
         count = 1
         if owner == "Service/shelf-detector":
@@ -562,7 +654,8 @@ def test_every_role_of_terraform_has_its_service_account() -> None:
     assert bound == {account["metadata"]["name"] for account in accounts}
     used = {
         template["spec"]["serviceAccountName"]
-        for _, template in pod_templates("knative/overlays/prod")
+        for owner, template in pod_templates("knative/overlays/prod")
+        if owner != "Job/shelf-detector-pull"
     }
     assert used == bound
 

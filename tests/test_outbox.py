@@ -11,7 +11,7 @@ from events.outbox import Outbox
 
 @pytest.fixture
 def outbox(aws: Aws) -> Outbox:
-    return Outbox(aws.s3, aws.resources.results_bucket)  # type: ignore[arg-type]
+    return Outbox(aws.s3, aws.resources.results_bucket)
 
 
 def test_what_was_not_done_is_not_there(outbox: Outbox) -> None:
@@ -43,7 +43,7 @@ def test_published_is_noted_apart(outbox: Outbox) -> None:
 
 
 def test_a_missing_bucket_is_an_error_and_not_an_empty_answer(aws: Aws) -> None:
-    nowhere = Outbox(aws.s3, "no-such-bucket")  # type: ignore[arg-type]
+    nowhere = Outbox(aws.s3, "no-such-bucket")
     with pytest.raises(ClientError):
         nowhere.get("1")
     with pytest.raises(ClientError):

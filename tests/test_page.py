@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import csv
 import io
 import json
@@ -31,12 +32,13 @@ from playwright.sync_api import (
     Locator,
     Page,
     Request,
+    Response,
     Route,
     expect,
     sync_playwright,
 )
 
-from function.errors import ImageError, ShelfWatchError, TryAgain, Unauthorized
+from function.errors import ImageError, InvalidReference, ShelfWatchError, TryAgain, Unauthorized
 from local.aws import aws_env
 from local.stack import running_function
 
@@ -46,15 +48,18 @@ GAPS = SAMPLES / "store-17" / "cam-1" / "aisle-5-gaps.jpg"
 TURNED = SAMPLES / "store-17" / "cam-2" / "turned-by-exif.jpg"
 CORRUPT = SAMPLES / "store-21" / "cam-1" / "corrupt.jpg"
 MOST_EDGES = 0.8  # those on the border of the picture or under a gap's are covered
+FULL, SHELF = (STATIC / "samples" / name for name in ("full.jpg", "gaps.jpg"))
 LAYERS = ("products", "gaps", "rows")
+FIRST_PAINT_BYTES = 60_000
+TOUCH = 44  # CSS pixels; WCAG 2.2, 2.5.5
 SERVICE_CONFIDENCE = 0.3  # not the service's default: the page must take it from the answer
-DESK = {"viewport": {"width": 1280, "height": 860}, "locale": "en-US"}
+DESK = {"viewport": {"width": 1280, "height": 800}, "locale": "en-US"}
 PHONE = {
-    "viewport": {"width": 360, "height": 740},
+    "viewport": {"width": 390, "height": 844},
     "has_touch": True,
     "is_mobile": True,
     "device_scale_factor": 2,
-    "locale": "de-DE",
+    "locale": "es-ES",
 }
 CHROMIUM_ARGS = [
     "--no-sandbox",
@@ -151,7 +156,7 @@ def clocked_desk(browser: Browser, heard: Console) -> Page:
 
 
 @pytest.fixture(scope="module")
-def german_phone(browser: Browser, heard: Console) -> Page:
+def spanish_phone(browser: Browser, heard: Console) -> Page:
     return new_window(browser, heard, **PHONE)
 
 
@@ -162,7 +167,7 @@ def loaded(page: Page, url: str) -> Iterator[Page]:
     page.goto(url)
     yield page
     page.unroute_all()
-    page.evaluate("sessionStorage.clear()")
+    page.evaluate("sessionStorage.clear(); localStorage.clear()")
 
 
 @pytest.fixture
@@ -178,8 +183,8 @@ def clocked(clocked_desk: Page, url: str, console: Console) -> Iterator[Page]:
 
 
 @pytest.fixture
-def phone(german_phone: Page, url: str, console: Console) -> Iterator[Page]:
-    with loaded(german_phone, url) as page:
+def phone(spanish_phone: Page, url: str, console: Console) -> Iterator[Page]:
+    with loaded(spanish_phone, url) as page:
         yield page
 
 
@@ -250,7 +255,9 @@ def has_colour(pixels: np.ndarray, red: int, green: int, blue: int) -> bool:
     return bool((pixels == (red, green, blue, 255)).all(axis=2).any())
 
 
-PRODUCT, GAP = (0x2E, 0xE6, 0xC5), (0xFF, 0xB0, 0x20)
+PRODUCT, GAP, FILLED = (0x2E, 0xE6, 0xC5), (0xFF, 0xB0, 0x20), (0x7D, 0xDC, 0x5A)
+MISSING, EXTRA, MOVED = (0xFF, 0x5A, 0x4E), (0xC7, 0x92, 0xFF), (0x5A, 0xB0, 0xFF)
+SPOT = (0xFF, 0xFF, 0xFF)
 
 
 def test_a_chosen_picture_is_counted(counted: Page, url: str) -> None:
@@ -259,14 +266,245 @@ def test_a_chosen_picture_is_counted(counted: Page, url: str) -> None:
     expect(page.locator("#count")).to_have_text(str(answer["count"]))
     expect(page.locator("#fill-rate")).to_have_text(percent(answer["fill_rate"]))
     expect(page.locator("#gap-count")).to_have_text(str(len(answer["gaps"])))
-    expect(page.locator("#status")).to_contain_text(f"{answer['count']} products in")
-    expect(page.locator("#announce")).to_have_text(
-        f"aisle-5-gaps.jpg: {page.inner_text('#status')}"
-    )
+    expect(page.locator("#told")).to_contain_text(f"{answer['count']} products in")
+    told = f"aisle-5-gaps.jpg: {page.inner_text('#told')} {page.inner_text('#refill-title')}"
+    expect(page.locator("#announce")).to_have_text(told)
     expect(page.locator("#model")).to_contain_text(answer["model"]["name"])
     assert table_of(page) == lines_of(answer)
-    assert has_colour(overlay(page), *PRODUCT)
     assert has_colour(overlay(page), *GAP)
+
+
+def test_the_places_to_fill_come_first_and_in_words(counted: Page, url: str) -> None:
+    places = places_of(ask(url, GAPS))
+    assert len(places) == 9
+    facings = sum(place[2] for place in places)
+    expect(counted.locator("#refill-title")).to_have_text(f"9 places to fill, {facings} facings")
+    expect(counted.locator("#facing-hint")).to_contain_text("A facing is the room")
+    lines = counted.locator("#places li")
+    for number, (row, third, facings) in enumerate(places, 1):
+        unit = "facing" if facings == 1 else "facings"
+        expect(lines.nth(number - 1)).to_have_text(
+            re.compile(rf"^{number}Row {row}, {third}{facings} {unit}$")
+        )
+    first = counted.locator("#report h2, #report .figures").first
+    expect(first).to_have_id("refill-title")
+
+
+def places_of(answer: dict[str, object]) -> list[tuple[int, str, int]]:
+    """The walk along the shelf: row from 1, third of the picture, facings."""
+    gaps = sorted(answer["gaps"], key=lambda gap: (gap["row"], gap["xyxy"][0]))
+    thirds = ("left third", "middle", "right third")
+    width = answer["image"]["width"]
+    return [
+        (
+            gap["row"] + 1,
+            thirds[int(1.5 * (gap["xyxy"][0] + gap["xyxy"][2]) / width)],
+            max(1, int(gap["facings"] + 0.5)),
+        )
+        for gap in gaps
+    ]
+
+
+def test_a_tap_shows_the_spot_and_a_tick_is_kept_for_that_picture(page: Page) -> None:
+    choose(page, GAPS, SHELF)
+    places = page.locator("#places li")
+    places.nth(2).locator(".place").click()
+    assert float(page.inner_text("#zoom").rstrip("%")) > 200
+    ring = overlay(page)
+    assert has_colour(ring, *SPOT)
+    y, x = np.argwhere((ring == (*SPOT, 255)).all(axis=2)).mean(axis=0) / ring.shape[:2]
+    assert (abs(x - 0.5) < 0.2, abs(y - 0.5) < 0.2) == (True, True)
+    page.click("#zoom-fit")
+    places.nth(0).get_by_role("checkbox").check()
+    expect(page.locator("#progress")).to_have_text("1 of 9 filled")
+    assert has_colour(overlay(page), *FILLED)
+    page.locator(".strip .tile").nth(1).click()
+    expect(page.locator("#progress")).to_be_hidden()
+    page.reload()
+    choose(page, SHELF, GAPS)
+    expect(page.locator("#progress")).to_be_hidden()
+    page.locator(".strip .tile").nth(1).click()
+    ticks = page.get_by_role("checkbox", name="Filled: ")
+    expect(ticks.nth(0)).to_be_checked()
+    expect(page.locator("#places :checked")).to_have_count(1)
+    ticks.nth(0).uncheck()
+    assert page.evaluate("localStorage.getItem('ticks')") == "[]"
+
+
+def test_the_list_is_shared_as_text_or_copied(page: Page, url: str) -> None:
+    choose(page, GAPS)
+    page.locator("#places li").nth(1).get_by_role("checkbox").check()
+    for share in ("async (data) => { shared = data.text; }", "undefined"):
+        page.evaluate(
+            f"""() => {{
+            globalThis.shared = null;
+            Object.defineProperty(navigator, "share", {{ value: {share}, configurable: true }});
+            Object.defineProperty(navigator, "clipboard", {{ configurable: true,
+                value: {{ writeText: async (text) => {{ shared = text; }} }} }});
+        }}"""
+        )
+        page.click("#share")
+        page.wait_for_function("shared !== null")
+        title, headline, *lines = page.evaluate("shared").split("\n")
+        assert title.startswith("aisle-5-gaps.jpg, ")
+        assert headline == page.inner_text("#refill-title")
+        places = places_of(ask(url, GAPS))
+        assert [line[0] for line in lines] == ["☐", "☑", *"☐" * (len(places) - 2)]
+        assert lines[0].startswith(f"☐ Row {places[0][0]}, {places[0][1]}: {places[0][2]} facing")
+    expect(page.locator("#shared")).to_have_text("The list is copied. Paste it into a message.")
+    page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(Error('no')); }")
+    page.click("#share")
+    expect(page.locator("#shared")).to_contain_text("cannot share")
+
+
+def test_the_list_prints_on_one_page_with_its_picture(page: Page) -> None:
+    choose(page, GAPS)
+    page.click("#zoom-in")
+    page.evaluate("window.print = () => { globalThis.printed = true; }")
+    page.click("#print")
+    assert page.evaluate("printed")
+    assert len(re.findall(rb"/Type /Page\b", page.pdf(format="A4"))) == 1
+    page.emulate_media(media="print")
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    expect(page.locator("#zoom")).to_have_text("100%")
+    for shown in ("#refill-title", "#places li:nth-child(9)", "#frame", "#print-title"):
+        expect(page.locator(shown)).to_be_visible()
+    for hidden in (".pick", ".toolbar", ".compare", "#share", ".slider", ".downloads"):
+        expect(page.locator(hidden)).to_be_hidden()
+    page.emulate_media(media="screen")
+
+
+def test_a_photo_of_an_earlier_day_says_how_the_shelf_should_look(page: Page, url: str) -> None:
+    requests = predictions(page)
+    choose(page, GAPS, FULL)
+    assert page.locator("#reference option").all_inner_texts()[0] == "Nothing chosen"
+    page.select_option("#reference", index=1)
+    told = page.locator("#compliance-told")
+    expect(told).to_contain_text("in place")
+    compared = compare_with(url, GAPS, ask(url, FULL))["compliance"]
+    missing, extra, moved = (len(compared[kind]) for kind in ("missing", "extra", "moved"))
+    assert min(missing, extra, moved) > 0
+    share = percent(compared["rate"])
+    expect(told).to_contain_text(
+        f"{share} in place: {missing} missing, {extra} extra, {moved} moved"
+    )
+    expect(page.locator("#differences li")).to_have_count(missing + extra + moved)
+    assert all(has_colour(overlay(page), *colour) for colour in (MISSING, EXTRA, MOVED))
+    page.locator("#show-differences").uncheck()
+    assert not has_colour(overlay(page), *MISSING)
+    page.locator("#show-differences").check()
+    page.locator("#differences button").first.click()
+    assert has_colour(overlay(page), *SPOT)
+    page.click("#zoom-fit")
+    assert downloaded_result(page)["compliance"] == compared
+    page.select_option("#reference", index=0)
+    expect(page.locator("#compliance")).to_be_hidden()
+    assert "compliance" not in downloaded_result(page)
+    assert len(requests) == 3  # nobody need be asked to compare with nothing
+
+
+def compare_with(url: str, picture: Path, reference: dict[str, object]) -> dict[str, object]:
+    fields = {"file": (picture.name, picture.read_bytes()), "reference": json.dumps(reference)}
+    answer = urllib3.request("POST", f"{url}/predict", fields=fields)
+    assert answer.status == 200
+    result: dict[str, object] = json.loads(answer.data)
+    return result
+
+
+def test_a_planogram_is_answered_position_by_position(
+    page: Page, console: Console, url: str, tmp_path: Path
+) -> None:
+    """One drawn from what stands there, and one product that does not."""
+    console.expected.append("400")
+    file = tmp_path / "aisle-5.planogram.json"
+    file.write_text(json.dumps(planogram_of(ask(url, GAPS))))
+    choose(page, GAPS)
+    page.set_input_files("#reference-file", file)
+    expect(page.locator("#compliance-told")).to_contain_text("1 missing, 0 extra, 0 moved")
+    expect(page.locator("#reference")).to_have_value("1")
+    expect(page.locator("#differences li")).to_have_text([re.compile("^Missing: .*, tea$")])
+    positions = page.locator("#position-rows tr")
+    expect(positions).to_have_count(ask(url, GAPS)["count"] + 1)
+    page.click("#positions-title")
+    expect(positions.filter(has_text="gone")).to_have_text(re.compile(r"gone.*tea.*missing"))
+    expect(positions.first).to_have_text(re.compile(r"cola.*in place"))
+    (tmp_path / "no.json").write_text("{")
+    page.set_input_files("#reference-file", tmp_path / "no.json")
+    expect(page.locator("#reference-problem")).to_have_text("This file is not JSON.")
+    (tmp_path / "odd.json").write_text('{"slots": [1]}')
+    page.set_input_files("#reference-file", tmp_path / "odd.json")
+    expect(page.locator("#problem")).to_contain_text("does not say how the shelf should look")
+    expect(page.locator("#problem")).to_contain_text("Slot 0 of the reference")
+    expect(page.locator("#report")).to_be_visible()  # it is counted all the same
+    page.select_option("#reference", index=0)
+    expect(page.locator("#problem")).to_be_hidden()
+
+
+def planogram_of(answer: dict[str, object]) -> dict[str, object]:
+    """A planogram in centimetres: ten pixels each, with a margin; the widest gap holds tea."""
+    gap = max(answer["gaps"], key=lambda gap: gap["facings"])
+    left, top, right, bottom = gap["xyxy"]
+    tea = [(left + right) / 2 - 20, top, (left + right) / 2 + 20, bottom]
+    boxes = {str(i): found["xyxy"] for i, found in enumerate(answer["detections"])} | {"gone": tea}
+    return {
+        "width": answer["image"]["width"] / 10 + 10,
+        "height": answer["image"]["height"] / 10 + 10,
+        "fixtures": [{"id": "bay", "x": 0, "y": 0, "w": 1, "h": 1}],
+        "products": [
+            {
+                "id": i,
+                "name": "tea" if i == "gone" else "cola",
+                "w": (x2 - x1) / 10,
+                "h": (y2 - y1) / 10,
+            }
+            for i, (x1, y1, x2, y2) in boxes.items()
+        ],
+        "positions": [
+            {"id": i, "productId": i, "fixtureId": "bay", "x": x1 / 10 + 5, "y": y1 / 10 + 5}
+            for i, (x1, y1, *_) in boxes.items()
+        ],
+    }
+
+
+def test_warnings_and_how_gaps_were_found_are_in_a_managers_words(page: Page, url: str) -> None:
+    """Where the service says them; else nothing stands there."""
+    choose(page, GAPS)
+    expect(page.locator("#warnings")).to_be_hidden()
+    expect(page.locator("#places small").first).to_have_text("")
+
+    result = copy.deepcopy(ask(url, GAPS)) | {"truncated": True}
+    first = min(result["gaps"], key=lambda gap: (gap["row"], gap["xyxy"][0]))
+    first |= {"confidence": 0.83, "origin": "both"}
+    result["warnings"] = [
+        {"code": "blurred", "detail": "sharpness 3"},
+        {"code": "later", "detail": "A later one"},
+    ]
+    page.click(".drop")
+    page.route(is_predict, lambda route: route.fulfill(json=result))
+    choose(page, GAPS)
+    expect(page.locator("#warnings li")).to_have_text(
+        [
+            re.compile("The photo is blurred: take it again"),
+            "A later one",
+            re.compile("more products"),
+        ]
+    )
+    expect(page.locator("#places small").first).to_have_text(
+        "seen on the photo and worked out · 83% sure"
+    )
+
+
+def test_the_first_paint_needs_little(page: Page, url: str) -> None:
+    """All that the page loads before a person does anything, as it comes over the network."""
+    network = page.context.new_cdp_session(page)
+    network.send("Network.enable")
+    network.send("Network.setCacheDisabled", {"cacheDisabled": True})
+    received: list[float] = []
+    network.on("Network.loadingFinished", lambda event: received.append(event["encodedDataLength"]))
+    page.goto(url, wait_until="networkidle")
+    network.detach()
+    assert len(received) >= 15
+    assert sum(received) <= FIRST_PAINT_BYTES
 
 
 def table_of(page: Page) -> list[list[str]]:
@@ -307,7 +545,7 @@ def test_the_slider_leaves_out_products_without_asking_the_service(page: Page, u
         assert [slider.get_attribute(name) for name in ("min", "max")] == ["0.3", "0.95"]
         assert (slider.input_value(), hint.inner_text()) == (
             str(SERVICE_CONFIDENCE),
-            "Further right, only surer products count; rows and gaps stay as they are.",
+            "Move right to see only the surer products. Rows, gaps and fill rate stay as they are.",
         )
         assert downloaded_result(page) == without_times(answer)
         counts = {answer["count"]}
@@ -315,9 +553,16 @@ def test_the_slider_leaves_out_products_without_asking_the_service(page: Page, u
             page.fill("#confidence", str(confidence))
             expected = without_times(result_at(answer, confidence))
             assert downloaded_result(page) == expected
-            assert page.inner_text("#count") == str(expected["count"])
+            shown = f"{expected['count']} of {answer['count']}"
+            assert page.inner_text("#confidence-value") == f"{confidence:.2f} · {shown}"
+            all_shown = expected["count"] == answer["count"]
+            # Never "0 products" beside a fill rate that is of all of them.
+            assert page.inner_text("#count") == (str(answer["count"]) if all_shown else shown)
             assert table_of(page) == lines_of(expected)
-            assert hint.inner_text() == "Rows, gaps and fill rates are those found at 0.30."
+            assert hint.inner_text() == (
+                "Less sure products are hidden. "
+                f"Rows, gaps and fill rate are those of all {answer['count']}."
+            )
             assert found_of(expected) == found_of(ask(url, picture, confidence))
             counts.add(expected["count"])
         assert len(counts) >= 3  # a sure model may lose none at the first step
@@ -489,10 +734,29 @@ def test_each_layer_can_be_hidden(counted: Page) -> None:
         show_layers(counted, *(other for other in LAYERS if other != layer))
         part = overlay(counted)
         assert not np.array_equal(part, whole)
-        assert has_colour(part, *PRODUCT) == (layer != "products")
         assert has_colour(part, *GAP) == (layer != "gaps")
+        assert has_colour(part, *PRODUCT) == (layer == "gaps")  # faded while gaps are the question
     show_layers(counted, *LAYERS)
     assert np.array_equal(overlay(counted), whole)
+
+
+def test_nothing_is_drawn_over_a_gap(counted: Page, url: str) -> None:
+    """Whole edges in the gaps' own colour, wherever products stand beside or in front."""
+    answer, pixels = ask(url, GAPS), overlay(counted)
+    image = answer["image"]
+    scale = min(pixels.shape[1] / image["width"], pixels.shape[0] / image["height"])
+    offset = (
+        np.array(pixels.shape[1::-1]) - scale * np.array((image["width"], image["height"]))
+    ) / 2
+    coloured = (pixels == (*GAP, 255)).all(axis=2)
+    for gap in answer["gaps"]:
+        left, top, right, bottom = (
+            (np.array(gap["xyxy"]) * scale + np.tile(offset, 2)).round().astype(int)
+        )
+        for edge in (left, right):
+            inside = slice(max(0, edge - 3), edge + 4)
+            drawn = coloured[top + 3 : bottom - 3, inside].any(axis=1)
+            assert drawn.mean() > 0.99
 
 
 def show_layers(page: Page, *layers: str) -> None:
@@ -522,7 +786,7 @@ def brightness(pixels: np.ndarray) -> float:
     return float(pixels[..., :3].mean())
 
 
-def test_the_csv_has_a_line_for_each_product_that_is_shown(
+def test_the_csv_has_a_line_for_each_gap_and_each_product_that_is_shown(
     page: Page, tmp_path: Path, url: str
 ) -> None:
     formula = tmp_path / "=1+1, aisle.jpg"
@@ -534,6 +798,10 @@ def test_the_csv_has_a_line_for_each_product_that_is_shown(
         assert name.endswith("1+1, aisle.csv")
         lines = list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline="")))
         assert {line["picture"] for line in lines} == {"'=1+1, aisle.jpg"}
+        gaps = [line for line in lines if line["kind"] == "gap"]
+        told = [(int(line["row"]), int(line["facings"])) for line in gaps]
+        assert told == [(row, facings) for row, _, facings in places_of(ask(url, GAPS))]
+        lines = [line for line in lines if line["kind"] == "product"]
         products = [
             [int(line["row"]) - 1, *(float(line[e]) for e in ("left", "top", "right", "bottom"))]
             for line in lines
@@ -561,6 +829,8 @@ def test_the_annotated_picture_is_the_picture_as_it_is_seen_in_full_size(
         name, annotated = save_picture(page)
         assert name == "turned.boxes.png"
         assert annotated.shape[:2] == upright.shape[:2]
+        show_layers(page, "products", "rows")
+        annotated = save_picture(page)[1]
         assert share_drawn(annotated, xyxy_of(ask(url, picture))) > MOST_EDGES
         show_layers(page)
         plain = save_picture(page)[1][..., :3]
@@ -599,9 +869,9 @@ def test_several_pictures_stand_in_a_strip_with_their_state(
     counts = [ask(url, path)["count"] for path in (GOOD_SAMPLE, GAPS)]
     expect(tiles).to_have_text(
         [
-            re.compile(rf"1\. aisle-4\.jpg\s*{counts[0]} products"),
-            re.compile(r"2\. corrupt\.jpg\s*not counted"),
-            re.compile(rf"3\. aisle-5-gaps\.jpg\s*{counts[1]} products"),
+            re.compile(rf"1\. aisle-4\.jpg.*\d\d:\d\d.*{counts[0]} products", re.DOTALL),
+            re.compile(r"2\. corrupt\.jpg.*\d\d:\d\d.*not counted", re.DOTALL),
+            re.compile(rf"3\. aisle-5-gaps\.jpg.*\d\d:\d\d.*{counts[1]} products", re.DOTALL),
         ]
     )
     expect(page.locator("#queue")).to_contain_text("3 pictures: 2 counted, 1 failed")
@@ -610,7 +880,8 @@ def test_several_pictures_stand_in_a_strip_with_their_state(
     expect(page.locator("#count")).to_have_text(str(counts[1]))
     name, content = save(page, "#download-all")
     lines = list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline="")))
-    assert (name, len(lines)) == ("shelves.csv", sum(counts))
+    products = [line for line in lines if line["kind"] == "product"]
+    assert (name, len(products)) == ("shelves.csv", sum(counts))
     page.screenshot(path=SCREENS / "several.png")
     for _ in range(3):
         tiles.first.locator(".drop").click()
@@ -732,26 +1003,80 @@ def test_a_service_with_tokens_asks_for_one(page: Page, console: Console) -> Non
     assert sent == [None, "Bearer s3cret", "Bearer s3cret"]
 
 
-def test_the_page_fits_a_phone_and_numbers_follow_its_language(
-    phone: Page, console: Console
-) -> None:
+def test_focus_and_selection_stay_where_the_person_is(page: Page) -> None:
+    """Pictures that are counted meanwhile change neither."""
+    choose(page, GAPS)
+    held: list[Route] = []
+    page.route(is_predict, lambda route: held.append(route))
+    page.set_input_files("#choose", [FULL, SHELF])
+    page.locator(".strip .tile").first.click()
+    page.locator("#places .place").nth(3).focus()
+    before = page.evaluate("document.activeElement.ariaLabel")
+    for number in (1, 2):
+        with page.expect_response(is_predict_response):
+            held[-1].continue_()
+        expect(page.locator(".strip li").nth(number)).to_have_attribute("data-state", "counted")
+    assert page.evaluate("document.activeElement.ariaLabel") == before
+    expect(page.locator(".tile").first).to_have_attribute("aria-current", "true")
+
+
+def is_predict_response(response: Response) -> bool:
+    return is_predict(response.url)
+
+
+def test_a_phone_in_spanish(phone: Page, console: Console) -> None:
     page = phone
     console.expected.append("422")
     assert_no_sideways_scroll(page)
+    assert page.evaluate("document.documentElement.lang") == "es"
+    expect(page.get_by_role("heading", name="Revisar una estantería")).to_be_visible()
+    expect(page.locator("#photo")).to_have_attribute("capture", "environment")
+    expect(page.get_by_text("Hacer una foto")).to_be_visible()
+    assert small_targets(page) == []
     choose(page, GAPS, CORRUPT)
     assert_no_sideways_scroll(page)
-    expect(page.locator("#confidence-value")).to_have_text("0,30")
+    expect(page.locator("#refill-title")).to_have_text(
+        re.compile(r"9 huecos por reponer, \d+ frentes")
+    )
+    expect(page.locator("#places li").first).to_contain_text(re.compile("Fila 1, (tercio|centro)"))
+    expect(page.locator("#confidence-value")).to_contain_text("0,30")
     expect(page.locator("#fill-rate")).to_have_text(re.compile(r"^\d\d\s%$"))
-    page.screenshot(path=SCREENS / "phone.png", full_page=True)
+    expect(page.locator(".tile time").first).to_have_text(re.compile(r"\d\d:\d\d$"))
+    page.screenshot(path=SCREENS / "phone-full.png", full_page=True)
+    assert small_targets(page) == []
     page.locator(".strip .tile").nth(1).click()
-    expect(page.get_by_role("alert")).to_be_visible()
+    expect(page.get_by_role("alert").filter(has_text="Esta foto está dañada.")).to_be_visible()
     assert_no_sideways_scroll(page)
-    expect(page.locator("#photo")).to_have_attribute("capture", "environment")
-    expect(page.get_by_text("Take a photo")).to_be_visible()
+    words = page.evaluate("document.body.innerText").replace(GAPS.name, "")
+    assert re.findall(r"\b(?:[Rr]ow|[Gg]aps?|[Pp]icture|facing|Share|filled)\b", words) == []
 
 
 def assert_no_sideways_scroll(page: Page) -> None:
-    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    assert page.evaluate("document.documentElement.scrollWidth") == PHONE["viewport"]["width"]
+
+
+def small_targets(page: Page) -> list[str]:
+    """What a thumb would miss: a label counts for its input."""
+    measure = """(least) => [...document.querySelectorAll(
+            "button, select, input, summary, .button")]
+        .map((one) => one.type === "checkbox" ? one.closest("label") : one)
+        .filter((one) => one.checkVisibility() && !one.matches(".hidden-input"))
+        .map((one) => [one.id || one.className || one.textContent, one.getBoundingClientRect()])
+        .filter(([, { width, height }]) => width < least - 0.01 || height < least - 0.01)
+        .map(([name, { width, height }]) => `${name} ${width} x ${height}`)"""
+    found: list[str] = page.evaluate(measure, TOUCH)
+    return found
+
+
+def test_the_picture_stays_in_sight_on_a_phone_while_the_list_is_tapped(phone: Page) -> None:
+    choose(phone, GAPS)
+    expect(phone.locator("#refill-title")).to_be_in_viewport()  # without a scroll
+    phone.screenshot(path=SCREENS / "phone.png")
+    for line in ("#places li:last-child .place", "#rows tr:last-child button"):
+        phone.locator(line).tap()
+        expect(phone.locator("#frame")).to_be_in_viewport(ratio=0.99)
+        expect(phone.locator(line)).to_be_in_viewport(ratio=0.99)
+        assert phone.inner_text("#zoom") != "100\xa0%"
 
 
 def test_the_keyboard_alone_leads_through(page: Page) -> None:
@@ -761,22 +1086,32 @@ def test_the_keyboard_alone_leads_through(page: Page) -> None:
     tab_to(page, "[data-name='gaps.jpg']")
     page.keyboard.press("Enter")
     expect(page.locator("#report")).to_be_visible()
-    before = int(page.locator("#count").inner_text())
+    before = page.locator("#count").inner_text()
     tab_to(page, "#zoom-in")
     page.keyboard.press("Enter")
     expect(page.locator("#zoom")).to_have_text("150%")
+    tab_to(page, "#places li:nth-child(2) input")
+    page.keyboard.press("Space")
+    expect(page.locator("#progress")).to_contain_text("1 of ")
+    tab_to(page, "#places li:nth-child(2) .place")
+    page.keyboard.press("Enter")
+    assert float(page.inner_text("#zoom").rstrip("%")) >= 200
+    tab_to(page, "#download-csv")
+    with page.expect_download():
+        page.keyboard.press("Enter")
+    tab_to(page, "#reference")
+    with page.expect_file_chooser():
+        tab_to(page, "#reference-file")
+        page.keyboard.press("Enter")
     tab_to(page, "#confidence")
     for _ in range(25):
         page.keyboard.press("ArrowRight")
-    expect(page.locator("#confidence-value")).to_have_text("0.55")
-    after = int(page.locator("#count").inner_text())
-    assert after < before
-    expect(page.locator("#confidence")).to_have_attribute(
-        "aria-valuetext", f"0.55, {after} products"
-    )
+    expect(page.locator("#confidence-value")).to_have_text(re.compile(rf"^0.55 · \d+ of {before}$"))
+    value = page.inner_text("#confidence-value").replace(" ·", ",")
+    expect(page.locator("#confidence")).to_have_attribute("aria-valuetext", value)
     tab_to(page, "#rows tr:nth-child(2) button")
     expect(page.locator("#rows tr").nth(1)).to_have_class("lit")
-    tab_to(page, "#download-csv")
+    tab_to(page, "#download-json")
     with page.expect_download():
         page.keyboard.press("Enter")
 
@@ -801,8 +1136,12 @@ def test_axe_finds_no_serious_violation(page: Page, console: Console) -> None:
     console.expected.append("422")
     page.evaluate((files("axe_playwright_python") / "axe.min.js").read_text())
     found = {"empty": violations(page)}
-    choose(page, GAPS, CORRUPT)
+    choose(page, GAPS, CORRUPT, FULL)
+    page.locator("#places input").first.check()
+    page.select_option("#reference", index=1)
+    expect(page.locator("#compliance-told")).to_contain_text("in place")
     found["result"] = violations(page)
+    page.select_option("#reference", index=0)
     page.screenshot(path=SCREENS / "light.png")
     page.emulate_media(color_scheme="dark")
     page.screenshot(path=SCREENS / "dark.png")
@@ -834,8 +1173,8 @@ def violations(page: Page) -> list[str]:
 
 def test_every_problem_a_picture_can_meet_has_a_sentence() -> None:
     """`ImageGone` is an event's alone: a picture that is sent is there."""
-    words = (STATIC / "words.js").read_text()
-    errors = [*leaves(ImageError), *leaves(TryAgain), Unauthorized]
+    words = (STATIC / "words" / "en.js").read_text()
+    errors = [*leaves(ImageError), *leaves(TryAgain), Unauthorized, InvalidReference]
     slugs = {error.slug for error in errors} - {"image-gone"}
     assert len(slugs) >= 7
     assert {slug for slug in slugs if f'"{slug}": [' not in words} == set()

@@ -36,7 +36,7 @@ def receive(aws: Aws, count: int, seconds: float = 20) -> list[dict[str, object]
     events: list[dict[str, object]] = []
     deadline = time.monotonic() + seconds
     while True:
-        more = list(receive_events(aws.sqs, aws.s3, aws.resources.subscriber_url))  # type: ignore[arg-type]
+        more = list(receive_events(aws.sqs, aws.s3, aws.resources.subscriber_url))
         events += more
         if not more and (len(events) >= count or time.monotonic() > deadline):
             return events
@@ -50,12 +50,12 @@ def wait_until_empty(aws: Aws) -> None:
         time.sleep(0.1)
 
 
-# Lines of a process rather than of an event: its start and its end.
+# Log lines about the process, its start and its end, not about an event.
 OF_THE_PROCESS = ("model.", "source.", "check.", "function.")
 
 
 def event_lines(log: Path) -> list[dict[str, object]]:
-    """Read a process's log lines but those that are about no event."""
+    """Read the lines of a process's log that are about events."""
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     ours = [line for line in lines if line["logger"].startswith(("events", "function"))]
     return [line for line in ours if not line["event"].startswith(OF_THE_PROCESS)]

@@ -1,4 +1,4 @@
-"""What those are told who come through Knative's ingress, which publishes a whole host."""
+"""What callers get through Knative's ingress, which publishes a whole host."""
 
 from collections.abc import Iterator
 from http.client import HTTPConnection

@@ -12,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from model import quantize
+from model.photos import find_photos
 
 SIDE = 64
 CLASSES = 2
@@ -245,7 +246,7 @@ def test_a_recipe_says_what_stays_in_float(name: str) -> None:
 
 def test_seven_weight_bits_ship_and_eight_can_be_tried(folder: Path) -> None:
     parent = onnx.load(folder / "float.onnx")
-    photos = quantize.find_photos(folder / "photos", 2)
+    photos = find_photos(folder / "photos", 2)
 
     def largest(recipe: quantize.Recipe) -> int:
         made = quantize.quantize(parent, photos, recipe)

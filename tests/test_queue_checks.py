@@ -1,4 +1,4 @@
-"""A queue that would lose something is found out before anything is taken from it."""
+"""A queue that would lose messages is found before the source takes any from it."""
 
 import json
 import logging
@@ -17,7 +17,7 @@ def config(aws: Aws, **settings: object) -> SourceConfig:
 
 
 def check(aws: Aws, **settings: object) -> Queue:
-    return check_queue(config(aws, **settings), aws.sqs, threading.Event())  # type: ignore[arg-type]
+    return check_queue(config(aws, **settings), aws.sqs, threading.Event())
 
 
 def findings(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -64,7 +64,7 @@ def test_each_fault_has_its_line(
 
 
 def test_too_few_receives_have_a_line(aws: Aws, caplog: pytest.LogCaptureFixture) -> None:
-    arn = queue_arn(aws.sqs, aws.resources.dlq_url)  # type: ignore[arg-type]
+    arn = queue_arn(aws.sqs, aws.resources.dlq_url)
     change(aws, RedrivePolicy=json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 1}))
     assert check(aws).last_receive == 1
     assert findings(caplog) == ["check.too_few_receives"]
@@ -94,7 +94,7 @@ def test_a_lease_shorter_than_the_sink_has_a_line(
 
 def test_a_queue_that_may_not_be_read_is_taken_as_it_is(aws: Aws) -> None:
     config = SourceConfig(aws.resources.queue_url + "-gone", "http://s")
-    queue = check_queue(config, aws.sqs, threading.Event())  # type: ignore[arg-type]
+    queue = check_queue(config, aws.sqs, threading.Event())
     assert (queue, queue.last_receive) == (Queue(), 0)
 
 
@@ -106,7 +106,7 @@ def test_results_that_would_come_back_have_a_line(
     aws: Aws, caplog: pytest.LogCaptureFixture, prefix: str, watched: bool
 ) -> None:
     rule = {
-        "QueueArn": queue_arn(aws.sqs, aws.resources.queue_url),  # type: ignore[arg-type]
+        "QueueArn": queue_arn(aws.sqs, aws.resources.queue_url),
         "Events": ["s3:ObjectCreated:*"],
         "Filter": {"Key": {"FilterRules": [{"Name": "prefix", "Value": prefix}]}},
     }
@@ -114,14 +114,14 @@ def test_results_that_would_come_back_have_a_line(
     aws.s3.put_bucket_notification_configuration(
         Bucket=bucket, NotificationConfiguration={"QueueConfigurations": [rule]}
     )
-    check_results_bucket(config(aws, results_bucket=bucket), aws.s3)  # type: ignore[arg-type]
+    check_results_bucket(config(aws, results_bucket=bucket), aws.s3)
     assert findings(caplog) == (["check.results_are_watched"] if watched else [])
 
 
 def test_a_bucket_that_cannot_be_read_is_no_fault(
     aws: Aws, caplog: pytest.LogCaptureFixture
 ) -> None:
-    check_results_bucket(config(aws, results_bucket="gone"), aws.s3)  # type: ignore[arg-type]
+    check_results_bucket(config(aws, results_bucket="gone"), aws.s3)
     assert findings(caplog) == []
 
 

@@ -30,7 +30,7 @@ def test_depths_follow_both_queues(aws: Aws, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(queue_depths, "READ_SECONDS", 0.1)
     metrics = SourceMetrics()
     urls = {"images": aws.resources.queue_url, "dead_letters": aws.resources.dlq_url}
-    with QueueDepths(aws.sqs, urls, metrics.queue_messages):  # type: ignore[arg-type]
+    with QueueDepths(aws.sqs, urls, metrics.queue_messages):
         wait_for_depth(metrics, "images", 0)
         wait_for_depth(metrics, "dead_letters", 0)
         aws.sqs.send_message(QueueUrl=urls["dead_letters"], MessageBody="x")

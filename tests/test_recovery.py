@@ -1,4 +1,4 @@
-"""What went wrong is made good by sweep and replay, through the real function and source."""
+"""Sweep and replay make good what went wrong, through the real function and source."""
 
 import subprocess
 import sys
@@ -91,7 +91,7 @@ def test_a_sweep_recovers_every_dropped_notification_and_a_second_publishes_noth
         assert "6 looked at, 4 to be audited, 0 sent" in command(aws, *SWEEP)
         assert "4 to be audited, 4 sent" in command(aws, *SWEEP, "--send")
         found = published(aws)
-        # With the ids that their own notifications would have given them, had these come.
+        # Their ids are those that their own notifications would have given them.
         assert {event["subject"]: event["id"] for event in found} == lost
         assert len(found) == len(lost)
 
@@ -110,7 +110,7 @@ def test_a_sweep_recovers_every_dropped_notification_and_a_second_publishes_noth
 
 
 def test_what_is_replayed_twice_is_published_once(aws: Aws, tmp_path: Path) -> None:
-    """SQS lost its patience with all of them; one copy is left behind by a run cut short."""
+    """SQS moved all of them; a run that was cut short left one copy behind."""
     put(aws, KEYS)
     urls = aws.resources
     while queue_state(aws) != (0, 0):

@@ -1,6 +1,8 @@
 """Small shelves against references: what is missing, extra, moved, by row."""
 
 import copy
+import re
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -28,7 +30,7 @@ def detections(xyxy: Boxes, class_id: list[int] | None = None) -> Detections:
     return Detections(xyxy=boxes, confidence=np.ones(len(boxes), np.float32), class_id=ids)
 
 
-def planogram(xyxy: Boxes, **fields: list[object]) -> dict[str, object]:
+def planogram(xyxy: Boxes, **fields: Sequence[object]) -> dict[str, object]:
     slots = [{"xyxy": [edge / SIZE for edge in box]} for box in xyxy]
     for name, values in fields.items():
         for slot, value in zip(slots, values, strict=True):
@@ -113,7 +115,7 @@ def test_an_earlier_result_is_a_reference_whatever_its_size() -> None:
     ],
 )
 def test_a_slot_takes_only_its_label(names: dict[int, str], rate: float) -> None:
-    labels: list[object] = ["water", "cola", "", "cola"]
+    labels = ["water", "cola", "", "cola"]
     reference = read_reference(planogram(FULL[:4], label=labels))
     ids = [0, 1, 1, 0] if len(names) > 1 else [0] * 4
     told = compare(detections(FULL[:4], ids), names, reference, SIZE, SIZE)
@@ -121,7 +123,7 @@ def test_a_slot_takes_only_its_label(names: dict[int, str], rate: float) -> None
 
 
 def test_rows_may_be_given() -> None:
-    rows: list[object] = [3] * 5 + [4] * 5
+    rows = [3] * 5 + [4] * 5
     reference = read_reference(planogram(FULL, row=rows))
     told = compare(detections(FULL[:9]), NAMES, reference, SIZE, SIZE)
     assert [slot["row"] for slot in told["missing"]] == [4]
@@ -142,7 +144,7 @@ def broken(**fields: object) -> dict[str, object]:
     [
         (None, "must be a JSON object"),
         ([], "must be a JSON object"),
-        ({}, "must have slots or detections"),
+        ({}, "must have slots, detections or positions"),
         ({"slots": {}}, "slots"),
         ({"slots": [1]}, "Slot 0"),
         ({"slots": [{"xyxy": [0, 0, 1, 1]}] * (MAX_SLOTS + 1)}, str(MAX_SLOTS)),
@@ -163,3 +165,111 @@ def broken(**fields: object) -> dict[str, object]:
 def test_a_broken_reference_is_refused_and_named(data: object, named: str) -> None:
     with pytest.raises(InvalidReference, match=named):
         read_reference(data)
+
+
+CM = 0.1  # pixels of `FULL` to the planogram's own unit
+OFFSET = 5.0  # what of the planogram lies around the products
+
+
+def azure(boxes: Boxes = FULL, boards: bool = True) -> dict[str, object]:
+    """The planogram of shelves whose products are 10 wide and 20 high, in its own units."""
+    low = np.array(boxes).min(axis=0) if boxes else np.zeros(4)
+    places = [
+        ((left - low[0]) * CM + OFFSET, (top - low[1]) * CM + OFFSET) for left, top, *_ in boxes
+    ]
+    tops = sorted({y for _, y in places})
+    fixtures = [
+        {"id": f"board {i}", "x": 0, "y": y + 20, "w": 70, "h": 2} for i, y in enumerate(tops)
+    ]
+    bay = [{"id": "bay", "x": 0, "y": 0, "w": 70, "h": 70}]
+    return {
+        "width": 80.0,
+        "height": 70.0,
+        "products": [{"id": "sku", "name": "cola", "w": 10, "h": 20}],
+        "fixtures": fixtures if boards else bay,
+        "positions": [
+            {
+                "id": f"p{i}",
+                "productId": "sku",
+                "fixtureId": f"board {tops.index(y)}" if boards else "bay",
+                "x": x,
+                "y": y,
+            }
+            for i, (x, y) in enumerate(places)
+        ],
+    }
+
+
+@pytest.mark.parametrize("boards", [True, False], ids=["fixtures-are-boards", "a-fixture-is-a-bay"])
+def test_a_planogram_lies_over_the_products_and_is_answered_by_position(boards: bool) -> None:
+    """Neither its unit nor its margins are the photo's."""
+    reference = read_reference({"planogram": azure(boards=boards)})
+    assert reference.row.tolist() == [0] * 5 + [1] * 5
+    found = FULL[:3] + FULL[4:9] + by(FULL[9:], dx=60)
+    told = compare(detections(found), NAMES, reference, SIZE, SIZE)
+    states = {position["id"]: position["state"] for position in told["positions"]}
+    assert states == {f"p{i}": "in_place" for i in range(10)} | {"p3": "missing", "p9": "moved"}
+    assert [slot["row"] for slot in told["missing"]] == [0]
+    by_id = {position["id"]: position for position in told["positions"]}
+    assert by_id["p0"]["product"] == [float(edge) for edge in FULL[0]]
+    assert "product" not in by_id["p3"]
+    assert np.allclose(by_id["p3"]["xyxy"], FULL[3], atol=3)
+    assert by_id["p3"]["label"] == "cola"
+
+
+def test_a_planogram_whose_outer_products_are_gone_still_fits_as_it_is_drawn() -> None:
+    boxes = [[x1 * 0.8, y1 * 0.7, x2 * 0.8, y2 * 0.7] for x1, y1, x2, y2 in FULL]
+    drawn = azure()
+    drawn["positions"] = [
+        {**position, "x": box[0] / 10, "y": box[1] / 10}
+        for position, box in zip(drawn["positions"], boxes, strict=True)  # type: ignore[arg-type]
+    ]
+    drawn["products"] = [{"id": "sku", "w": 8, "h": 14}]
+    gone = [box for i, box in enumerate(FULL) if i not in (0, 5, 4)]
+    told = compare(detections(gone), NAMES, read_reference(drawn), SIZE, SIZE)
+    assert [p["id"] for p in told["positions"] if p["state"] == "missing"] == ["p0", "p4", "p5"]
+
+
+def test_a_planogram_without_positions_or_products_in_the_photo_compares() -> None:
+    empty = compare(detections(FULL), NAMES, read_reference(azure([])), SIZE, SIZE)
+    assert (empty["rate"], empty["positions"], len(empty["extra"])) == (None, [], 10)
+    bare = compare(detections([]), NAMES, read_reference(azure()), SIZE, SIZE)
+    assert (bare["rate"], len(bare["missing"])) == (0.0, 10)
+
+
+def broken(**changes: object) -> dict[str, object]:
+    return {**azure(FULL[:1]), **changes}
+
+
+POSITION = {"id": "p", "productId": "sku", "fixtureId": "board 0", "x": 0, "y": 0}
+
+
+@pytest.mark.parametrize(
+    ("planogram", "words"),
+    [
+        ({"positions": []}, "`width` of the planogram must be a number, got None"),
+        ({"planogram": []}, "planogram must be a JSON object"),
+        (broken(height=True), "`height` of the planogram must be a number, got True"),
+        (broken(width=0), "wider and higher than 0"),
+        (broken(width=float("nan")), "must be a number, got nan"),
+        (broken(products=None), "products must be a list"),
+        (broken(products=[{"id": "sku", "w": 0, "h": 1}]), "wider and higher than 0"),
+        (broken(products=[{"w": 1, "h": 1}]), "Item 0 of the planogram's products"),
+        (broken(positions=[POSITION, POSITION]), "Item 1 of the planogram's positions"),
+        (
+            broken(positions=[{**POSITION, "x": "1"}]),
+            "`x` of 'p' in `positions` must be a number, got '1'",
+        ),
+        (
+            broken(positions=[{**POSITION, "productId": "no"}]),
+            "`productId` of position 'p' must be the id",
+        ),
+        (
+            broken(positions=[{**POSITION, "fixtureId": 3}]),
+            "`fixtureId` of position 'p' must be the id",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_planogram_is_named(planogram: dict[str, object], words: str) -> None:
+    with pytest.raises(InvalidReference, match=re.escape(words)):
+        read_reference(planogram)

@@ -38,7 +38,7 @@ def body(key: str = "store-17/cam-2/0815.jpg", bucket: str = "shelves") -> str:
     return notification_body(S3Object(bucket, key, "v1", "e1", 1), NOW, "eu-central-1")
 
 
-def bury(aws: Aws, text: str, reason: str, given_up_at: datetime = NOW) -> None:
+def bury(aws: Aws, text: str, reason: Reason, given_up_at: datetime = NOW) -> None:
     """Put a message into the dead-letter queue as the source does, or as SQS does by itself."""
     if reason == UNKNOWN:
         _let_sqs_move(aws, text)

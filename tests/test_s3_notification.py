@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote_plus
 
 import pytest
@@ -36,7 +37,7 @@ def notification(*records: dict[str, object]) -> str:
 
 def record(**changes: object) -> dict[str, object]:
     """The put record with changes: of the object where it has such a field, else of the record."""
-    changed = copy.deepcopy(RECORD)
+    changed: dict[str, Any] = copy.deepcopy(RECORD)
     for name, value in changes.items():
         where = changed if name in changed else changed["s3"]["object"]
         where[name] = value

@@ -11,7 +11,7 @@ from schemas import schema_of, validate, validate_emitted
 import events.sns_publisher
 import function.audit
 import local.subscriber
-from events.codec import new_event, to_json
+from events.codec import Json, new_event, to_json
 from events.s3_notification import S3Object
 from events.types import DATA_SCHEMAS, IMAGE_REJECTED, SHELF_AUDITED
 from function.audit import audit_image
@@ -44,9 +44,10 @@ def test_an_audit_fits_its_schema(detector: Detector) -> None:
 
 
 def test_a_rejection_fits_its_schema() -> None:
-    data = {"image": {"uri": "s3://b/k", "bytes": 3}, "reason": ImageCorrupt("cut").problem()}
+    image = {"uri": "s3://b/k", "bytes": 3}
+    data = {"image": image, "reason": ImageCorrupt("cut").problem()}
     validate(IMAGE_REJECTED, data)
-    del data["image"]["bytes"]
+    del image["bytes"]
     validate(IMAGE_REJECTED, data)
 
 
@@ -54,7 +55,7 @@ def test_the_tests_hold_every_emitted_event_to_its_schema() -> None:
     """The three borders where an event leaves or reaches a test, each with data that misses."""
     found = S3Object("shelves", "store-17/cam-2/0815.jpg", "1")
     time = datetime(2026, 11, 22, 8, 15, tzinfo=UTC)
-    data = {"image": {"uri": found.uri}, "reason": ImageCorrupt("cut").problem()}
+    data: Json = {"image": {"uri": found.uri}, "reason": ImageCorrupt("cut").problem()}
     event = function.audit.outgoing_event(found, "0", time, data)
     validate_emitted(event.get_type(), event.get_dataschema(), data)
     odd = new_event({**event.get_attributes()}, {**data, "unsaid": 1})
@@ -63,4 +64,5 @@ def test_the_tests_hold_every_emitted_event_to_its_schema() -> None:
     with pytest.raises(ValidationError):
         events.sns_publisher.attributes_of(odd)
     with pytest.raises(ValidationError):
-        local.subscriber.from_json(to_json(odd))
+        # The name that the fixture patches.
+        local.subscriber.from_json(to_json(odd))  # type: ignore[attr-defined]

@@ -1,5 +1,7 @@
 """Rows and gaps of small shelves made by hand: boxes in, expected rows and gaps out."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -152,7 +154,15 @@ def test_json_is_rounded_and_numbered_from_the_top() -> None:
     assert rows_json(audit) == [
         {"index": 0, "xyxy": [0.0, 0.0, 43.0, 20.0], "count": 3, "fill_rate": 0.721}
     ]
-    assert gaps_json(audit) == [{"row": 0, "xyxy": [21.0, 0.0, 33.0, 20.0], "facings": 1.2}]
+    assert gaps_json(audit) == [
+        {
+            "row": 0,
+            "xyxy": [21.0, 0.0, 33.0, 20.0],
+            "facings": 1.2,
+            "confidence": 0.5,
+            "origin": "inferred",
+        }
+    ]
 
 
 @pytest.mark.parametrize("spread", [0, 80, 2000])
@@ -167,3 +177,64 @@ def test_a_thousand_boxes_in_any_disorder_give_finite_numbers(spread: float) -> 
     assert np.isfinite(numbers).all()
     assert all(0 <= row.fill_rate <= 1 for row in audit.rows)
     assert all(gap.xyxy[0] < gap.xyxy[2] and gap.xyxy[1] < gap.xyxy[3] for gap in audit.gaps)
+
+
+def seen(xyxy: Boxes, gaps: Boxes, confidence: float | list[float] = 0.8) -> Detections:
+    boxes = np.array(gaps, np.float32).reshape(-1, 4)
+    return replace(
+        detections(xyxy),
+        sees_gaps=True,
+        gap_xyxy=boxes,
+        gap_confidence=np.broadcast_to(np.float32(confidence), len(boxes)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("xyxy", "gaps", "confidence", "expected"),
+    [
+        pytest.param([], [], 0.8, [], id="empty"),
+        pytest.param(TEN, [], 0.8, [], id="a-full-row"),
+        pytest.param(without(TEN, 4), [], 0.8, [], id="a-space-that-nobody-saw"),
+        pytest.param(without(TEN, 4), [[44, 0, 54, 20]], 0.8, [(0, "both")], id="seen-and-a-space"),
+        pytest.param(
+            without(TEN, 4), [[44, 0, 54, 20]], 0.25, [(0, "inferred")], id="a-faint-one-in-a-space"
+        ),
+        pytest.param(full(2), [[44, 0, 54, 20]], 0.25, [], id="a-faint-one-alone"),
+        pytest.param(full(2), [[300, 0, 310, 20]], 0.8, [(0, "seen")], id="far-from-its-row"),
+        pytest.param(
+            full(2),
+            [[44, 0, 54, 20], [50, 0, 60, 20]],
+            0.35,
+            [(0, "seen")],
+            id="two-faint-ones-of-one-stretch",
+        ),
+        pytest.param(TEN, [[44, 0, 54, 20]], 0.9, [], id="over-a-product"),
+        pytest.param(
+            TEN, [[0, 30, 40, 50], [60, 30, 99, 50]], 0.8, [(1, "seen")] * 2, id="an-empty-board"
+        ),
+        pytest.param([], [[0, 30, 40, 50]], 0.8, [(0, "seen")], id="an-empty-shelf"),
+    ],
+)
+def test_gaps_that_are_seen_are_set_into_rows(
+    xyxy: Boxes, gaps: Boxes, confidence: float, expected: list[tuple[int, str]]
+) -> None:
+    audit = audit_shelf(seen(xyxy, gaps, confidence), WIDE, WIDE)
+    assert [(gap.row, gap.origin) for gap in audit.gaps] == expected
+    assert len(audit.rows) == max([gap.row + 1 for gap in audit.gaps] + [1 if xyxy else 0])
+
+
+def test_a_gap_ends_where_the_products_beside_it_begin() -> None:
+    (gap,) = audit_shelf(seen(without(TEN, 4), [[41, 0, 57, 20]]), WIDE, WIDE).gaps
+    assert gap.xyxy == pytest.approx((43, 0, 55, 20), abs=0.1)
+    assert gap.facings == pytest.approx(1.2)
+
+
+def test_seen_emptiness_counts_in_the_fill_rate() -> None:
+    audit = audit_shelf(seen(full(2), [[22, 0, 110, 20]]), WIDE, WIDE)
+    assert audit.fill_rate == pytest.approx(0.2, abs=0.02)
+    assert audit_shelf(seen([], [[22, 0, 110, 20]]), WIDE, WIDE).fill_rate == 0
+
+
+def test_without_a_class_for_gaps_the_spaces_decide() -> None:
+    (gap,) = audit_shelf(detections(without(TEN, 4)), WIDE, WIDE).gaps
+    assert (gap.origin, gap.confidence) == ("inferred", 0.5)

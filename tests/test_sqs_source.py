@@ -51,7 +51,7 @@ def running_source(
     )
     stop = threading.Event()
     queue = Queue(aws.resources.dlq_url, max_receive_count=8)
-    source = SqsSource(config, aws.sqs, Sink.from_config(config), queue, metrics)  # type: ignore[arg-type]
+    source = SqsSource(config, aws.sqs, Sink.from_config(config), queue, metrics)
     thread = threading.Thread(target=source.run, args=(stop,))
     thread.start()
     try:
@@ -356,7 +356,7 @@ def test_out_of_time_it_gives_back_what_is_in_hand(aws: Aws, sink: FakeSink) -> 
     sink.reply = lambda _: 204 if release.wait(10) else 500
     send(aws, put("a.jpg"), put("b.jpg"))
     config = SourceConfig(aws.resources.queue_url, sink.url, wait_seconds=1)
-    source = SqsSource(config, aws.sqs, Sink.from_config(config), Queue(aws.resources.dlq_url, 8))  # type: ignore[arg-type]
+    source = SqsSource(config, aws.sqs, Sink.from_config(config), Queue(aws.resources.dlq_url, 8))
     stop = threading.Event()
     thread = threading.Thread(target=source.run, args=(stop,))
     thread.start()

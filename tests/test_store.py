@@ -8,12 +8,13 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from postgresql import Server
-from sqlalchemy import func, select
+from sqlalchemy import Row, Table, func, select
 from test_fold import ELSEWHERE, MINUTE, SHELF, photo
 
 from events.types import GAP_CORRECTED
@@ -25,7 +26,7 @@ from monitor.intake import News, Place
 from monitor.records import episode_of, telling_of
 from monitor.store import Store
 from monitor.tables import audits, checkpoints, episodes, rejections, tellings, views
-from monitor.telling import fact_of
+from monitor.telling import due, fact_of
 
 COUNTER = itertools.count()
 
@@ -78,14 +79,14 @@ def take(store: Store, place: Place, arrivals: list[Audit]) -> None:
         store.take_audit(place, news(audit))
 
 
-def rows(store: Store, table: object, place: Place) -> list[object]:
+def rows(store: Store, table: Table, place: Place) -> list[Row[Any]]:
     with reading(store.engine) as connection:
-        query = select(table).where(table.c.view == place.id)  # type: ignore[arg-type, attr-defined]
+        query = select(table).where(table.c.view == place.id)
         return list(connection.execute(query))
 
 
 def held(store: Store, place: Place) -> dict[str, fold_module.Episode]:
-    return {row.id: episode_of(row) for row in rows(store, episodes, place)}  # type: ignore[attr-defined, arg-type]
+    return {row.id: episode_of(row) for row in rows(store, episodes, place)}
 
 
 @st.composite
@@ -134,8 +135,8 @@ def check_law(store: Store, history: tuple[list[Audit], int]) -> None:
     expected = fold(State(view=place.id), chosen(history[0]), store.rules).episodes
     assert held(store, place) == expected
     told: dict[str, list[object]] = {}
-    for row in sorted(rows(store, tellings, place), key=lambda row: row.sequence):  # type: ignore[attr-defined]
-        told.setdefault(row.episode, []).append(row)  # type: ignore[attr-defined]
+    for row in sorted(rows(store, tellings, place), key=lambda row: row.sequence):
+        told.setdefault(row.episode, []).append(row)
     assert expected.keys() <= told.keys()
     for name, said in told.items():
         assert [row.sequence for row in said] == list(range(1, len(said) + 1))  # type: ignore[attr-defined]
@@ -177,7 +178,6 @@ def ids_from_arrival(patch: pytest.MonkeyPatch) -> None:
 
 
 def corrections_forgotten(patch: pytest.MonkeyPatch) -> None:
-    due = store_module.due
     patch.setattr(
         store_module, "due", lambda *facts: (t for t in due(*facts) if t.type != GAP_CORRECTED)
     )

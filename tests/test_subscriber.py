@@ -1,6 +1,7 @@
 """The example of a subscriber: each event once, whatever is delivered twice."""
 
 import json
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,9 +14,9 @@ from test_sns_publisher import DATA, audited
 from events.codec import Json
 from events.outbox import Outbox
 from events.sns_publisher import publish
-from local.aws import aws_env
+from local.aws import aws_env, create_resources, emulator_clients
 from local.processes import running
-from local.subscriber import Seen, once, receive_events
+from local.subscriber import EXAMPLE_QUEUE, Seen, main, once, receive_events
 
 
 @pytest.fixture
@@ -94,3 +95,29 @@ def test_the_program_prints_each_event_once_with_its_data(aws: Aws, tmp_path: Pa
         "small": 1,
         "large": 700,
     }
+
+
+def test_without_a_queue_it_takes_the_examples_of_make_run(
+    endpoint_url: str, tmp_path: Path
+) -> None:
+    """A queue of its own: what the demo prints is not taken from it."""
+    resources = create_resources(*emulator_clients(endpoint_url))
+    s3, sqs, sns = emulator_clients(endpoint_url)
+    assert resources.example_url.endswith(f"/{EXAMPLE_QUEUE}")
+    publish(audited(id="shared"), sns, resources.topic_arn)
+    aws = Aws(endpoint_url, s3, sqs, sns, resources)
+    arguments = ["local.subscriber", "--endpoint-url", endpoint_url, "--wait", "1"]
+    seen = ["--seen", str(tmp_path / "seen.sqlite")]
+    log = tmp_path / "log"
+    with running("The subscriber", [*arguments, *seen], os.environ, log) as child:
+        child.wait_until(lambda: queue_depth(aws, resources.example_url) == 0, 20)
+        child.process.send_signal(signal.SIGINT)
+        assert child.process.wait(30) == 0
+    assert [json.loads(line)["id"] for line in log.read_text().splitlines()] == ["shared"]
+    assert queue_depth(aws, resources.subscriber_url) == 1
+
+
+def test_without_make_run_it_says_what_to_start(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["--endpoint-url", "http://127.0.0.1:9", "--seen", ":memory:"])
+    assert "start `make run` first" in capsys.readouterr().err

@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from conftest import Aws, queue_state
@@ -33,7 +34,7 @@ def put(aws: Aws, *keys: str, data: bytes = b"photo") -> None:
 
 
 def bodies(aws: Aws) -> list[str]:
-    """Take all that is on the queue; not looked at, they are notifications that S3 dropped."""
+    """Take all that is on the queue: to the sweep, S3 dropped these notifications."""
     found: list[str] = []
     url = aws.resources.queue_url
     while messages := aws.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
@@ -53,7 +54,7 @@ def announced(aws: Aws) -> dict[str, tuple[str, int]]:
 
 
 def outbox(aws: Aws) -> Outbox:
-    return Outbox(aws.s3, aws.resources.results_bucket)  # type: ignore[arg-type]
+    return Outbox(aws.s3, aws.resources.results_bucket)
 
 
 def audit(aws: Aws, found: dict[str, tuple[str, int]], model: str = GOOD) -> None:
@@ -62,7 +63,7 @@ def audit(aws: Aws, found: dict[str, tuple[str, int]], model: str = GOOD) -> Non
         outbox(aws).put(name, {"model": {"digest": model}})
 
 
-def sweep(aws: Aws, stop: threading.Event | None = None, **changes: object) -> Summary:
+def sweep(aws: Aws, stop: threading.Event | None = None, **changes: Any) -> Summary:
     """Sweep the bucket; everything counts, however young, and is sent."""
     how = {name: changes.pop(name) for name in ("limit", "send") if name in changes}
     settings = {
@@ -77,8 +78,8 @@ def sweep(aws: Aws, stop: threading.Event | None = None, **changes: object) -> S
         **changes,
     }
     summary = Summary()
-    run = Sweep(**settings).run  # type: ignore[arg-type]
-    run(stop or threading.Event(), summary, **{"send": True, **how})  # type: ignore[arg-type]
+    run = Sweep(**settings).run
+    run(stop or threading.Event(), summary, **{"send": True, **how})
     return summary
 
 
@@ -168,7 +169,7 @@ def test_only_what_is_asked_for_is_swept(aws: Aws) -> None:
     put(aws, "store-1/a.jpg", "store-1/b.txt", "store-2/c.JPG")
     bodies(aws)
     quarter = timedelta(minutes=15)
-    table: list[tuple[dict[str, object], set[str]]] = [
+    table: list[tuple[dict[str, Any], set[str]]] = [
         ({}, {"store-1/a.jpg", "store-1/b.txt", "store-2/c.JPG"}),
         ({"prefix": "store-1/"}, {"store-1/a.jpg", "store-1/b.txt"}),
         ({"prefix": "store-3/"}, set()),
@@ -195,7 +196,7 @@ def test_our_own_results_are_no_photos(aws: Aws) -> None:
 def test_pages_follow_each_other_at_odd_keys(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events.repair.photos, "PAGE_SIZE", 2)
     put(aws, *ODD_KEYS, *ODD_KEYS)
-    pages: list[list[Photo]] = list(photos(aws.s3, aws.resources.bucket, ""))  # type: ignore[arg-type]
+    pages: list[list[Photo]] = list(photos(aws.s3, aws.resources.bucket, ""))
     assert max(map(len, pages)) == 2
     keys = [photo.found.key for page in pages for photo in page]
     assert sorted(keys) == sorted(ODD_KEYS * 2)
@@ -269,7 +270,7 @@ def test_the_buckets_rule_says_what_it_watches(
             "QueueConfigurations": [{"QueueArn": arn, **rule} for rule in rules]
         },
     )
-    assert watched_by(aws.s3, aws.resources.bucket) == watched  # type: ignore[arg-type]
+    assert watched_by(aws.s3, aws.resources.bucket) == watched
 
 
 def settings(aws: Aws) -> dict[str, str]:

@@ -42,6 +42,7 @@ QUEUE = f"arn:aws:sqs:eu-west-1:{ACCOUNT}:shelfwatch-photos"
 DLQ = f"{QUEUE}-dlq"
 TOPIC = f"arn:aws:sns:eu-west-1:{ACCOUNT}:shelfwatch-events"
 ALARMS = f"arn:aws:sns:eu-west-1:{ACCOUNT}:shelfwatch-alarms"
+HEARTBEAT = f"arn:aws:sns:eu-west-1:{ACCOUNT}:shelfwatch-heartbeat"
 KEY = f"arn:aws:kms:eu-west-1:{ACCOUNT}:key/11111111-2222-3333-4444-555555555555"
 IMAGES = f"arn:aws:ecr:eu-west-1:{ACCOUNT}:repository/shelfwatch"
 GITHUB = "token.actions.githubusercontent.com"
@@ -103,6 +104,7 @@ MAY = {
         },
     },
     "rollout": {ALARMS: {"sns:Publish"}},
+    "alertmanager": {ALARMS: {"sns:Publish"}, HEARTBEAT: {"sns:Publish"}},
     "loki": {
         LOGS: {"s3:ListBucket"},
         f"{LOGS}/*": {"s3:GetObject", "s3:PutObject", "s3:DeleteObject"},
@@ -547,7 +549,8 @@ def test_a_tag_of_the_registry_is_written_once_and_scanned(made: dict[str, Json]
     assert not registry["image_tag_mutability_exclusion_filter"]
     assert registry["image_scanning_configuration"] == [{"scan_on_push": True}]
     rules = json.loads(made["aws_ecr_lifecycle_policy.this"]["policy"])["rules"]
-    assert {rule["selection"]["tagStatus"] for rule in rules} == {"tagged", "untagged"}
+    # What refers to an image, a signature or an SBOM, has no tag.
+    assert {rule["selection"]["tagStatus"] for rule in rules} == {"tagged"}
 
 
 ################################################################################
@@ -611,7 +614,13 @@ def test_somebody_is_told_when_photos_wait_or_are_given_up(made: dict[str, Json]
     watched = set()
     for alarm in alarms:
         assert alarm["alarm_actions"] == alarm["ok_actions"] == [ALARMS]
-        assert alarm["comparison_operator"] == "GreaterThanThreshold"
+        silence = alarm["metric_name"] == "NumberOfMessagesPublished"
+        # What is silent brings no figure at all.
+        assert (alarm["comparison_operator"], alarm["treat_missing_data"]) == (
+            ("LessThanThreshold", "breaching")
+            if silence
+            else ("GreaterThanThreshold", "notBreaching")
+        )
         metrics = [query["metric"][0] for query in alarm["metric_query"] or [] if query["metric"]]
         for metric in metrics or [alarm]:
             (dimension,) = metric["dimensions"].values()
@@ -622,6 +631,7 @@ def test_somebody_is_told_when_photos_wait_or_are_given_up(made: dict[str, Json]
         ("shelfwatch-photos-dlq", "ApproximateNumberOfMessagesVisible", 0),
         ("shelfwatch-photos-dlq", "ApproximateNumberOfMessagesVisible", 10),
         ("shelfwatch-events", "NumberOfNotificationsFailed", 0),
+        ("shelfwatch-heartbeat", "NumberOfMessagesPublished", 1),
     }
     rate = made["module.queue.aws_cloudwatch_metric_alarm.dead_letters_rate"]["metric_query"]
     assert [q["expression"] for q in rate if q["return_data"]] == ["DIFF(count)"]
@@ -641,7 +651,7 @@ def test_the_settings_for_the_pods_are_settings_of_the_code(plan: Json) -> None:
     Config.from_env(Recorder())
     SourceConfig.from_env(Recorder(QUEUE_URL="q", K_SINK="s"))
     settings = plan["output_changes"]["settings"]["after"]
-    for_manifests = {"IMAGE", "REGISTRY", "LOGS_BUCKET", "NOTICE_TOPIC_ARN"}
+    for_manifests = {"IMAGE", "REGISTRY", "LOGS_BUCKET", "NOTICE_TOPIC_ARN", "HEARTBEAT_TOPIC_ARN"}
     assert settings.keys() - for_manifests <= asked
     assert settings["IMAGE"].startswith(settings["REGISTRY"] + "/")
     assert settings["NOTICE_TOPIC_ARN"] == ALARMS

@@ -6,6 +6,8 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextvars import Context
+from pathlib import Path
+from typing import Any
 
 import pytest
 import urllib3
@@ -140,7 +142,7 @@ def test_without_a_trace_all_deliveries_of_a_photo_share_one_in_the_logs(
     auditor: Auditor,  # noqa: F811
     lines: list[dict[str, object]],
 ) -> None:
-    """The audit's id has a trace id's form. The event tells no trace, as no caller has that one."""
+    """The audit's id has a trace id's form. The event names no trace: no caller has that one."""
     event = uploaded(aws, GOOD_SAMPLE.read_bytes())
     auditor.audit_event(event)
     auditor.audit_event(event)
@@ -199,7 +201,7 @@ def collector() -> Iterator[tuple[str, list[bytes]]]:
 
 
 def test_spans_of_request_and_stages_reach_the_collector(
-    collector: tuple[str, list[bytes]], tmp_path: object
+    collector: tuple[str, list[bytes]], tmp_path: Path
 ) -> None:
     pytest.importorskip("opentelemetry.sdk", reason="the extra 'otel' is not installed")
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -207,12 +209,13 @@ def test_spans_of_request_and_stages_reach_the_collector(
     url, got = collector
     settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
     env = {**aws_env("http://127.0.0.1:9"), **settings}
-    with running_function(free_port(), env, tmp_path) as (function, _):  # type: ignore[arg-type]
+    with running_function(free_port(), env, tmp_path) as (function, _):
         sample = {"file": ("a.jpg", GOOD_SAMPLE.read_bytes())}
         headers = {"traceparent": PARENT}
         answer = urllib3.request("POST", f"{function}/predict", fields=sample, headers=headers)
         assert answer.status == 200
-    spans, services = {}, set()
+    spans: dict[str, Any] = {}
+    services: set[str] = set()
     for body in got:
         for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
             services |= {
@@ -232,11 +235,11 @@ def test_spans_of_request_and_stages_reach_the_collector(
 
 
 def test_a_collector_without_the_extra_ends_the_start_with_one_sentence(
-    tmp_path: object, collector: tuple[str, list[bytes]]
+    tmp_path: Path, collector: tuple[str, list[bytes]]
 ) -> None:
     """A module that cannot be imported stands in for a missing one."""
-    (tmp_path / "opentelemetry").mkdir()  # type: ignore[operator]
-    (tmp_path / "opentelemetry" / "__init__.py").write_text("raise ImportError")  # type: ignore[operator]
+    (tmp_path / "opentelemetry").mkdir()
+    (tmp_path / "opentelemetry" / "__init__.py").write_text("raise ImportError")
     env = {
         **aws_env("http://127.0.0.1:9"),
         "OTEL_EXPORTER_OTLP_ENDPOINT": collector[0],
@@ -244,7 +247,7 @@ def test_a_collector_without_the_extra_ends_the_start_with_one_sentence(
     }
     with (
         pytest.raises(StackError, match="the extra 'otel' is not installed"),
-        running_function(free_port(), env, tmp_path),  # type: ignore[arg-type]
+        running_function(free_port(), env, tmp_path),
     ):
         pass
 

@@ -16,6 +16,8 @@ from conftest import ROOT
 
 from function.detector import Detector
 from model import train
+from model.crops import TrainingPhoto
+from model.labelled import read_gaps
 from model.photos import DatasetError
 from model.render import encode, render_shelf, yolo_labels
 
@@ -43,32 +45,85 @@ def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_data_set_is_linked_and_stays_untouched(data: Path, tmp_path: Path) -> None:
+def prepared(
+    data: Path, folder: Path, **more: object
+) -> tuple[dict[str, object], list[TrainingPhoto]]:
+    described, photos = train.prepare(data, folder, **more)  # type: ignore[arg-type]
+    return json.loads(described.read_text()), photos
+
+
+def test_a_data_set_is_read_and_stays_untouched(data: Path, tmp_path: Path) -> None:
     before = files(data)
-    described = json.loads(train.prepare(data, tmp_path / "run").read_text())
-    assert described["train"] == ["images/train"]
+    described, photos = prepared(data, tmp_path / "run")
     assert described["names"] == {"0": "product"}
-    laid_out = {path for path in files(Path(described["path"])) if path != "data.yaml"}
-    assert laid_out == before == files(data)
-    assert (tmp_path / "run/images/train/nested/1.jpg").read_bytes() == (
-        data / "images/train/nested/1.jpg"
-    ).read_bytes()
+    assert sorted(photo.path.name for photo in photos) == ["0.jpg", "1.jpg", "2.jpg"]
+    assert all(photo.labelled == {train.PRODUCT} for photo in photos)
+    assert len(photos[0].cxcywh) == len(photos[0].class_id) > 3
+    assert len(photos[2].cxcywh) == 0  # without a label file it shows no product
+    # Ultralytics writes caches beside the labels it validates on: those are links elsewhere.
+    assert files(tmp_path / "run") == {"data.yaml", "images/val/3.jpg", "labels/val/3.txt"}
+    assert files(data) == before
 
 
 def test_the_links_of_another_data_set_go(data: Path, tmp_path: Path) -> None:
     train.prepare(data, tmp_path / "run")
-    (data / "images/train/2.jpg").rename(data / "images/train/4.jpg")
+    for kind, suffix in (("images", "jpg"), ("labels", "txt")):
+        (data / kind / f"val/3.{suffix}").rename(data / kind / f"val/4.{suffix}")
     train.prepare(data, tmp_path / "run")
-    names = {path.name for path in (tmp_path / "run/images/train").iterdir()}
-    assert names == {"0.jpg", "4.jpg", "nested"}
+    assert files(tmp_path / "run/images") == {"val/4.jpg"}
 
 
 def test_drawn_shelves_are_trained_on_but_not_validated(data: Path, tmp_path: Path) -> None:
-    described = json.loads(train.prepare(data, tmp_path / "run", drawn=1).read_text())
-    assert described["train"] == ["images/train", "drawn/images"]
+    described, photos = prepared(data, tmp_path / "run", drawn=1)
     assert described["val"] == "images/val"
-    assert {"000000.jpg"} == files(tmp_path / "run/drawn/images")
-    assert len(np.loadtxt(tmp_path / "run/drawn/labels/000000.txt")) > 10
+    drawn = photos[-1]
+    assert drawn.path == tmp_path / "run/drawn/images/000000.jpg"
+    assert len(drawn.cxcywh) > 10
+    assert set(drawn.class_id.tolist()) == {train.PRODUCT}
+
+
+@pytest.fixture
+def gaps(data: Path, tmp_path: Path) -> Path:
+    """Two photos with their gaps; one of them stands in the data set as well."""
+    (tmp_path / "gaps/images").mkdir(parents=True)
+    for name in ("0", "9"):
+        path = tmp_path / f"gaps/images/{name}.jpg"
+        path.write_bytes((data / "images/train/0.jpg").read_bytes()[: None if name == "0" else -1])
+    labels = [
+        {"image": f"images/{name}.jpg", "width": 160, "height": 160, "gaps": [[16, 32, 48, 64]]}
+        for name in ("0", "9")
+    ]
+    (tmp_path / "gaps/labels.json").write_text(json.dumps(labels))
+    return tmp_path / "gaps"
+
+
+def test_a_photo_is_labelled_for_what_its_data_set_is(
+    data: Path, gaps: Path, tmp_path: Path
+) -> None:
+    described, photos = prepared(data, tmp_path / "run", gaps=gaps, drawn=1)
+    assert described["names"] == {"0": "product", "1": "gap"}
+    labelled = {photo.path.stem: set(photo.labelled) for photo in photos}
+    both = {train.PRODUCT, train.GAP}
+    products = {train.PRODUCT}
+    assert labelled == {"0": both, "1": products, "2": products, "9": {train.GAP}, "000000": both}
+    alone = next(photo for photo in photos if photo.path.stem == "9")
+    np.testing.assert_allclose(alone.cxcywh, [[0.2, 0.3, 0.2, 0.2]])
+    assert alone.class_id.tolist() == [train.GAP]
+
+
+@pytest.mark.parametrize("content", ["[", '[{"image": "x.jpg"}]', "{}", '[{"gaps": 1}]'])
+def test_gaps_that_cannot_be_read_are_named(gaps: Path, content: str) -> None:
+    (gaps / "labels.json").write_text(content)
+    if content == "{}":
+        assert read_gaps(gaps) == []
+        return
+    with pytest.raises(DatasetError, match="is not a list of photos with their gaps"):
+        read_gaps(gaps)
+
+
+@pytest.mark.parametrize(("size", "side"), [(800, 576), (640, 448), (64, 32), (32, 32)])
+def test_a_crop_is_a_multiple_of_the_stride(size: int, side: int) -> None:
+    assert train.crop_side(size) == side
 
 
 @pytest.mark.parametrize(
@@ -114,7 +169,7 @@ def test_a_setting_without_a_value_is_named(capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.timeout(600)
 def test_a_killed_training_goes_on_and_its_checkpoint_exports(data: Path, tmp_path: Path) -> None:
     options = ["--arch", "yolo11n", "--size", "64", "--epochs", "3", "--runs", str(tmp_path)]
-    command = [MODEL_PYTHON, "-m", "model.train", "--data", data, *options, "--name", "r"]
+    command = [str(MODEL_PYTHON), "-m", "model.train", "--data", str(data), *options, "--name", "r"]
     kept = tmp_path / "r/weights/resume.pt"
     with subprocess.Popen([*command, "--weights", "random", "--drawn", "1"], cwd=ROOT) as killed:
         while not kept.is_file():
@@ -134,9 +189,9 @@ def test_a_killed_training_goes_on_and_its_checkpoint_exports(data: Path, tmp_pa
         assert (tmp_path / "r" / picture).is_file()
 
     output = tmp_path / "float.onnx"
-    export = ["-m", "model.export", tmp_path / "r/weights/best.pt", "--output", output]
+    export = ["-m", "model.export", str(tmp_path / "r/weights/best.pt"), "--output", str(output)]
     settings = ["--size", "64", "--label", "product", "--training-data", "drawn"]
-    subprocess.run([MODEL_PYTHON, *export, *settings], cwd=ROOT, check=True)
+    subprocess.run([str(MODEL_PYTHON), *export, *settings], cwd=ROOT, check=True)
     detector = Detector.load(output)
     detector.warm_up()
     assert detector.model.names == {0: "product"}

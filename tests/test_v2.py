@@ -4,6 +4,7 @@ import base64
 import json
 import struct
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def triton(url: str) -> Iterator[object]:
+def triton(url: str) -> Iterator[Any]:
     client = tritonhttp.InferenceServerClient(url.removeprefix("http://"))
     yield client
     client.close()
@@ -47,7 +48,7 @@ def wanted(binary: bool) -> list[object]:
     return [tritonhttp.InferRequestedOutput(name, binary_data=binary) for name in names]
 
 
-def test_a_client_learns_of_server_and_model(triton: object) -> None:
+def test_a_client_learns_of_server_and_model(triton: Any) -> None:
     assert triton.is_server_live()
     assert triton.is_server_ready()
     assert triton.is_model_ready("shelf")
@@ -61,7 +62,7 @@ def test_a_client_learns_of_server_and_model(triton: object) -> None:
 @pytest.mark.parametrize("binary_in", [True, False])
 @pytest.mark.parametrize("binary_out", [True, False])
 def test_a_client_gets_the_boxes_that_predict_gives(
-    triton: object, client: FlaskClient, binary_in: bool, binary_out: bool
+    triton: Any, client: FlaskClient, binary_in: bool, binary_out: bool
 ) -> None:
     answer = triton.infer(
         "shelf", [image_input(SAMPLE, binary_in)], outputs=wanted(binary_out), request_id="42"
@@ -82,7 +83,7 @@ def test_a_client_gets_the_boxes_that_predict_gives(
     assert answer.get_response()["model_version"] == found["model"]["digest"]
 
 
-def test_without_named_outputs_all_come_as_binary(triton: object) -> None:
+def test_without_named_outputs_all_come_as_binary(triton: Any) -> None:
     answer = triton.infer("shelf", [image_input(SAMPLE, True)])
     assert len(answer.as_numpy("boxes")) == len(answer.as_numpy("scores")) > 50
     assert all("data" not in output for output in answer.get_response()["outputs"])
@@ -90,7 +91,7 @@ def test_without_named_outputs_all_come_as_binary(triton: object) -> None:
 
 @pytest.mark.parametrize("binary", [True, False])
 def test_no_products_are_tensors_without_elements(
-    triton: object, make_image: Callable[..., bytes], binary: bool
+    triton: Any, make_image: Callable[..., bytes], binary: bool
 ) -> None:
     grey = make_image("PNG", (64, 48))
     answer = triton.infer("shelf", [image_input(grey, True)], outputs=wanted(binary))
@@ -98,7 +99,7 @@ def test_no_products_are_tensors_without_elements(
     assert answer.as_numpy("scores").shape == (0,)
 
 
-def test_parameters_are_the_thresholds_of_predict(triton: object) -> None:
+def test_parameters_are_the_thresholds_of_predict(triton: Any) -> None:
     answer = triton.infer(
         "shelf",
         [image_input(SAMPLE, True)],
@@ -109,7 +110,7 @@ def test_parameters_are_the_thresholds_of_predict(triton: object) -> None:
     assert scores.min() >= 0.6
 
 
-def test_a_client_reads_our_words_where_its_request_is_refused(triton: object) -> None:
+def test_a_client_reads_our_words_where_its_request_is_refused(triton: Any) -> None:
     with pytest.raises(tritonhttp.InferenceServerException, match="one of JPEG, PNG"):
         triton.infer("shelf", [image_input(b"<html>", True)])
     with pytest.raises(tritonhttp.InferenceServerException, match="must be 'shelf', got 'other'"):

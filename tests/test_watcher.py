@@ -83,9 +83,9 @@ def watcher(tmp_path: Path, aws: Aws) -> Iterator[Watcher]:
         store=Store(engine),
         register=REGISTER,
         metrics=Metrics(),
-        s3=aws.s3,  # type: ignore[arg-type]
+        s3=aws.s3,
         results_bucket=aws.resources.results_bucket,
-        sns=aws.sns,  # type: ignore[arg-type]
+        sns=aws.sns,
         topic_arn=aws.resources.topic_arn,
     )
     engine.dispose()
@@ -104,7 +104,7 @@ def post(client: FlaskClient, body: bytes, headers: dict[str, str] = TOKEN) -> t
 
 def received(aws: Aws) -> list[dict[str, object]]:
     found: list[dict[str, object]] = []
-    while more := list(receive_events(aws.sqs, aws.s3, aws.resources.subscriber_url, 0)):  # type: ignore[arg-type]
+    while more := list(receive_events(aws.sqs, aws.s3, aws.resources.subscriber_url, 0)):
         found += more
     return found
 
@@ -156,7 +156,7 @@ def test_the_time_of_capture_counts_and_not_that_of_the_upload(
 def test_large_data_are_followed_into_the_results_bucket_alone(
     client: FlaskClient, watcher: Watcher, aws: Aws
 ) -> None:
-    outbox = Outbox(aws.s3, aws.resources.results_bucket)  # type: ignore[arg-type]
+    outbox = Outbox(aws.s3, aws.resources.results_bucket)
     outbox.put("a", audit_data([3]))
     assert post(client, event(0, None, dataref=outbox.uri("a"))) == (204, "")
     page = read_view(watcher.store.engine, REGISTER, "store-17/cam-2", ms(60), 1)

@@ -1,38 +1,44 @@
 // The page: pictures in, POST /predict, answers drawn over the pictures. This file holds what is on the page and its
-// listeners. What it calls: boxes, words, export and queue (pure, run in node), service and picture (to and from
-// the browser), view and paint (the canvas), strip and report (the rest of the page).
+// listeners. What it calls: boxes, words, refill, export and queue (pure, run in node), service and picture (to and from the
+// browser), view and paint (the canvas), strip, list, compare and report (the rest of the page).
 //
-// The service is asked once a picture, at its own confidence, where the slider starts. Further right the page leaves
-// out products without another request; rows, gaps and fill rates stay the service's: nothing else audits.
+// The service is asked once a picture, at its own confidence, where the slider starts, and once more for each
+// comparison. Further right the page leaves out products without another request; rows, gaps and fill rates stay the
+// service's: nothing else audits.
 
+import { withSurroundings } from "./boxes.js";
+import { createCompare } from "./compare.js";
 import { fileName, resultAt, toCsv } from "./export.js";
+import { createList } from "./list.js";
 import { annotate, decodeForView, needsTurn } from "./picture.js";
 import { createQueue } from "./queue.js";
+import { asReference, differencesOf, placesToFill } from "./refill.js";
 import { createReport } from "./report.js";
 import { askHealth, predict, setToken } from "./service.js";
 import { createStrip } from "./strip.js";
 import { createView } from "./view.js";
 import {
-  NOT_A_PICTURE, describeAudit, describeItem, describeQueue, describeRefusal, formatPercent, plural,
+  NOT_A_PICTURE, describeAudit, describeCompliance, describeItem, describePlaces, describeQueue, describeRefusal,
+  formatPercent, say, speak,
 } from "./words.js";
 
 const HEALTH_SECONDS = 2; // between two questions while the service is not ready
-const SERVICE_WORDS = {
-  ready: "",
-  starting: "The service is starting. Pictures wait here and are counted as soon as it is ready.",
-  away: "The service does not answer. Pictures wait here and are counted as soon as it does.",
-};
 
 const element = (id) => document.getElementById(id);
 const sleep = (seconds) => new Promise((resolve) => { setTimeout(resolve, seconds * 1000); });
 const slider = element("confidence");
 
+document.documentElement.lang = await speak(navigator.languages);
+for (const part of document.querySelectorAll("[data-words]")) part.textContent = say(part.dataset.words);
+for (const part of document.querySelectorAll("[data-label]")) part.ariaLabel = say(part.dataset.label);
+
 /**
  * `pictured` is the item on the canvas; `lit` the index of the row that is pointed at, `alone` where the others go dark;
- * `locked` the refusal that asks for a token.
+ * `spot` the box that was asked for; `locked` the refusal that asks for a token.
  */
 const state = {
-  selected: null, pictured: null, bitmap: null, lit: null, alone: false, service: "ready", watching: false, locked: null,
+  selected: null, pictured: null, bitmap: null, lit: null, alone: false, spot: null, service: "ready", watching: false,
+  locked: null,
 };
 
 const queue = createQueue({
@@ -49,8 +55,10 @@ const view = createView(element("frame"), element("picture"), element("overlay")
 const strip = createStrip(element("strip"), { onSelect: select, onRemove: remove });
 const report = createReport({
   onLight: (index) => lightRow(index, true),
-  onZoom: (index) => view.zoomTo(state.selected.answer.rows[index].xyxy),
+  onZoom: (index) => show(state.selected.answer.rows[index].xyxy, null),
 });
+const list = createList({ onShow: ({ xyxy }) => showSpot(xyxy), onTick: render });
+const compare = createCompare({ onChoose: compareWith, onShow: showSpot });
 
 // ---- pictures come and go
 
@@ -73,6 +81,27 @@ async function addSample(name) {
   await addFiles([new File([await response.blob()], name, { type: "image/jpeg" })]);
 }
 
+/** The picture stays in sight while the list is read: style.css holds it at the top. */
+function show(xyxy, spot) {
+  state.spot = spot;
+  view.zoomTo(xyxy);
+  draw();
+}
+
+function showSpot(xyxy) {
+  show(withSurroundings(xyxy, state.selected.answer.image), xyxy);
+}
+
+/** Only the service compares; without a reference nobody need be asked. */
+function compareWith(reference) {
+  const item = state.selected;
+  item.reference = reference?.answer ? { ...reference, json: asReference(reference.answer), of: reference } : reference;
+  if (reference) return queue.retry(item);
+  const { compliance, ...answer } = item.answer;
+  Object.assign(item, { answer, refusal: null });
+  render();
+}
+
 async function addThumbnail(item) {
   const bitmap = isPicture(item.file) ? await decodeForView(item.file, item.answer?.image.orientation) : null;
   strip.setBitmap(item, bitmap);
@@ -80,7 +109,7 @@ async function addThumbnail(item) {
 }
 
 async function select(item) {
-  Object.assign(state, { selected: item, pictured: null, lit: null });
+  Object.assign(state, { selected: item, pictured: null, lit: null, spot: null });
   render();
   const orientation = item?.answer?.image.orientation;
   const bitmap = item && isPicture(item.file) ? await decodeForView(item.file, orientation) : null;
@@ -109,8 +138,8 @@ function remove(item) {
 }
 
 function onItemChanged(item) {
-  if (item.state === "counted") onCounted(item);
-  if (item.state === "failed") onFailed(item);
+  if (item.refusal) onFailed(item);
+  else if (item.state === "counted") onCounted(item);
   render();
 }
 
@@ -122,7 +151,9 @@ function onFailed(item) {
 
 /** Now the size in the boxes' pixels is known, and how the picture has to be turned. */
 async function onCounted(item) {
-  announce(`${item.name}: ${describeAudit(resultOf(item))}`);
+  const { compliance } = item.answer;
+  const told = compliance ? describeCompliance(compliance) : `${describeAudit(item.answer)} ${describePlaces(placesToFill(item.answer))}`;
+  announce(`${item.name}: ${told}`);
   if (item === state.pictured) showPicture();
   if (!(await needsTurn(item.file, item.answer.image.orientation))) return;
   addThumbnail(item);
@@ -157,7 +188,7 @@ function sendAgain(item) {
 
 function setService(found) {
   state.service = found;
-  element("service").textContent = SERVICE_WORDS[found];
+  element("service").textContent = found === "ready" ? "" : say(found);
 }
 
 // ---- what the page shows
@@ -165,8 +196,10 @@ function setService(found) {
 /** An item's result at the slider's confidence, never below its own; kept until the slider moves. */
 function resultOf(item) {
   const confidence = Math.max(Number(slider.value), item.answer.thresholds.confidence);
-  if (item.result?.thresholds.confidence !== confidence) item.result = resultAt(item.answer, confidence);
-  return item.result;
+  if (item.shown?.answer !== item.answer || item.shown.confidence !== confidence) {
+    item.shown = { answer: item.answer, confidence, result: resultAt(item.answer, confidence) };
+  }
+  return item.shown.result;
 }
 
 /** The slider cannot go below what the service found the picture at; a value that does moves there. */
@@ -175,36 +208,61 @@ function setSliderStart(answer) {
 }
 
 function layers() {
-  return Object.fromEntries(["products", "gaps", "rows"].map((name) => [name, element(`show-${name}`).checked]));
+  const names = ["gaps", "products", "rows", "differences"];
+  return Object.fromEntries(names.map((name) => [name, element(`show-${name}`).checked]));
+}
+
+/** What is drawn of the selected picture, as paintShelf takes it. */
+function marks() {
+  const { answer } = state.selected;
+  const { lit, alone, spot } = state;
+  const differences = answer.compliance ? differencesOf(answer) : [];
+  return { layers: layers(), places: list.places(), filled: list.filled(), differences, lit, alone, spot };
 }
 
 function render() {
   const item = state.selected;
-  if (item?.answer) setSliderStart(item.answer);
-  const result = item?.answer ? resultOf(item) : null;
+  const answer = item?.answer ?? null;
+  if (answer) setSliderStart(answer);
   element("main").dataset.state = item ? "picture" : "empty";
-  element("choose-label").textContent = item ? "Add pictures" : "Choose pictures";
-  element("report").hidden = !result;
-  element("status").textContent = item ? statusOf(item, result) : "";
-  element("picture").setAttribute("aria-label", `Shelf picture. ${result ? describeAudit(result) : ""}`);
-  if (result) report.render(result, item.answer.thresholds.confidence);
+  element("choose-label").textContent = say(item ? "addPictures" : "choosePictures");
+  element("report").hidden = !answer;
+  element("status").textContent = item ? statusOf(item) : "";
+  element("picture").setAttribute("aria-label", say("picture", { audit: answer ? describeAudit(answer) : "" }));
+  if (answer) renderReport(item, answer);
   renderProblem(item?.refusal ?? (item?.state === "waiting" ? state.locked : null));
   renderStrip();
-  view.setShelf(item === state.pictured ? result : null, layers(), state.lit, state.alone);
+  draw();
 }
 
-function statusOf(item, result) {
-  if (result) return describeAudit(result);
-  return { waiting: "Waiting…", counting: "Looking at the shelf…", pausing: `The service is busy: ${describeItem(item)}.`,
-    failed: "" }[item.state];
+function renderReport(item, answer) {
+  report.render(resultOf(item), answer);
+  list.render(item);
+  compare.render(item, queue.items);
+  element("differences-layer").hidden = !answer.compliance;
+}
+
+function draw() {
+  const item = state.selected;
+  const drawn = item !== null && item === state.pictured && item.answer !== null;
+  view.setShelf(drawn ? resultOf(item) : null, drawn ? marks() : {});
+}
+
+function statusOf(item) {
+  switch (item.state) {
+    case "counting": return say(item.answer ? "comparing" : "statusCounting");
+    case "waiting": return say(item.answer ? "comparing" : "statusWaiting");
+    case "pausing": return say("statusBusy", { state: describeItem(item) });
+    default: return ""; // counted: the list says it, failed: the problem
+  }
 }
 
 /** Marks a row on the picture and in the table. */
 function lightRow(index, alone) {
-  if ((state.lit === index && state.alone === alone) || !state.pictured?.result) return;
+  if ((state.lit === index && state.alone === alone) || !state.pictured?.answer) return;
   Object.assign(state, { lit: index, alone });
   report.light(index);
-  view.setShelf(state.pictured.result, layers(), index, alone);
+  draw();
 }
 
 function showZoom(share) {
@@ -224,7 +282,7 @@ function renderProblem(refusal) {
   if (text.dataset.words === words) return;
   text.dataset.words = words;
   const parts = problem ? [["strong", problem.title], ["p", problem.detail]] : [];
-  if (problem?.said) parts.push(["small", `The service said: ${problem.said}`]);
+  if (problem?.said) parts.push(["small", say("serviceSaid", { words: problem.said })]);
   text.replaceChildren(...parts.map(([tag, words]) => Object.assign(document.createElement(tag), { textContent: words })));
 }
 
@@ -238,8 +296,8 @@ function sumOfAll() {
   const results = queue.items.filter((item) => item.answer).map(resultOf);
   const sum = (values) => values.reduce((total, value) => total + value, 0);
   if (results.length < 2) return "";
-  const gaps = sum(results.map(({ gaps }) => gaps.length));
-  return ` · ${plural(sum(results.map(({ count }) => count)), "product")} and ${plural(gaps, "gap")} in all`;
+  const products = say("products", { count: sum(results.map(({ count }) => count)) });
+  return say("inAll", { products, gaps: say("gaps", { count: sum(results.map(({ gaps }) => gaps.length)) }) });
 }
 
 // ---- downloads
@@ -264,10 +322,10 @@ function saveJson(item) {
 async function savePng(item) {
   const button = element("download-png");
   button.disabled = true;
-  const png = await annotate(item.file, item.answer.image, resultOf(item), layers());
+  const png = await annotate(item.file, item.answer.image, resultOf(item), marks());
   button.disabled = false;
   if (png) save(png, "image/png", fileName(item.name, "boxes.png"));
-  else element("status").textContent = "This browser cannot draw a picture of this size.";
+  else element("status").textContent = say("cannotDraw");
 }
 
 // ---- listeners
@@ -312,6 +370,7 @@ for (const [target, type, listener] of [
   [element("zoom-in"), "click", view.zoomIn],
   [element("zoom-out"), "click", view.zoomOut],
   [element("zoom-fit"), "click", view.fit],
+  [element("print"), "click", () => window.print()],
   [element("download-csv"), "click", () => saveCsv([state.selected], fileName(state.selected.name, "csv"))],
   [element("download-json"), "click", () => saveJson(state.selected)],
   [element("download-png"), "click", () => savePng(state.selected)],

@@ -51,6 +51,12 @@ export function showBox(xyxy, image, frame) {
   return settle({ scale, x, y }, image, frame);
 }
 
+/** A box and what stands around it, so that a spot is seen in its place. */
+export function withSurroundings([left, top, right, bottom], image) {
+  const [dx, dy] = [1.5 * (right - left), 0.75 * (bottom - top)];
+  return [Math.max(0, left - dx), Math.max(0, top - dy), Math.min(image.width, right + dx), Math.min(image.height, bottom + dy)];
+}
+
 /** A larger image covers the frame, a smaller one stands in its middle. */
 function settle(view, image, frame) {
   const place = (offset, size, room) => (size <= room ? (room - size) / 2 : clamp(offset, room - size, 0));

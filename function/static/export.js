@@ -1,6 +1,7 @@
 // The result at a confidence, and what can be downloaded of it: pure functions. tests/export.test.js runs them in node.
 
 import { filterByConfidence, groupByRow } from "./boxes.js";
+import { placesToFill } from "./refill.js";
 
 /** The service's answer with fewer products: they and what counts them follow, all else is as the service found it. */
 export function resultAt(answer, confidence) {
@@ -17,14 +18,24 @@ export function resultAt(answer, confidence) {
   };
 }
 
-const HEADER = ["picture", "row", "product", "label", "confidence", "left", "top", "right", "bottom"];
+const HEADER = ["picture", "kind", "row", "number", "label", "confidence", "facings", "left", "top", "right", "bottom"];
 
-/** Pictures `{ name, result }` -> RFC 4180: a line a product, rows from the top, products from the left, from 1. */
+/** Pictures `{ name, result }` -> RFC 4180: a line a gap, then a line a product, rows and numbers from 1. */
 export function toCsv(pictures) {
-  const lines = pictures.flatMap(({ name, result: { detections, rows } }) =>
-    groupByRow(detections, rows.length).flatMap((row) => row.map((detection, i) =>
-      [name, detection.row + 1, i + 1, detection.label, detection.confidence, ...detection.xyxy])));
+  const lines = pictures.flatMap(({ name, result }) => [...gapLines(name, result), ...productLines(name, result)]);
   return [HEADER, ...lines].map((line) => `${line.map(csvCell).join(",")}\r\n`).join("");
+}
+
+/** A gap's number is that of the list and of the picture. */
+function gapLines(name, result) {
+  return placesToFill(result).map(({ row, number, facings, confidence, xyxy }) =>
+    [name, "gap", row + 1, number, "", confidence ?? "", facings, ...xyxy]);
+}
+
+/** Products are numbered in their row, from the left. */
+function productLines(name, { detections, rows }) {
+  return groupByRow(detections, rows.length).flatMap((row) => row.map((detection, i) =>
+    [name, "product", detection.row + 1, i + 1, detection.label, detection.confidence, "", ...detection.xyxy]));
 }
 
 // Where a cell begins, in whatever locale: some part cells by semicolons, and read full-width signs as signs.

@@ -60,7 +60,7 @@ export function drawThumbnail(canvas, bitmap) {
 }
 
 /** The picture in full size with its audit, as PNG; null where it is too large for the browser. */
-export async function annotate(file, image, shelf, layers) {
+export async function annotate(file, image, shelf, marks) {
   const bitmap = await decode(file, image.orientation);
   const canvas = document.createElement("canvas");
   Object.assign(canvas, { width: image.width, height: image.height });
@@ -69,6 +69,6 @@ export async function annotate(file, image, shelf, layers) {
   context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
   bitmap.close();
   const unit = Math.max(1, Math.max(canvas.width, canvas.height) / UNIT_EDGE);
-  paintShelf(context, shelf, { layers, lit: null, alone: false }, { scale: 1, x: 0, y: 0 }, unit);
+  paintShelf(context, shelf, { ...marks, lit: null, alone: false, spot: null }, { scale: 1, x: 0, y: 0 }, unit);
   return new Promise((resolve) => { canvas.toBlob(resolve, "image/png"); });
 }

@@ -14,9 +14,10 @@ export function secondsToWait({ status, retryAfter }, tries, now = Date.now()) {
 }
 
 /**
- * Items are `{ name, file, state, answer, refusal, seconds }`; state is waiting, counting, pausing, counted or failed.
+ * Items are `{ name, file, reference, state, answer, refusal, seconds }`; state is waiting, counting, pausing, counted or
+ * failed. One that was counted before keeps its answer until it has another.
  *
- * `predict(file, signal)` gives the answer or throws a refusal; `changed(item)` hears of each change of state;
+ * `predict(item, signal)` gives the answer or throws a refusal; `changed(item)` hears of each change of state;
  * `sleep(seconds)` waits; `isPaused()` holds the line, until `resume()`.
  */
 export function createQueue({ predict, changed, sleep, isPaused }) {
@@ -24,7 +25,8 @@ export function createQueue({ predict, changed, sleep, isPaused }) {
   let working = false;
 
   function add(name, file) {
-    const item = { name, file, state: "waiting", answer: null, refusal: null, seconds: 0, cancel: new AbortController() };
+    const cancel = new AbortController();
+    const item = { name, file, reference: null, state: "waiting", answer: null, refusal: null, seconds: 0, cancel };
     items.push(item);
     changed(item);
     return item;
@@ -48,10 +50,10 @@ export function createQueue({ predict, changed, sleep, isPaused }) {
     for (let tries = 1; !signal.aborted; tries += 1) {
       change(item, { state: "counting" });
       try {
-        return change(item, { state: "counted", answer: await predict(item.file, signal) });
+        return change(item, { state: "counted", answer: await predict(item, signal), refusal: null });
       } catch (refusal) {
         const seconds = secondsToWait(refusal, tries);
-        if (seconds === null) return change(item, { state: "failed", refusal });
+        if (seconds === null) return change(item, { state: item.answer ? "counted" : "failed", refusal });
         await countDown(item, seconds);
       }
     }

@@ -1,34 +1,50 @@
-// The numbers beside the picture: figures, confidence, and a line of the table for each row.
+// The numbers beside the picture: warnings, figures, confidence, and a line of the table for each row.
 
 import {
-  describeConfidence, formatConfidence, formatMilliseconds, formatNumber, formatPercent, plural,
+  describeAudit, describeConfidence, describeWarning, formatConfidence, formatMilliseconds, formatNumber, formatPercent,
+  say,
 } from "./words.js";
 
 const element = (id) => document.getElementById(id);
+const make = (tag, properties) => Object.assign(document.createElement(tag), properties);
 
 /** `onLight(index or null)` hears which row is pointed at or focused, `onZoom(index)` of a click on it. */
 export function createReport({ onLight, onZoom }) {
   const lines = element("rows");
 
-  /** `found` is the confidence that the service found the picture at. */
-  function render(result, found) {
-    element("count").textContent = formatNumber(result.count);
-    element("fill-rate").textContent = formatPercent(result.fill_rate);
-    element("gap-count").textContent = formatNumber(result.gaps.length);
-    renderConfidence(result, found);
-    element("truncated").hidden = !result.truncated;
-    element("truncated").textContent =
-      `Only the ${formatNumber(result.thresholds.max_detections)} surest products are counted; this picture has more.`;
+  /** `result` is the service's `answer`, with the products that the slider leaves. */
+  function render(result, answer) {
+    renderWarnings(answer);
+    element("count").textContent = shownOf(result, answer);
+    element("fill-rate").textContent = formatPercent(answer.fill_rate);
+    element("gap-count").textContent = formatNumber(answer.gaps.length);
+    element("told").textContent = describeAudit(answer);
+    renderConfidence(result, answer);
     renderRows(result);
-    element("time").textContent = `Counted in ${formatMilliseconds(result.timings_ms)}`;
-    element("model").textContent = `${result.model.name}, ${result.model.precision}`;
+    element("time").textContent = say("countedIn", { time: formatMilliseconds(answer.timings_ms) });
+    element("model").textContent = `${answer.model.name}, ${answer.model.precision}`;
   }
 
-  function renderConfidence({ thresholds, count }, found) {
-    const value = formatConfidence(thresholds.confidence);
-    element("confidence-value").textContent = value;
-    element("confidence").setAttribute("aria-valuetext", `${value}, ${plural(count, "product")}`);
-    element("slider-hint").textContent = describeConfidence(thresholds.confidence, found);
+  /** The count that the fill rate belongs to stays in sight. */
+  function shownOf(result, answer) {
+    if (result.count === answer.count) return formatNumber(answer.count);
+    return say("shownOf", { shown: result.count, count: answer.count });
+  }
+
+  function renderWarnings({ warnings = [], truncated }) {
+    const told = warnings.map(describeWarning);
+    if (truncated && !warnings.some(({ code }) => code === "truncated")) told.push(describeWarning({ code: "truncated" }));
+    element("warnings").hidden = told.length === 0;
+    element("warnings").replaceChildren(...told.map((textContent) => make("li", { textContent })));
+  }
+
+  function renderConfidence(result, answer) {
+    const value = formatConfidence(result.thresholds.confidence);
+    const shown = say("shownOf", { shown: result.count, count: answer.count });
+    element("confidence-value").textContent = `${value} · ${shown}`;
+    element("confidence").setAttribute("aria-valuetext", say("sliderValue", { value, shown }));
+    element("slider-hint").textContent =
+      describeConfidence(result.thresholds.confidence, answer.thresholds.confidence, answer.count);
   }
 
   /** Lines are reused, so that a focused one stays focused. */
@@ -46,14 +62,11 @@ export function createReport({ onLight, onZoom }) {
   }
 
   function rowLine(index) {
-    const line = document.createElement("tr");
-    const header = document.createElement("th");
-    header.scope = "row";
-    const button = document.createElement("button");
-    Object.assign(button, { type: "button", textContent: formatNumber(index + 1) });
-    button.ariaLabel = `Row ${formatNumber(index + 1)}, show it larger`;
-    const bar = document.createElement("progress");
-    bar.ariaHidden = "true"; // the percentage beside it says the same
+    const line = make("tr", {});
+    const header = make("th", { scope: "row" });
+    const button = make("button", { type: "button", textContent: formatNumber(index + 1) });
+    button.ariaLabel = say("rowLarger", { row: index + 1 });
+    const bar = make("progress", { ariaHidden: "true" }); // the percentage beside it says the same
     header.append(button);
     line.append(header);
     for (let cell = 0; cell < 3; cell += 1) line.insertCell();

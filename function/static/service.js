@@ -7,10 +7,11 @@ export function setToken(text) {
   sessionStorage.setItem("token", text);
 }
 
-/** The audit of one picture; throws `{ status, problem, retryAfter, bytes }`, status 0 where there was no answer. */
-export async function predict(file, signal) {
+/** The audit of one picture, compared with its reference where it has one; throws `{ status, problem, retryAfter, bytes }`, status 0 where there was no answer. */
+export async function predict({ file, reference }, signal) {
   const body = new FormData();
   body.append("file", file);
+  if (reference) body.append("reference", new Blob([JSON.stringify(reference.json)], { type: "application/json" }), "reference.json");
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
   const response = await fetch("predict", { method: "POST", body, headers, signal }).catch(() => null);
   const answer = await response?.json().catch(() => null);

@@ -1,7 +1,7 @@
 // The pictures in their order, each with its state, a button to show it and one to take it out.
 
 import { drawThumbnail } from "./picture.js";
-import { describeItem, formatNumber } from "./words.js";
+import { describeItem, formatNumber, formatTime, say } from "./words.js";
 
 export function createStrip(list, { onSelect, onRemove }) {
   const tiles = new Map(); // by item; lines stay, so that a focused button stays focused
@@ -9,11 +9,11 @@ export function createStrip(list, { onSelect, onRemove }) {
   function add(item) {
     const canvas = make("canvas", { ariaHidden: "true" });
     const words = make("span", {});
-    words.append(make("b", {}), make("i", {}));
+    words.append(make("b", {}), make("time", {}), make("i", {}));
     const show = make("button", { type: "button", className: "tile", title: item.name });
     show.append(canvas, words);
-    const drop = make("button", { type: "button", className: "drop", title: "Remove", textContent: "×" });
-    drop.ariaLabel = `Remove ${item.name}`;
+    const drop = make("button", { type: "button", className: "drop", title: say("remove"), textContent: "×" });
+    drop.ariaLabel = say("removeNamed", { name: item.name });
     show.addEventListener("click", () => onSelect(item));
     drop.addEventListener("click", () => onRemove(item));
     const tile = make("li", {});
@@ -28,10 +28,11 @@ export function createStrip(list, { onSelect, onRemove }) {
     for (const [item, tile] of tiles) if (!items.includes(item)) remove(item, tile);
     items.forEach((item, index) => {
       const tile = tiles.get(item);
-      const [name, told] = tile.querySelectorAll("b, i");
+      const [name, time, told] = tile.querySelectorAll("b, time, i");
       tile.dataset.state = item.state;
       select(tile, item === selected);
       name.textContent = `${formatNumber(index + 1)}. ${item.name}`;
+      time.textContent = formatTime(item.file.lastModified);
       told.textContent = describeItem(item, count(item));
     });
   }

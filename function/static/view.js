@@ -4,7 +4,8 @@
 import { boxAt, dragView, fitView, panView, scaleView, showBox, zoomView } from "./boxes.js";
 import { paintShelf } from "./paint.js";
 
-const FRAME_HEIGHT = 0.64; // of the window's, so that the whole picture is in view
+const FRAME_HEIGHT = { tall: 0.64, narrow: 0.42 }; // of the window's: the whole picture in view, on a phone the list below too
+const NARROW = 560; // CSS pixels, as in style.css
 const MIN_HEIGHT = 220; // CSS pixels
 const ZOOM_STEP = 1.5;
 const PAN_STEP = 60; // CSS pixels an arrow key
@@ -14,7 +15,7 @@ const LINE_PIXELS = 20; // browsers that count a wheel in lines
 
 /** `onRow(index or null)` hears which row is pointed at, `onZoom(share of the fitted size)` of every zoom. */
 export function createView(frame, pictureCanvas, overlayCanvas, { onRow, onZoom }) {
-  const shown = { bitmap: null, image: null, shelf: null, layers: {}, lit: null, alone: false };
+  const shown = { bitmap: null, image: null, shelf: null, marks: {} };
   const pointers = new Map();
   let view = null;
   let fitted = true;
@@ -25,21 +26,23 @@ export function createView(frame, pictureCanvas, overlayCanvas, { onRow, onZoom 
   /** A new picture starts fitted; `image` is its size in the pixels of the boxes, null where nothing is known yet. */
   function setPicture(bitmap, image) {
     const same = bitmap === shown.bitmap && image?.width === shown.image?.width && image?.height === shown.image?.height;
-    Object.assign(shown, { bitmap, image, shelf: null, lit: null });
+    Object.assign(shown, { bitmap, image, shelf: null, marks: {} });
     fitted ||= !same;
     if (!image) view = null;
     layout();
   }
 
-  function setShelf(shelf, layers, lit, alone) {
-    Object.assign(shown, { shelf, layers, lit, alone });
+  /** `marks` says what is drawn of a shelf, as paintShelf takes it. */
+  function setShelf(shelf, marks) {
+    Object.assign(shown, { shelf, marks });
     requestDraw();
   }
 
   /** As high as the picture is at full width, but never higher than fits on the screen. */
   function layout() {
     if (!shown.image) return;
-    const most = Math.max(MIN_HEIGHT, document.documentElement.clientHeight * FRAME_HEIGHT);
+    const share = document.documentElement.clientWidth > NARROW ? FRAME_HEIGHT.tall : FRAME_HEIGHT.narrow;
+    const most = Math.max(MIN_HEIGHT, document.documentElement.clientHeight * share);
     const height = Math.min(most, Math.max(MIN_HEIGHT, (frame.clientWidth * shown.image.height) / shown.image.width));
     frame.style.height = `${Math.round(height)}px`;
     setView(fitted ? fitView(shown.image, size()) : zoomView(view, 1, { x: 0, y: 0 }, shown.image, size()));
@@ -83,7 +86,7 @@ export function createView(frame, pictureCanvas, overlayCanvas, { onRow, onZoom 
     context.imageSmoothingQuality = "high";
     if (bitmap) context.drawImage(bitmap, sharp.x, sharp.y, image.width * sharp.scale, image.height * sharp.scale);
     const over = clear(overlayCanvas);
-    if (shelf) paintShelf(over, shelf, shown, sharp, devicePixelRatio);
+    if (shelf) paintShelf(over, shelf, shown.marks, sharp, devicePixelRatio);
   }
 
   function clear(canvas) {
@@ -159,6 +162,10 @@ export function createView(frame, pictureCanvas, overlayCanvas, { onRow, onZoom 
   ]) frame.addEventListener(type, listener, options);
   new ResizeObserver(() => requestAnimationFrame(layout)).observe(frame); // the next frame: layout sets its height
   window.addEventListener("resize", layout);
+  window.addEventListener("beforeprint", () => {
+    fit();
+    draw(); // now: the page is printed before the next frame
+  });
 
   return { setPicture, setShelf, zoomTo, fit, zoomIn: () => zoom(ZOOM_STEP), zoomOut: () => zoom(1 / ZOOM_STEP) };
 }

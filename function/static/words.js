@@ -1,106 +1,158 @@
-// What the page says: pure functions, numbers in the reader's own format. tests/words.test.js runs them in node.
+// What the page says: pure functions over a table of words, numbers and dates in the reader's own format. The tables are
+// words/<language>.js. tests/words.test.js runs it all in node.
 
-export function formatNumber(value, locale) {
-  return new Intl.NumberFormat(locale).format(value);
+import english from "./words/en.js";
+
+const LANGUAGES = ["en", "es"]; // each a file in words/
+
+const speaker = { words: english, language: "en", locale: undefined };
+
+/** Speak the first of a person's languages that there are words for, else English; numbers follow the first of all. */
+export async function speak(languages) {
+  const language = languages.map((name) => name.split("-")[0].toLowerCase()).find((name) => LANGUAGES.includes(name)) ?? "en";
+  const words = language === "en" ? english : (await import(`./words/${language}.js`)).default;
+  Object.assign(speaker, { words, language, locale: languages[0] });
+  return language;
+}
+
+/** A text of the table; `count` chooses its plural, numbers are formatted. */
+export function say(name, values = {}) {
+  const entry = speaker.words[name];
+  const plural = typeof entry === "string" ? null : new Intl.PluralRules(speaker.language).select(values.count);
+  const text = plural === null ? entry : entry[plural] ?? entry.other;
+  return text.replace(/\{(\w+)\}/g, (_, key) => (typeof values[key] === "number" ? formatNumber(values[key]) : values[key]));
+}
+
+export function formatNumber(value) {
+  return new Intl.NumberFormat(speaker.locale).format(value);
 }
 
 /** The fill rate of a picture without rows is null. */
-export function formatPercent(rate, locale) {
-  return rate === null ? "–" : new Intl.NumberFormat(locale, { style: "percent" }).format(rate);
+export function formatPercent(rate) {
+  return rate === null ? "–" : new Intl.NumberFormat(speaker.locale, { style: "percent" }).format(rate);
 }
 
-export function formatConfidence(value, locale) {
-  return new Intl.NumberFormat(locale, { minimumFractionDigits: 2, maximumFractionDigits: 2 }).format(value);
-}
-
-/** What the slider does, and what does not follow it above the confidence that the service found a picture at. */
-export function describeConfidence(shown, found, locale) {
-  if (shown <= found) return "Further right, only surer products count; rows and gaps stay as they are.";
-  return `Rows, gaps and fill rates are those found at ${formatConfidence(found, locale)}.`;
+export function formatConfidence(value) {
+  return new Intl.NumberFormat(speaker.locale, { minimumFractionDigits: 2, maximumFractionDigits: 2 }).format(value);
 }
 
 /** The service's own steps; the way there and back is not its time. */
-export function formatMilliseconds(timings, locale) {
+export function formatMilliseconds(timings) {
   const total = Object.values(timings).reduce((sum, value) => sum + value, 0);
   const [value, unit, digits] = total < 1000 ? [total, "millisecond", 0] : [total / 1000, "second", 1];
-  return new Intl.NumberFormat(locale, { style: "unit", unit, maximumFractionDigits: digits }).format(value);
+  return new Intl.NumberFormat(speaker.locale, { style: "unit", unit, maximumFractionDigits: digits }).format(value);
 }
 
-/** "1 row", "2 rows" */
-export function plural(count, noun, locale) {
-  return `${formatNumber(count, locale)} ${noun}${count === 1 ? "" : "s"}`;
+/** The time of day, with the day where it is another one than `now`'s. */
+export function formatTime(milliseconds, now = Date.now()) {
+  const day = new Date(milliseconds).toDateString() === new Date(now).toDateString() ? {} : { day: "numeric", month: "short" };
+  return new Intl.DateTimeFormat(speaker.locale, { ...day, hour: "2-digit", minute: "2-digit" }).format(milliseconds);
+}
+
+/** What the slider does. */
+export function describeConfidence(shown, found, count) {
+  return shown <= found ? say("sliderAll") : say("sliderSome", { count });
 }
 
 /** An audit in one sentence, for the status line and for screen readers. */
-export function describeAudit({ count, rows, gaps, fill_rate }, locale) {
-  if (rows.length === 0) return "No products found.";
-  const found = `${plural(count, "product", locale)} in ${plural(rows.length, "row", locale)}`;
-  const missing = gaps.length === 0 ? "no gaps" : plural(gaps.length, "gap", locale);
-  return `${found}, ${missing}, ${formatPercent(fill_rate, locale)} filled.`;
+export function describeAudit({ count, rows, gaps, fill_rate }) {
+  if (rows.length === 0) return say("noProducts");
+  return say("auditSentence", {
+    products: say("products", { count }),
+    rows: say("rows", { count: rows.length }),
+    gaps: gaps.length === 0 ? say("noGaps") : say("gaps", { count: gaps.length }),
+    rate: formatPercent(fill_rate),
+  });
 }
 
 /** What stands on a row's band; only the number where words would hide the products. */
-export function labelRow({ index, count, fill_rate }, narrow, locale) {
-  const number = formatNumber(index + 1, locale);
-  return narrow ? number : `${number}:  ${formatNumber(count, locale)} · ${formatPercent(fill_rate, locale)}`;
+export function labelRow({ index, count, fill_rate }, narrow) {
+  const number = formatNumber(index + 1);
+  return narrow ? number : `${number}:  ${formatNumber(count)} · ${formatPercent(fill_rate)}`;
+}
+
+/** "5 places to fill, 9 facings" */
+export function describePlaces(places) {
+  if (places.length === 0) return say("nothingToFill");
+  const facings = places.reduce((sum, place) => sum + place.facings, 0);
+  return say("headline", { places: say("placesToFill", { count: places.length }), facings: say("facings", { count: facings }) });
+}
+
+/** "Row 3, left third" */
+export function describePlace({ row, third }) {
+  return say("place", { row: row + 1, third: say(third) });
+}
+
+/** How a gap was found, where the service says so. */
+export function describeSurety({ origin, confidence }) {
+  const found = ["seen", "inferred", "both"].includes(origin) ? [say(origin)] : [];
+  const sure = typeof confidence === "number" ? [say("sure", { share: formatPercent(confidence) })] : [];
+  return [...found, ...sure].join(" · ");
+}
+
+/** A warning in a manager's words; one that is not known here, in the service's. */
+export function describeWarning({ code, detail }) {
+  return speaker.words.warnings[code] ?? detail ?? code;
+}
+
+const FEW_IN_PLACE = 0.3; // below it the reference is more likely another shelf's, or another camera's
+
+/** A comparison in one sentence, two where it may be none. */
+export function describeCompliance({ rate, missing, extra, moved }) {
+  if (rate === null) return say("noSlots");
+  if (missing.length + extra.length + moved.length === 0) return say("asItShould");
+  const told = say("compliance", {
+    rate: formatPercent(rate),
+    missing: say("missing", { count: missing.length }),
+    extra: say("extra", { count: extra.length }),
+    moved: say("moved", { count: moved.length }),
+  });
+  return rate < FEW_IN_PLACE ? `${told}. ${say("otherShelf")}` : told;
+}
+
+/** `kind` is missing, extra or moved; `label` the product's name where the reference has one. */
+export function describeDifference({ kind, row, third, label }) {
+  const text = say({ missing: "differenceMissing", extra: "differenceExtra", moved: "differenceMoved" }[kind],
+    { place: describePlace({ row, third }) });
+  return label ? say("labelled", { text, label }) : text;
 }
 
 /** Where an item of the queue stands. */
-export function describeItem(item, count, locale) {
+export function describeItem(item, count) {
   switch (item.state) {
-    case "waiting": return "waiting";
-    case "counting": return "counting…";
-    case "pausing": return `again in ${formatNumber(item.seconds, locale)} s`;
-    case "counted": return plural(count, "product", locale);
-    default: return "not counted";
+    case "waiting": return say("waiting");
+    case "counting": return say("counting");
+    case "pausing": return say("againIn", { seconds: item.seconds });
+    case "counted": return say("products", { count });
+    default: return say("notCounted");
   }
 }
 
-/** All items in one line: "3 pictures: 2 counted, 1 waiting." */
-export function describeQueue(items, locale) {
+/** All items in one line: "3 pictures: 2 counted, 1 to go." */
+export function describeQueue(items) {
   const of = (...states) => items.filter(({ state }) => states.includes(state)).length;
-  const parts = [[of("counted"), "counted"], [of("waiting", "counting", "pausing"), "to go"], [of("failed"), "failed"]];
-  const told = parts.filter(([count]) => count > 0).map(([count, word]) => `${formatNumber(count, locale)} ${word}`);
-  return `${plural(items.length, "picture", locale)}: ${told.join(", ")}`;
+  const parts = [["counted", of("counted")], ["toGo", of("waiting", "counting", "pausing")], ["failed", of("failed")]];
+  const states = parts.filter(([, count]) => count > 0).map(([name, count]) => say(name, { count })).join(", ");
+  return say("queue", { pictures: say("picturesCount", { count: items.length }), states });
 }
-
-const SMALLER = "Save it smaller, or take it again with a lower resolution.";
-const OTHER_FORMAT = "JPEG, PNG and WebP pictures can be counted. Save it as one of these, or take a new photo.";
-const LATER = "Nothing is wrong with the picture. Please try again.";
-
-/** Last part of a problem's `type` -> what a store manager reads, and what helps. */
-const SENTENCES = {
-  "image-empty": ["This file is empty.", "Choose the picture again, or take a new photo."],
-  "image-too-large": ["This picture is too large.", SMALLER],
-  "request-entity-too-large": ["This picture is too large.", SMALLER],
-  "image-unsupported": ["This kind of file cannot be counted.", OTHER_FORMAT],
-  "image-corrupt": ["This picture is damaged.", "A part of it is missing or broken. Copy it again, or take a new photo."],
-  "unauthorized": ["This service needs an access token.", "Enter yours, and the picture is counted."],
-  "not-ready": ["The service is still starting.", LATER],
-  "overloaded": ["The service is busy.", LATER],
-  "dependency-failed": ["The service could not do its work.", LATER],
-  "internal-server-error": ["Something went wrong in the service.", `${LATER} If it happens again, tell its operators.`],
-  "request-timeout": ["The upload took too long.", "Please try again, with a better connection or a smaller picture."],
-};
 
 const RETRYABLE = new Set([0, 401, 408, 425, 429, 500, 502, 503, 504]); // 0: no answer at all
 
 /** `refusal` is `{ status, problem, bytes }`: an answer that is not 2xx, its problem+json or null. */
-export function describeRefusal({ status, problem, bytes }, locale) {
+export function describeRefusal({ status, problem, bytes }) {
   const retry = RETRYABLE.has(status);
-  if (status === 0) return { ...describeSilence(bytes, locale), said: "", retry };
+  if (status === 0) return { ...describeSilence(bytes), said: "", retry };
   const slug = String(problem?.type ?? "").split(/[:/#]/).at(-1);
-  const told = problem?.title ? `${problem.title}.` : `The service answered with status ${status}.`;
-  const [title, detail] = SENTENCES[slug] ?? [told, retry ? LATER : "This picture was not counted."];
+  const told = problem?.title ? `${problem.title}.` : say("answeredWith", { status: String(status) });
+  const [title, detail] = speaker.words.problems[slug] ?? [told, say(retry ? "later" : "pictureNotCounted")];
   return { title, detail, said: problem?.detail ?? "", retry };
 }
 
 const LARGE_BYTES = 15e6; // near the service's limit on a body; a proxy that refuses one early may just hang up
 
-function describeSilence(bytes, locale) {
-  const detail = "Check the connection, then try again.";
-  const size = ` The picture is large (${formatNumber(Math.round(bytes / 1e6), locale)} MB): a smaller one may pass.`;
-  return { title: "The service does not answer.", detail: bytes > LARGE_BYTES ? detail + size : detail };
+function describeSilence(bytes) {
+  const size = bytes > LARGE_BYTES ? say("largePicture", { megabytes: Math.round(bytes / 1e6) }) : "";
+  return { title: say("noAnswer"), detail: say("checkConnection") + size };
 }
 
 export const NOT_A_PICTURE = { status: 415, problem: { type: "image-unsupported" }, bytes: 0 };

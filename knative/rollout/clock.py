@@ -1,4 +1,4 @@
-"""Time, and the wish to end."""
+"""Time, and the signal to end."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Clock(Protocol):
         """Return seconds, monotonic."""
 
     def wait(self, seconds: float) -> None:
-        """Wait, less where the end is wished for."""
+        """Wait; return early once the run should end."""
 
     @property
     def stopped(self) -> bool:
-        """Tell whether the end is wished for."""
+        """Tell whether the run should end."""
 
 
 class SystemClock:
@@ -35,10 +35,10 @@ class SystemClock:
         return time.monotonic()
 
     def wait(self, seconds: float) -> None:
-        """Wait, less where the end is wished for."""
+        """Wait; return early once the run should end."""
         self.stop.wait(seconds)
 
     @property
     def stopped(self) -> bool:
-        """Tell whether the end is wished for."""
+        """Tell whether the run should end."""
         return self.stop.is_set()

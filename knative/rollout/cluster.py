@@ -10,8 +10,7 @@ import urllib3
 from kubernetes.client import ApiClient, CoreV1Api, CustomObjectsApi
 from kubernetes.client.exceptions import ApiException
 
-from knative.rollout.objects import REJECTED, Revision, Service, Targets
-from knative.rollout.verdict import Verdict
+from knative.rollout.objects import BECAUSE, REJECTED, Revision, Service, Targets
 
 log = logging.getLogger(__name__)
 
@@ -69,10 +68,10 @@ class Cluster:
         }
         self._call("patch", "services", self.ksvc, patch)
 
-    def mark(self, revision: str, verdict: Verdict) -> None:
-        """Annotate a revision as rejected. Raises `Unavailable` and `Refused`."""
-        patch: Patch = {"metadata": {"annotations": {REJECTED: str(verdict)}}}
-        self._call("patch", "revisions", revision, patch)
+    def mark(self, revision: str, because: str) -> None:
+        """Note on the service which revision was rejected. Raises `Unavailable` and `Refused`."""
+        patch: Patch = {"metadata": {"annotations": {REJECTED: revision, BECAUSE: because}}}
+        self._call("patch", "services", self.ksvc, patch)
 
     def tell(self, reason: str, message: str, *, warning: bool = False) -> None:
         """Write a Kubernetes Event on the service; where that fails, only log it."""

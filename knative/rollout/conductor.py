@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class Judging(Protocol):
-    """Who holds trials."""
+    """Anything that holds trials."""
 
     def hold(self, service: Service, candidate: str, share: int) -> Outcome:
         """Hold one trial of a candidate at a share of the traffic."""
@@ -106,7 +106,7 @@ class Conductor:
                 self._tell(verdict, seen, memory)
                 return replace(memory, notified=True)
             case Mark(verdict):
-                self.cluster.mark(memory.candidate, verdict)
+                self.cluster.mark(memory.candidate, self._removal(verdict, seen, memory).message)
                 log.info("candidate.marked", extra={"revision": memory.candidate})
                 return replace(memory, marked=True)
             case _:
@@ -114,7 +114,12 @@ class Conductor:
         return memory
 
     def _tell(self, verdict: Verdict, seen: Seen, memory: Memory) -> None:
-        removal = Removal(
+        removal = self._removal(verdict, seen, memory)
+        self.cluster.tell(f"Rollout{verdict.reason}", removal.message, warning=True)
+        self.send(removal.subject, removal.message)
+
+    def _removal(self, verdict: Verdict, seen: Seen, memory: Memory) -> Removal:
+        return Removal(
             ksvc=self.config.ksvc,
             candidate=memory.candidate,
             stable=seen.service.stable,
@@ -123,8 +128,6 @@ class Conductor:
             model=memory.model,
             hours=math.ceil((self.clock.now() - memory.started) / 3600),
         )
-        self.cluster.tell(f"Rollout{verdict.reason}", removal.message, warning=True)
-        self.send(removal.subject, removal.message)
 
     def _finish(self, finish: Finish, memory: Memory) -> Code:
         facts = {"revision": memory.candidate, "code": int(finish.code)}

@@ -96,8 +96,8 @@ def judge(
 def _errors(answers: Answers, candidate: Scores, stable: Scores, floors: Floors) -> Verdict | None:
     """Hold errors against the candidate, where they are its own.
 
-    Where stable fails as well, the fault may lie before them both; where only everybody's URL and
-    stable fail, it is stable's.
+    Where stable fails as well, the cause may lie in front of both. Where only stable and
+    everybody's URL fail, the fault is stable's.
     """
     everybody = 1 - _answered(answers.everybody)
     stable_fails = bool(answers.stable) and stable.error_rate > floors.max_error_rate
@@ -115,7 +115,7 @@ def _answered(answers: Sequence[Answer]) -> float:
 
 
 def _strangers(answers: Answers, revisions: tuple[str, str]) -> Verdict | None:
-    """Refuse answers of who was not asked: they say nothing of the candidate."""
+    """Refuse answers of another revision: they say nothing of the candidate."""
     candidate, stable = revisions
     asked = [(answers.candidate, {candidate}), (answers.stable, {stable})]
     asked.append((answers.everybody, {candidate, stable}))
@@ -131,7 +131,7 @@ def _strangers(answers: Answers, revisions: tuple[str, str]) -> Verdict | None:
 
 
 def _compare(candidate: Scores, stable: Scores, floors: Floors) -> Verdict | None:
-    # A stable revision that did not answer sets no measure, or else its repair could not pass.
+    # A stable revision that did not answer sets no measure: its repair could not pass.
     measure = stable if stable.error_rate < 1 else None
     least = max(floors.f1, measure.f1 - floors.max_f1_loss if measure else 0.0)
     if candidate.f1 < least:
@@ -149,7 +149,7 @@ def slowest(stable_p95_ms: float, floors: Floors) -> float:
 
 
 def judge_traffic(candidate: Traffic, stable: Traffic, floors: Floors) -> Verdict | None:
-    """Compare the two in the traffic of users; what is not known speaks against nobody."""
+    """Compare the two in the traffic of users; an unknown figure speaks against neither."""
     errors = candidate.error_rate
     if errors is not None and errors > max(floors.max_error_rate, stable.error_rate or 0.0):
         return Verdict(Reason.WORSE_IN_TRAFFIC, f"{errors:.1%} of its requests failed")

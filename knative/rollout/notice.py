@@ -52,7 +52,7 @@ class Removal:
 
 
 def sns_sender(topic_arn: str) -> Send:
-    """Make what sends a notice to an SNS topic, or where there is none, nowhere."""
+    """Make the function that sends notices to an SNS topic; without a topic it sends none."""
     if not topic_arn:
         return lambda subject, message: None
     sns = boto3.client(

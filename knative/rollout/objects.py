@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 
 STABLE = "stable"
 CANDIDATE = "candidate"
-REJECTED = "shelfwatch.io/rejected"  # the annotation of a revision that was judged and removed
+# The annotations of a service that tell which revision was rejected last, and why. Not of the
+# revision itself: Knative copies those into the pods' template, and new pods of it would start.
+REJECTED = "shelfwatch.io/rejected"
+BECAUSE = "shelfwatch.io/rejected-because"
 # https://knative.dev/docs/serving/autoscaling/scale-bounds/
 MIN_SCALE = "autoscaling.knative.dev/min-scale"
 
@@ -57,6 +60,8 @@ class Service:
     routes_ready: bool = False
     url: str = ""  # within the cluster
     tag_urls: Mapping[str, str] = field(default_factory=dict)
+    rejected: str = ""  # the revision that was rejected last
+    because: str = ""  # what was told of it
 
     @property
     def in_effect(self) -> bool:
@@ -69,6 +74,10 @@ class Service:
         tagged = [target.revision for target in self.traffic if target.tag == STABLE]
         pinned = [target.revision for target in self.traffic]
         return tagged[0] if tagged else pinned[0] if len(pinned) == 1 else ""
+
+    def rejection(self, revision: str) -> str:
+        """Tell why a revision was rejected before; empty where it was not."""
+        return self.because if revision and self.rejected == revision else ""
 
     @property
     def untouched(self) -> bool:
@@ -84,6 +93,7 @@ class Service:
     def from_json(cls, ksvc: Json) -> Service:
         """Read the answer of the API."""
         metadata, spec, status = (_object(ksvc, key) for key in ("metadata", "spec", "status"))
+        annotations = _object(metadata, "annotations")
         routed = _list(status, "traffic")
         # Until the Configuration has caught up, the status names the revision before the latest.
         stale = _condition(status, "ConfigurationsReady").get("reason") == "OutOfDate"
@@ -97,19 +107,20 @@ class Service:
             routes_ready=_condition(status, "RoutesReady").get("status") == "True",
             url=_text(_object(status, "address"), "url") or _text(status, "url"),
             tag_urls={_text(line, "tag"): _text(line, "url") for line in routed if line.get("tag")},
+            rejected=_text(annotations, REJECTED),
+            because=_text(annotations, BECAUSE),
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Revision:
-    """A revision: whether it serves, with how many pods, and whether it was rejected before."""
+    """A revision: whether it serves, and with how many pods."""
 
     name: str
     ready: bool | None = None  # None: not known yet
     message: str = ""  # why it is not
     replicas: int = 0
     min_scale: int = 0
-    rejected: str = ""  # why
     created: str = ""  # RFC 3339
 
     @classmethod
@@ -125,7 +136,6 @@ class Revision:
             message=": ".join(part for part in why if part),
             replicas=_number(status, "actualReplicas"),
             min_scale=int(_text(annotations, MIN_SCALE) or 0),
-            rejected=_text(annotations, REJECTED),
             created=_text(metadata, "creationTimestamp"),
         )
 

@@ -36,13 +36,13 @@ class Memory:
     marked: bool = False
     share: int = 0  # the largest that the candidate was seen to have
     model: str = ""  # digest of the candidate's, once it has answered
-    phase: str = ""  # what is waited for
+    phase: str = ""  # what the run waits for
     since: float = 0.0  # since when
 
 
 @dataclass(frozen=True)
 class Wait:
-    """Look again a little later; what does not come about in time is a verdict, or the end."""
+    """Look again a little later; a wait that lasts too long brings a verdict, or ends the run."""
 
     phase: str
     late: Verdict | Code
@@ -85,7 +85,7 @@ class Tell:
 
 @dataclass(frozen=True)
 class Mark:
-    """Annotate the candidate, so that no later run tries it again."""
+    """Write down that the candidate was rejected, so that no later run tries it again."""
 
     verdict: Verdict
 
@@ -101,7 +101,7 @@ Action = Wait | Hold | Judge | Route | Fail | Tell | Mark | Finish
 
 
 def next_action(seen: Seen, memory: Memory, config: Config) -> tuple[Action, Memory]:
-    """Choose the next action; the memory that comes with it knows since when it is waited."""
+    """Choose the next action; the memory that comes with it holds when the wait began."""
     if not memory.candidate and seen.service.observed:
         memory = replace(memory, candidate=seen.service.latest_created)
     share = seen.service.share(memory.candidate) or 0
@@ -133,8 +133,8 @@ def _choose(seen: Seen, memory: Memory, config: Config) -> Action:
         return _settle(seen)
     if seen.now - memory.started > config.deadline_seconds:
         return Fail(Verdict(Reason.LATE, f"after {config.deadline_seconds:.0f} s"))
-    if seen.candidate and seen.candidate.rejected:
-        return Fail(Verdict(Reason.REJECTED_BEFORE, seen.candidate.rejected))
+    if rejection := seen.service.rejection(memory.candidate):
+        return Fail(Verdict(Reason.REJECTED_BEFORE, rejection))
     if seen.service.stable:
         return _walk(seen, memory, config)
     if seen.service.untouched:

@@ -39,7 +39,7 @@ def queries(namespace: str, revision: str, seconds: float) -> tuple[str, str]:
 def traffic_of(
     http: urllib3.PoolManager, url: str, namespace: str, revision: str, seconds: float
 ) -> Traffic:
-    """Ask for both; what Prometheus cannot say is None, and logged where it did not answer."""
+    """Ask for both; a figure that Prometheus lacks is None. Logs a query without an answer."""
     errors, p95 = (_number(http, url, query) for query in queries(namespace, revision, seconds))
     return Traffic(errors, None if p95 is None else p95 * 1000)
 

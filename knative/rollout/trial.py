@@ -48,7 +48,7 @@ class Trial:
     def _exam(self, service: Service, candidate: str, share: int) -> Outcome:
         stable = service.stable
         urls = [service.tag_urls.get(CANDIDATE, "") if stable else service.url]
-        # Stable is listed by its tag, and everybody's URL tells something only once both serve it.
+        # Stable answers at the URL of its tag. Everybody's URL says something once both serve it.
         if stable:
             urls.append(service.tag_urls.get(STABLE, ""))
         if share:

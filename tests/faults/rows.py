@@ -21,10 +21,10 @@ from local.aws import aws_env
 from local.processes import ROOT
 from tests.faults.stage import Ground, Stage, Stuck, setting
 
-PLACES = 8  # of one source: what a kill can find at work
+PLACES = 8  # of one source: a kill can hit as many deliveries
 SAMPLE = ROOT / "local" / "samples" / "store-17" / "cam-1" / "aisle-4.jpg"
 TEST_EVENT = (ROOT / "tests" / "events" / "s3_test_event.json").read_text()
-# Every character that has ever been a key's and a program's end.
+# Characters that have broken programs before.
 ODD_KEYS = (
     "a b",
     "a+b",
@@ -204,7 +204,7 @@ s3_broken_bodies = by_proxy(
     fails("s3", "GetObject", 0.05, response={"abort_frac": 0.5}),
     fails("s3", "GetObject", 0.1, reset=True),
     fails("s3", "GetObject", 0.2, latency=1500),
-    fails("s3", "PutObject", 0.2, response={"abort_frac": 0.1}),  # done, and nobody was told
+    fails("s3", "PutObject", 0.2, response={"abort_frac": 0.1}),  # done, but the answer is lost
 )
 # The SDK does not repeat a call that SNS answers with Throttled, so each costs the photo one of its
 # seven deliveries: at a half, a good photo in a hundred would be given up.

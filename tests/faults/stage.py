@@ -28,7 +28,7 @@ from local.stack import answers, running_emulator, running_function, running_sou
 
 LAUNCH = Path(__file__).parent / "launch"
 TOKEN = "s3cret"
-# Short, so that what a killed process held comes back soon; a deployment has 120 and 55.
+# Short, so that a killed process's messages come back soon; a deployment has 120 and 55.
 VISIBILITY_TIMEOUT = 8  # seconds
 SINK_TIMEOUT = 6  # seconds
 
@@ -313,7 +313,7 @@ class Outcome:
 
     @property
     def rejected(self) -> int:
-        """Images that were told to be unreadable."""
+        """Images that were published as unreadable."""
         return len({event["id"] for event in self.events if "rejected" in event["type"]})
 
     @property
@@ -322,7 +322,7 @@ class Outcome:
         return len(self.events) - len(self.told)
 
     def differing(self) -> list[str]:
-        """Ids that were told in two versions, stored twice, or belong to no upload."""
+        """Ids that were published in two versions, stored twice, or belong to no upload."""
         versions: dict[str, set[str]] = {}
         for event in self.events:
             versions.setdefault(event["id"], set()).add(json.dumps(event, sort_keys=True))

@@ -87,7 +87,7 @@ def run(function: Function, row: Row, clients: int) -> Report:
 def saved(picture: PIL.Image.Image, kind: str, **options: object) -> bytes:
     """Encode a picture."""
     file = io.BytesIO()
-    picture.save(file, kind, **options)  # type: ignore[arg-type]
+    picture.save(file, kind, **options)
     return file.getvalue()
 
 
@@ -253,6 +253,12 @@ def b64(data: bytes) -> bytes:
     return b'{"image": {"b64": "' + base64.b64encode(data) + b'"}}'
 
 
+@cache
+def gzip_bomb() -> bytes:
+    """Pack zeros: a thousand times their size."""
+    return gzip.compress(bytes(512 * MIB), 9)
+
+
 # --- slow ones ---
 
 
@@ -305,7 +311,10 @@ def slow_reader(data: Callable[[], bytes], seconds: float) -> Callable[[Function
     return send
 
 
-HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nContent-Length: 20000000\r\n"
+HEAD = (
+    b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\n"
+    b"Content-Length: 20000000\r\n"
+)
 
 ROWS = [
     Row(
@@ -484,9 +493,3 @@ ROWS = [
         ),
     ),
 ]
-
-
-@cache
-def gzip_bomb() -> bytes:
-    """Pack zeros: a thousand times their size."""
-    return gzip.compress(bytes(512 * MIB), 9)

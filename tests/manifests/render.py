@@ -6,10 +6,13 @@ as a Deployment: the checkers of other people look into no Knative Service.
 
 from __future__ import annotations
 
+import atexit
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from copy import deepcopy
 from functools import cache
@@ -25,10 +28,29 @@ OVERLAYS = sorted(path.name for path in (ROOT / "knative" / "overlays").iterdir(
 # Everything that a cluster may be given as it is.
 WHOLE = [
     *(f"knative/overlays/{name}" for name in OVERLAYS),
-    *("knative/system", "knative/system/eventing"),
+    *("knative/serving", "knative/system", "knative/system/eventing"),
     *("argocd/dev", "argocd/prod", "argocd/keda"),
 ]
 OTHERS = ["knative/base", "knative/settings", "argocd/platform"]
+
+
+SETTINGS = "knative/settings/settings.env"
+
+
+def example() -> str:
+    """Fill in the settings as their examples do."""
+    return re.sub(r"(?m)^#([A-Z_]+=)", r"\1", (ROOT / SETTINGS).read_text())
+
+
+@cache
+def filled_in() -> Path:
+    """Copy what is rendered, and fill in the settings: as it is, it refuses to be rendered."""
+    copy = Path(tempfile.mkdtemp(prefix="shelfwatch-manifests-"))
+    atexit.register(shutil.rmtree, copy, ignore_errors=True)
+    for room in ("knative", "argocd"):
+        shutil.copytree(ROOT / room, copy / room)
+    (copy / SETTINGS).write_text(example())
+    return copy
 
 
 def have_kubectl() -> bool:
@@ -41,8 +63,8 @@ def have_kubectl() -> bool:
 
 @cache
 def render(path: str) -> list[Object]:
-    """Render a directory of the repository. Raises `CalledProcessError`, whose stderr says why."""
-    command = ["kubectl", "kustomize", str(ROOT / path)]
+    """Render a directory, settings filled in. Raises `CalledProcessError`; its stderr says why."""
+    command = ["kubectl", "kustomize", str(filled_in() / path)]
     done = subprocess.run(command, capture_output=True, check=True, text=True)
     return [loaded for loaded in yaml.safe_load_all(done.stdout) if loaded]
 

@@ -12,7 +12,8 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from live import OBSERVABILITY, Live, running_live, wait_for
+
+from tests.observability.live import OBSERVABILITY, Live, running_live, wait_for
 
 DASHBOARD = json.loads((OBSERVABILITY / "dashboards" / "shelfwatch.json").read_text())
 TOOLS = ("prometheus", "prometheus-alertmanager")
@@ -53,14 +54,14 @@ def test_every_query_of_the_dashboard_has_an_answer(live: Live, expr: str) -> No
     assert "$" not in expr
 
     def finite() -> list[float]:
-        values = [float(series["value"][1]) for series in live.query(expr)]  # type: ignore[index]
+        values = [float(series["value"][1]) for series in live.query(expr)]
         return [value for value in values if math.isfinite(value)]
 
     assert wait_for(finite), f"{expr} has no series, or none with a number"
 
 
 def test_both_processes_are_scraped_under_the_names_of_the_rules(live: Live) -> None:
-    up = {series["metric"]["job"]: series["value"][1] for series in live.query("up")}  # type: ignore[index]
+    up = {series["metric"]["job"]: series["value"][1] for series in live.query("up")}
     assert up == {"shelfwatch-function": "1", "shelfwatch-source": "1"}
 
 
@@ -76,9 +77,9 @@ def test_a_fault_reaches_the_webhook_with_its_runbook(
 ) -> None:
     alert = wait_for(lambda: live.alert(name))
     assert alert, f"the webhook was told of {[m['groupLabels'] for m in live.told]}"
-    assert labels.items() <= alert["labels"].items()  # type: ignore[index]
-    assert alert["annotations"]["runbook_url"] == f"docs/operate.md#{name.lower()}"  # type: ignore[index]
-    assert "<no value>" not in alert["annotations"]["summary"]  # type: ignore[index]
+    assert labels.items() <= alert["labels"].items()
+    assert alert["annotations"]["runbook_url"] == f"docs/operate.md#{name.lower()}"
+    assert "<no value>" not in alert["annotations"]["summary"]
 
 
 def test_every_rule_was_evaluated_without_an_error(live: Live) -> None:

@@ -1,7 +1,7 @@
 """The path as its real processes, with a real Prometheus and Alertmanager over them.
 
-They read the configuration of compose.yaml and the rules of the cluster. Changed are addresses, how
-often is looked (a second for a quarter of a minute), and how long a fault must last to be told.
+They read the configuration of compose.yaml and the rules of the cluster. Only addresses, the scrape
+interval (a second for a quarter of a minute) and how long a fault must last differ.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import urllib3
 import yaml
@@ -32,38 +33,37 @@ PATIENCE = 40.0  # seconds for anything to come about on a busy machine
 
 @dataclass(frozen=True, kw_only=True)
 class Live:
-    """What runs, and what the webhook was told."""
+    """What runs, and the messages that the webhook got."""
 
     aws: Aws
     function: str
     prometheus: str
-    told: list[dict[str, object]]
+    told: list[Any]  # Any, here and below: JSON whose form is theirs
 
-    def query(self, expr: str) -> list[dict[str, object]]:
+    def query(self, expr: str) -> list[Any]:
         """Ask Prometheus for the present value of every series."""
-        return self._api("query", {"query": expr})["result"]  # type: ignore[return-value]
+        found: list[Any] = self._api("query", {"query": expr})["result"]
+        return found
 
-    def rules(self) -> list[dict[str, object]]:
-        groups: list[dict[str, list[dict[str, object]]]] = self._api("rules", {})["groups"]  # type: ignore[assignment]
-        return [rule for group in groups for rule in group["rules"]]
+    def rules(self) -> list[Any]:
+        return [rule for group in self._api("rules", {})["groups"] for rule in group["rules"]]
 
-    def _api(self, name: str, fields: dict[str, str]) -> dict[str, object]:
+    def _api(self, name: str, fields: dict[str, str]) -> Any:
         url = f"{self.prometheus}/api/v1/{name}"
         answer = urllib3.request("GET", url, fields=fields, timeout=10).json()
         assert answer["status"] == "success", answer
-        data: dict[str, object] = answer["data"]
-        return data
+        return answer["data"]
 
-    def alert(self, name: str) -> dict[str, dict[str, str]] | None:
+    def alert(self, name: str) -> Any:
         """Find an alert among what the webhook was told."""
         for message in list(self.told):
-            for alert in message["alerts"]:  # type: ignore[attr-defined]
+            for alert in message["alerts"]:
                 if alert["status"] == "firing" and alert["labels"]["alertname"] == name:
-                    return alert  # type: ignore[no-any-return]
+                    return alert
         return None
 
 
-def wait_for(what: Callable[[], object], seconds: float = PATIENCE) -> object:
+def wait_for(what: Callable[[], Any], seconds: float = PATIENCE) -> Any:
     """Wait until something is true, and return it; None where that never was."""
     deadline = time.monotonic() + seconds
     while not (found := what()):
@@ -79,7 +79,7 @@ def running_live(logs: Path) -> Iterator[Live]:
     with ExitStack() as running:
         endpoint_url, _ = running.enter_context(running_emulator(free_port(), logs))
         s3, sqs, sns = clients(endpoint_url)
-        resources = create_resources(s3, sqs, sns, f"shelves-{uuid.uuid4().hex[:8]}")  # type: ignore[arg-type]
+        resources = create_resources(s3, sqs, sns, f"shelves-{uuid.uuid4().hex[:8]}")
         aws = Aws(endpoint_url=endpoint_url, s3=s3, sqs=sqs, sns=sns, resources=resources)
         env = aws_env(endpoint_url)
         settings = {
@@ -150,9 +150,9 @@ def running_alertmanager(port: int, webhook: str, logs: Path) -> Iterator[None]:
 
 
 @contextmanager
-def running_webhook() -> Iterator[tuple[str, list[dict[str, object]]]]:
+def running_webhook() -> Iterator[tuple[str, list[Any]]]:
     """Listen for Alertmanager's messages, which it posts as JSON."""
-    told: list[dict[str, object]] = []
+    told: list[Any] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:

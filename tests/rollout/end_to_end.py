@@ -108,7 +108,7 @@ def test_a_broken_model_is_stopped_and_the_next_good_one_goes_all_the_way(
         assert (code, len(exams), exams[0]["share"]) == (42, 1, 0), log
         assert str(exams[0]["verdict"]).startswith("Inaccurate: F1 0.0")
         assert stage.knative.share(STABLE) == 100
-        assert stage.knative.revisions[BROKEN].annotations
+        assert stage.knative.annotations
         assert set(users.answers) == {(200, STABLE)}
 
         with stage.lock:

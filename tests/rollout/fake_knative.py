@@ -13,7 +13,9 @@ import itertools
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 from urllib3 import HTTPResponse
 
@@ -26,7 +28,7 @@ POD_LAG = 3.0
 # The only ways from share to share; None is not listed.
 STEPS = {(None, 0), (0, 20), (20, 50), (50, 100)}
 
-Json = dict
+Json = dict[str, Any]
 
 
 @dataclass
@@ -41,7 +43,6 @@ class FakeRevision:
     capacity: int = 2  # pods that find a node
     ready: bool | None = None
     replicas: int = 0
-    annotations: dict[str, str] = field(default_factory=dict)
 
     def json(self) -> Json:
         status = {True: "True", False: "False", None: "Unknown"}[self.ready]
@@ -50,7 +51,7 @@ class FakeRevision:
             reason = {"reason": "ExitCode1", "message": "the container failed"}
         scale = {"autoscaling.knative.dev/min-scale": str(self.min_scale)}
         return {
-            "metadata": {"name": self.name, "annotations": scale | self.annotations},
+            "metadata": {"name": self.name, "annotations": scale},
             "status": {
                 "actualReplicas": self.replicas,
                 "conditions": [{"type": "Ready", "status": status, **reason}],
@@ -73,6 +74,7 @@ class FakeKnative:
         self.time = 0.0
         self.revisions: dict[str, FakeRevision] = {}
         self.events: list[Json] = []
+        self.annotations: dict[str, str] = {}
         self.url_of = url_of or (lambda tag: f"http://{tag + '-' if tag else ''}{KSVC}.shelf.svc")
         self.traffic: list[Json] = [{"latestRevision": True, "percent": 100}]
         self.routed: list[Json] = []  # what the gateways are programmed with
@@ -166,7 +168,7 @@ class FakeKnative:
         for revision in self.revisions.values():
             wanted_pods = revision.min_scale if revision.name in reachable else 0
             if min(wanted_pods, revision.capacity) != revision.replicas:
-                self.after(POD_LAG, lambda r=revision, n=wanted_pods: self._pods(r, n))
+                self.after(POD_LAG, partial(self._pods, revision, wanted_pods))
 
     def _program(self) -> None:
         names = self._targets(self.traffic)
@@ -195,14 +197,17 @@ class FakeKnative:
         ):
             raise ApiError(404, f'{kind}.serving.knative.dev "{name}" not found')
         if method == "PATCH":
+            if kind == "revisions":
+                # Knative would copy what it says into the pods' template, and start them anew.
+                raise ApiError(403, "revisions: patch is not among what the role allows")
             if content_type != "application/merge-patch+json":
                 raise ApiError(415, f"not a merge patch: {content_type}")
-            (self._patch_service if kind == "services" else self._patch_revision)(name, body or {})
+            self._patch_service(body or {})
         return self._ksvc() if kind == "services" else self._show(name)
 
     def _show(self, name: str) -> Json:
         revision = self.revisions[name]
-        self.shown[name] = FakeRevision(**{**vars(revision), "annotations": {}})
+        self.shown[name] = replace(revision)
         return revision.json()
 
     def _event(self, event: Json) -> Json:
@@ -214,15 +219,15 @@ class FakeKnative:
         self.events.append(event)
         return event
 
-    def _patch_revision(self, name: str, patch: Json) -> None:
-        if set(patch) != {"metadata"}:
-            raise ApiError(400, "Immutable fields changed (-old +new): spec")
-        self.revisions[name].annotations |= patch["metadata"]["annotations"]
-
-    def _patch_service(self, name: str, patch: Json) -> None:
+    def _patch_service(self, patch: Json) -> None:
         given = patch.get("metadata", {}).get("resourceVersion")
         if given is not None and given != str(self.version):
             raise ApiError(409, "the object has been modified; apply your changes to the latest")
+        if annotations := patch["metadata"].get("annotations", {}):
+            self.annotations |= annotations
+            self.version += 1
+        if "spec" not in patch:  # metadata alone makes no generation
+            return
         traffic = patch["spec"]["traffic"]
         if fault := webhook_fault(traffic):
             raise ApiError(400, f'admission webhook "validation.webhook…" denied: {fault}')
@@ -277,6 +282,7 @@ class FakeKnative:
                 "name": KSVC,
                 "generation": self.generation,
                 "resourceVersion": str(self.version),
+                "annotations": self.annotations,
             },
             "spec": {"traffic": self.traffic},
             "status": {
@@ -323,7 +329,7 @@ class FakePool:
     def __init__(self, handle: Callable[[str, str, Json | None, str], Json]) -> None:
         self.handle = handle
 
-    def request(self, method: str, url: str, **given: object) -> HTTPResponse:
+    def request(self, method: str, url: str, **given: Any) -> HTTPResponse:
         body = given.get("body")
         content_type = given["headers"].get("Content-Type", "")
         path = re.sub(r"^\w+://[^/]+", "", url)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from knative.rollout.verdict import Code
 from tests.rollout.fake_knative import FakeRevision, Json, pinned
@@ -22,7 +23,7 @@ class Outcome:
     reason: str = ""  # of the first warning
 
 
-def candidate(quality: str = "good", **how: float) -> FakeRevision:
+def candidate(quality: str = "good", **how: Any) -> FakeRevision:
     """Make a candidate."""
     return FakeRevision(CANDIDATE, quality, **how)
 

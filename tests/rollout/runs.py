@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -18,11 +19,11 @@ import numpy as np
 import urllib3
 from kubernetes.client import ApiClient, Configuration
 
-from knative.rollout import conductor, judge, objects, plan, trial
+from knative.rollout import judge, objects, plan, trial
 from knative.rollout.cluster import Cluster
 from knative.rollout.conductor import Conductor
 from knative.rollout.config import Config
-from knative.rollout.exam import Exam
+from knative.rollout.exam import Exam, Examiner
 from knative.rollout.judge import Answer, Floors
 from knative.rollout.trial import Trial
 from knative.rollout.verdict import Code, Verdict
@@ -39,7 +40,7 @@ CONFIG = Config(
     rounds=2,
 )
 STABLE, CANDIDATE, THIRD = "shelf-detector-00001", "shelf-detector-00002", "shelf-detector-00003"
-CALL_SECONDS = 0.05  # that a call of the API takes
+CALL_SECONDS = 0.05  # of a call of the API
 LONGEST = 30_000.0  # seconds that all runs of one scenario may take
 MAX_RUNS = 12  # how often the Job, and syncs after it, are tried
 FOR_GOOD = {Code.DONE, Code.REJECTED, Code.NOT_JUDGED}
@@ -126,7 +127,7 @@ class FakeClock:
         self.knative.advance(seconds)
 
 
-class FakeExaminer:
+class FakeExaminer(Examiner):
     """Asks the revisions that the fake's gateways lead to; an exam takes ten seconds."""
 
     def __init__(self, knative: FakeKnative, clock: FakeClock, rng: random.Random) -> None:
@@ -210,7 +211,7 @@ def play(
     knative.route_lag = scenario.route_lag
     begun = knative.time
     watch(knative)
-    knative.apply(replace(scenario.candidate, annotations={}))
+    knative.apply(replace(scenario.candidate))
     _happen(knative, scenario, begun)
     clock = FakeClock(knative, tuple(begun + kill for kill in scenario.kills))
     world = replace(scenario, api_away=(begun + scenario.api_away[0], scenario.api_away[1]))
@@ -242,13 +243,18 @@ def play(
         knative.events,
         notices,
         largest,
-        knative.revisions[scenario.last.name].annotations.get(objects.REJECTED, ""),
+        _marked(knative, scenario.last.name),
         knative.problems,
         [
             t["revisionName"] for patch in knative.patches for t in patch[:1] if len(patch) == 1
         ].count(CANDIDATE)
         > 0,
     )
+
+
+def _marked(knative: FakeKnative, revision: str) -> str:
+    marked = knative.annotations.get(objects.REJECTED) == revision
+    return knative.annotations[objects.BECAUSE] if marked else ""
 
 
 def _conductor(
@@ -269,15 +275,15 @@ def _conductor(
 
 def _happen(knative: FakeKnative, scenario: Scenario, begun: float) -> None:
     for name, start, seconds in scenario.unready:
-        knative.at(begun + start, lambda n=name: _flip(knative, n, None))
-        knative.at(begun + start + seconds, lambda n=name: _flip(knative, n, True))
+        knative.at(begun + start, partial(_flip, knative, name, None))
+        knative.at(begun + start + seconds, partial(_flip, knative, name, True))
     for name, start, seconds in scenario.pods_lost:
-        knative.at(begun + start, lambda n=name: _lose_pods(knative, n, 1))
-        knative.at(begun + start + seconds, lambda n=name: _lose_pods(knative, n, 2))
+        knative.at(begun + start, partial(_lose_pods, knative, name, 1))
+        knative.at(begun + start + seconds, partial(_lose_pods, knative, name, 2))
     for time in scenario.touched:
         knative.at(begun + time, lambda: setattr(knative, "version", knative.version + 1))
     if scenario.third:
-        third = replace(scenario.third, annotations={})
+        third = replace(scenario.third)
         knative.at(begun + scenario.third_at, lambda: knative.apply(third))
 
 
@@ -312,7 +318,7 @@ def faults_of(scenario: Scenario, ending: Ending) -> list[str]:
     must = expected(scenario)
     if must is not None and ending.codes[-1] is not must:
         faults.append(f"{ending.codes[-1]!r}, not {must!r}")
-    alone = scenario.first and not won_before  # nothing to be slower than
+    alone = scenario.first and not won_before  # there is no stable revision to compare with
     # Nor where stable did not answer.
     alone = alone or (last.quality == "slow" and bool(scenario.unready))
     if last.quality in SEEN_IN_EXAMS and ending.largest and not alone:
@@ -323,7 +329,7 @@ def faults_of(scenario: Scenario, ending: Ending) -> list[str]:
 
 
 def expected(scenario: Scenario) -> Code | None:
-    """Say how a scenario must end, where that does not hang on moments."""
+    """Say how a scenario must end, where that does not depend on the timing."""
     last = scenario.last
     if any(seconds > CONFIG.wait_seconds for _, _, seconds in scenario.unready):
         return None
@@ -411,9 +417,9 @@ MUTANTS: dict[str, Patch] = {
     "unpinned candidate": (objects.Target, "json", _unpinned),
     "goldens taken from the candidate": (trial, "judge", _own_goldens),
     "no judge": (trial, "judge", lambda *_: None),
-    "a stale status is believed": (conductor.Service, "from_json", staticmethod(_stale_status)),
+    "a stale status is believed": (objects.Service, "from_json", staticmethod(_stale_status)),
     "the route is not waited for": (plan, "_not_routed", lambda seen: None),
-    "no mark": (Cluster, "mark", lambda self, revision, verdict: None),
+    "no mark": (Cluster, "mark", lambda self, revision, because: None),
     "a newer revision is overlooked": (plan, "_superseded", lambda seen, memory: False),
     "everything is a rejection": (Verdict, "code", property(lambda self: Code.REJECTED)),
 }

@@ -95,10 +95,13 @@ def test_the_api_over_http() -> None:
         with pytest.raises(Refused):  # the webhook
             cluster.route(split(STABLE, CANDIDATE, 120), service.resource_version)
         assert cluster.revision("gone") is None
-        cluster.mark(CANDIDATE, Verdict(Reason.INACCURATE, "F1 0"))
-        revision = cluster.revision(CANDIDATE)
-        assert revision
-        assert revision.rejected == "Inaccurate: F1 0"
+        told = f"{CANDIDATE} was removed: Inaccurate: F1 0.\nNow {STABLE} has all the traffic."
+        cluster.mark(CANDIDATE, told)
+        service = cluster.service()
+        # With all that was told: the Job whose log has it is gone when the sync is tried again.
+        assert service.rejection(CANDIDATE) == told
+        assert (service.rejection(STABLE), service.rejection("")) == ("", "")
+        assert service.observed  # a mark is no new generation, and so no new pod
         cluster.tell("RolloutStep", "x" * 5000, warning=True)
         assert [event["type"] for event in knative.events] == ["Warning"]
 

@@ -65,6 +65,12 @@ locals {
       ]
     }
 
+    alertmanager = {
+      namespace       = var.alertmanager.namespace
+      service_account = var.alertmanager.service_account
+      statements      = [{ Sid = "Tell", Action = ["sns:Publish"], Resource = [aws_sns_topic.alarms.arn, aws_sns_topic.heartbeat.arn] }]
+    }
+
     image-updater = {
       namespace       = var.image_updater.namespace
       service_account = var.image_updater.service_account

@@ -30,6 +30,29 @@ resource "aws_sns_topic_subscription" "alarm_email" {
   endpoint  = var.alarm_email
 }
 
+# Alertmanager's watchdog tells this topic every five minutes that alerts would arrive. Nobody subscribes:
+# the alarm below counts, and so comes through where the cluster is gone, and Prometheus with it.
+resource "aws_sns_topic" "heartbeat" {
+  #checkov:skip=CKV_AWS_26: it says that it is alive, and nothing else
+  name = "${var.name}-heartbeat"
+}
+
+resource "aws_cloudwatch_metric_alarm" "heartbeat" {
+  alarm_name          = "${var.name}-alerting-is-silent"
+  alarm_description   = "Alertmanager has told nothing for a quarter of an hour: no alert of the cluster would arrive."
+  namespace           = "AWS/SNS"
+  metric_name         = "NumberOfMessagesPublished"
+  dimensions          = { TopicName = aws_sns_topic.heartbeat.name }
+  statistic           = "Sum"
+  comparison_operator = "LessThanThreshold"
+  threshold           = 1
+  period              = 300
+  evaluation_periods  = 3
+  treat_missing_data  = "breaching"
+  alarm_actions       = [aws_sns_topic.alarms.arn]
+  ok_actions          = [aws_sns_topic.alarms.arn]
+}
+
 ################################################################################
 # Subscribers and money; the queues' alarms are beside the queues
 ################################################################################

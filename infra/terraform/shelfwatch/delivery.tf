@@ -17,14 +17,9 @@ resource "aws_ecr_lifecycle_policy" "this" {
   policy = jsonencode({
     rules = [
       {
+        # No rule for what has no tag: signatures and SBOMs have none, they refer to their image and go with it.
         rulePriority = 1
-        description  = "Layers of broken pushes"
-        selection    = { tagStatus = "untagged", countType = "sinceImagePushed", countUnit = "days", countNumber = 7 }
-        action       = { type = "expire" }
-      },
-      {
-        rulePriority = 2
-        description  = "Releases to go back to; a signature and an SBOM count as one each"
+        description  = "Releases to go back to"
         selection    = { tagStatus = "tagged", tagPatternList = ["*"], countType = "imageCountMoreThan", countNumber = 150 }
         action       = { type = "expire" }
       },

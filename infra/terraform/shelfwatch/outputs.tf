@@ -1,16 +1,17 @@
 locals {
   # What the pods read from their environment, and where their image and notices are.
   settings = {
-    AWS_DEFAULT_REGION = var.region
-    EVENTS_BUCKETS     = module.photos.name
-    RESULTS_BUCKET     = module.results.name
-    REFERENCES_BUCKET  = module.results.name
-    TOPIC_ARN          = aws_sns_topic.events.arn
-    QUEUE_URL          = module.queue.url
-    IMAGE              = aws_ecr_repository.this.repository_url
-    REGISTRY           = split("/", aws_ecr_repository.this.repository_url)[0]
-    LOGS_BUCKET        = module.logs.name
-    NOTICE_TOPIC_ARN   = aws_sns_topic.alarms.arn
+    AWS_DEFAULT_REGION  = var.region
+    EVENTS_BUCKETS      = module.photos.name
+    RESULTS_BUCKET      = module.results.name
+    REFERENCES_BUCKET   = module.results.name
+    TOPIC_ARN           = aws_sns_topic.events.arn
+    QUEUE_URL           = module.queue.url
+    IMAGE               = aws_ecr_repository.this.repository_url
+    REGISTRY            = split("/", aws_ecr_repository.this.repository_url)[0]
+    LOGS_BUCKET         = module.logs.name
+    NOTICE_TOPIC_ARN    = aws_sns_topic.alarms.arn
+    HEARTBEAT_TOPIC_ARN = aws_sns_topic.heartbeat.arn
   }
 }
 

@@ -109,6 +109,12 @@ variable "loki" {
   default     = { namespace = "monitoring", service_account = "loki" }
 }
 
+variable "alertmanager" {
+  description = "Where Alertmanager runs, which tells people of alerts"
+  type        = object({ namespace = string, service_account = string })
+  default     = { namespace = "monitoring", service_account = "alertmanager" }
+}
+
 variable "cert_manager" {
   description = "Where cert-manager runs and the zone of Route 53 in which it proves that the domain is ours; null without a public way"
   type = object({

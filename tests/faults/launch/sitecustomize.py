@@ -10,14 +10,19 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
 
-PATCHES = {}
+# Any, here and below: a fault changes what types would protect.
+Fault = Callable[[Any], None]
+PATCHES: dict[str, list[tuple[str, Fault]]] = {}
 
 
-def patch(name, module):
+def patch(name: str, module: str) -> Callable[[Fault], Fault]:
     """Register what to do to a module under a name."""
 
-    def register(function):
+    def register(function: Fault) -> Fault:
         PATCHES.setdefault(module, []).append((name, function))
         return function
 
@@ -28,22 +33,22 @@ def patch(name, module):
 
 
 @patch("hasty", "events.source.delivery")
-def back_off_in_seconds(delivery):
+def back_off_in_seconds(delivery: Any) -> None:
     """Minutes of back-off become seconds; its form stays."""
     delivery.BACKOFF_BASE, delivery.BACKOFF_CAP, delivery.HOLD_CAP = 0.5, 4.0, 2.0
 
 
 @patch("hasty", "events.source.breaker")
-def probe_in_seconds(breaker):
+def probe_in_seconds(breaker: Any) -> None:
     breaker.LONGEST_PAUSE = 5.0
 
 
 @patch("killer", "function.audit")
-def photo_that_kills(audit):
+def photo_that_kills(audit: Any) -> None:
     """A photo that ends in KILL takes the worker with it, as a fault in a decoder would."""
     read = audit.read_header
 
-    def read_header(data, *rest):
+    def read_header(data: bytes, *rest: Any) -> Any:
         if data.endswith(b"KILL"):
             os.kill(os.getpid(), signal.SIGKILL)
         return read(data, *rest)
@@ -52,11 +57,11 @@ def photo_that_kills(audit):
 
 
 @patch("slow", "function.detector")
-def slow_inference(detector):
+def slow_inference(detector: Any) -> None:
     """Longer than a lease."""
     run = detector.Detector._run
 
-    def slow(self, tensor):
+    def slow(self: Any, tensor: Any) -> Any:
         time.sleep(4.5)
         return run(self, tensor)
 
@@ -64,13 +69,13 @@ def slow_inference(detector):
 
 
 @patch("stand-in", "function.detector")
-def detector_of_a_millisecond(detector):
+def detector_of_a_millisecond(detector: Any) -> None:
     """For the large backlog alone: what is measured there is the path."""
     import numpy as np
 
     nothing = np.zeros((1, 5, 8), np.float32)
 
-    def run(self, tensor):
+    def run(self: Any, tensor: Any) -> Any:
         time.sleep(0.001)
         return nothing
 
@@ -81,10 +86,10 @@ def detector_of_a_millisecond(detector):
 
 
 @patch("delete-before-send", "events.source.delivery")
-def delete_before_send(delivery):
+def delete_before_send(delivery: Any) -> None:
     deliver = delivery.Delivery.deliver
 
-    def delete_first(self, message, stop):
+    def delete_first(self: Any, message: Any, stop: Any) -> None:
         self.deletions._sqs.delete_message(
             QueueUrl=self.deletions._queue_url, ReceiptHandle=message["ReceiptHandle"]
         )
@@ -94,10 +99,10 @@ def delete_before_send(delivery):
 
 
 @patch("mark-before-publish", "function.audit")
-def mark_before_publish(audit):
+def mark_before_publish(audit: Any) -> None:
     publish = audit.Auditor._publish
 
-    def mark_first(self, event, name):
+    def mark_first(self: Any, event: Any, name: str) -> None:
         self._mark_published(name)
         publish(self, event, name)
 
@@ -105,18 +110,18 @@ def mark_before_publish(audit):
 
 
 @patch("no-heartbeat", "events.source.leases")
-def no_heartbeat(leases):
+def no_heartbeat(leases: Any) -> None:
     leases.Leases._beat = lambda self: self._stopped.wait()
 
 
 @patch("no-breaker", "events.source.breaker")
-def no_breaker(breaker):
+def no_breaker(breaker: Any) -> None:
     breaker.Breaker.away = lambda self, *_: None
 
 
 @patch("no-if-none-match", "events.outbox")
-def no_if_none_match(outbox):
-    def put(self, audit_id, data):
+def no_if_none_match(outbox: Any) -> None:
+    def put(self: Any, audit_id: str, data: Any) -> Any:
         body = outbox.json.dumps(data).encode()
         key = f"{outbox.RESULTS}{audit_id}.json"
         self.s3.put_object(Bucket=self.bucket, Key=key, Body=body)
@@ -126,10 +131,10 @@ def no_if_none_match(outbox):
 
 
 @patch("delete-before-copy", "events.source.delivery")
-def delete_before_copy(delivery):
+def delete_before_copy(delivery: Any) -> None:
     give_up = delivery.Delivery._give_up
 
-    def delete_first(self, message, reason, detail):
+    def delete_first(self: Any, message: Any, reason: Any, detail: Any) -> None:
         self.deletions._sqs.delete_message(
             QueueUrl=self.deletions._queue_url, ReceiptHandle=message["ReceiptHandle"]
         )
@@ -144,23 +149,26 @@ def delete_before_copy(delivery):
 class Patcher(importlib.abc.MetaPathFinder):
     """Applies patches after a module's own code has run."""
 
-    def __init__(self, wanted):
+    def __init__(self, wanted: set[str]) -> None:
         self.wanted = wanted
 
-    def find_spec(self, fullname, path=None, target=None):
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
         chosen = [function for name, function in PATCHES.get(fullname, []) if name in self.wanted]
         spec = importlib.machinery.PathFinder.find_spec(fullname, path) if chosen else None
         if spec is None:
             return None
-        execute = spec.loader.exec_module
+        loader: Any = spec.loader
+        execute = loader.exec_module
 
-        def exec_and_patch(module):
+        def exec_and_patch(module: ModuleType) -> None:
             execute(module)
             for function in chosen:
                 function(module)
                 print(f"faults: {fullname} {function.__name__}", file=sys.stderr, flush=True)
 
-        spec.loader.exec_module = exec_and_patch
+        loader.exec_module = exec_and_patch
         return spec
 
 

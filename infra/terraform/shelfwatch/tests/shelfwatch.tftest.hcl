@@ -43,6 +43,10 @@ mock_provider "aws" {
     values = { id = "arn:aws:sns:eu-west-1:123456789012:shelfwatch-alarms", arn = "arn:aws:sns:eu-west-1:123456789012:shelfwatch-alarms" }
   }
   override_resource {
+    target = aws_sns_topic.heartbeat
+    values = { id = "arn:aws:sns:eu-west-1:123456789012:shelfwatch-heartbeat", arn = "arn:aws:sns:eu-west-1:123456789012:shelfwatch-heartbeat" }
+  }
+  override_resource {
     target = aws_kms_key.data
     values = { key_id = "11111111-2222-3333-4444-555555555555", arn = "arn:aws:kms:eu-west-1:123456789012:key/11111111-2222-3333-4444-555555555555" }
   }

@@ -3,6 +3,7 @@
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -12,8 +13,8 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yaml"))
 TARGETS = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
-def jobs(workflow: Path) -> dict[str, dict[str, object]]:
-    found: dict[str, dict[str, object]] = yaml.safe_load(workflow.read_text())["jobs"]
+def jobs(workflow: Path) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = yaml.safe_load(workflow.read_text())["jobs"]
     return found
 
 

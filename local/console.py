@@ -1,0 +1,120 @@
+"""What `make run` shows: a line an event, and the address of the page below them. Pure but for the
+terminal that it writes to.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from typing import TextIO
+
+from events.codec import Json
+
+GREEN, YELLOW, RED, BOLD, DIM, PLAIN = "32", "33", "31", "1", "2", "0"
+PLACE_COLUMNS = 16  # store and camera
+COUNT_COLUMNS = 14  # "1000 products"
+
+
+def event_line(event: Json, width: int) -> str:
+    """Write an event of the topic in one line of at most `width` columns."""
+    data = event.get("data")
+    facts = data if isinstance(data, dict) else {}
+    key = str(event.get("subject", ""))
+    known = [str(event[name]) for name in ("store", "camera") if event.get(name)]
+    place = "/".join(known)
+    name = key.removeprefix(f"{place}/") if place else key
+    words = _rejection(facts) if "reason" in facts else _audit(facts)
+    line = f"{place or '-':<{PLACE_COLUMNS}}  {words}"
+    room = width - len(line) - 2
+    if len(name) > room:
+        name = f"…{name[1 - room :]}" if room > 1 else ""
+    return f"{line}  {name}".rstrip()[:width]
+
+
+def _audit(data: Mapping[str, object]) -> str:
+    gaps, rate = data.get("gaps"), data.get("fill_rate")
+    count = f"{data.get('count', '?')} products"
+    missing = f"{len(gaps) if isinstance(gaps, list) else '?'} gaps"
+    share = f"{rate:.0%}" if isinstance(rate, int | float) else "-"
+    return f"{count:<{COUNT_COLUMNS}}{missing:<9}{share:>4}"
+
+
+def _rejection(data: Mapping[str, object]) -> str:
+    reason = data.get("reason")
+    title = reason.get("title", "") if isinstance(reason, dict) else ""
+    return f"rejected: {title}"
+
+
+class Console:
+    """A terminal, or a file or pipe, that events are written to; one line stays below them."""
+
+    def __init__(self, file: TextIO = sys.stdout, env: Mapping[str, str] = os.environ) -> None:
+        self._file = file
+        self._terminal = file.isatty()
+        # https://no-color.org
+        self._coloured = self._terminal and not env.get("NO_COLOR")
+        self._footer = ""
+
+    def paint(self, text: str, *codes: str) -> str:
+        """Colour a text where colours are shown and welcome."""
+        return f"\033[{';'.join(codes)}m{text}\033[{PLAIN}m" if self._coloured else text
+
+    def line(self, text: str = "") -> None:
+        """Write a line above the one that stays."""
+        self._erase()
+        self._file.write(f"{text}\n{self._footer if self._terminal else ''}")
+        self._file.flush()
+
+    def event(self, event: Json) -> None:
+        """Write an event in its line: green is full, yellow has gaps, red was rejected."""
+        data = event.get("data")
+        facts = data if isinstance(data, dict) else {}
+        code = RED if "reason" in facts else YELLOW if facts.get("gaps") else GREEN
+        self.line(self.paint(event_line(event, shutil.get_terminal_size().columns), code))
+
+    def stay(self, text: str) -> None:
+        """Keep a text in sight below the events; where nothing can stay, write it once."""
+        if self._terminal:
+            self._erase()
+            self._footer = text
+            self._file.write(text)
+            self._file.flush()
+        else:
+            self.line(text)
+
+    def end(self) -> None:
+        """Take away what stays."""
+        self._erase()
+        self._footer = ""
+        self._file.flush()
+
+    def _erase(self) -> None:
+        if self._terminal and self._footer:
+            self._file.write("\r\033[K")
+
+
+class Steps:
+    """Tells on stderr what begins, and how long what went before has taken."""
+
+    def __init__(self, file: TextIO = sys.stderr) -> None:
+        self._file = file
+        self._began = time.monotonic()
+        self._running = ""
+
+    def begin(self, what: str) -> None:
+        """Name what begins now."""
+        self.done()
+        self._running = what
+        self._began = time.monotonic()
+        self._file.write(f"Starting {what} …")
+        self._file.flush()
+
+    def done(self) -> None:
+        """Say how long the last one took."""
+        if self._running:
+            self._file.write(f" {time.monotonic() - self._began:.1f} s\n")
+            self._file.flush()
+        self._running = ""

@@ -1,0 +1,139 @@
+"""`python -m function`: audits without a server, as people, programs and spreadsheets read them."""
+
+import csv
+import io
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import PIL.Image
+import pytest
+from conftest import GOOD_SAMPLE, ROOT, SAMPLES
+
+import function.__main__ as command
+from function.detector import Detector
+from function.listing import csv_lines, csv_text, table_line
+
+GAPS = SAMPLES / "store-17" / "cam-1" / "aisle-5-gaps.jpg"
+CORRUPT = SAMPLES / "store-21" / "cam-1" / "corrupt.jpg"
+Run = tuple[int, str, str]
+
+
+@pytest.fixture
+def run(
+    detector: Detector, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[object]:
+    """Run the command in this process, with the model that is warm already."""
+    monkeypatch.setattr(command.Detector, "load", lambda *_: detector)
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def run(*arguments: object) -> Run:
+        try:
+            code = command.main([str(one) for one in arguments])
+        except SystemExit as end:  # argparse, for an odd argument
+            code = int(end.code or 0)
+        return (code, *capsys.readouterr())
+
+    return run
+
+
+def test_photos_are_a_table_and_a_refused_one_stops_none(run: object, tmp_path: Path) -> None:
+    code, printed, errors = run(CORRUPT, tmp_path / "no.jpg", GAPS, GOOD_SAMPLE)  # type: ignore[operator]
+    head, gaps, full = printed.splitlines()
+    assert head.split() == ["photo", "products", "rows", "gaps", "facings", "filled"]
+    assert gaps.split() == ["aisle-5-gaps.jpg", "84", "5", "9", "14", "84%"]
+    assert full.split()[0] == "aisle-4.jpg"
+    assert {len(line) for line in (head, gaps, full)} == {80}
+    corrupt, missing, total = errors.splitlines()
+    assert corrupt.startswith(f"{CORRUPT}: Corrupt image: ")
+    assert missing.startswith(f"{tmp_path / 'no.jpg'}: ")
+    assert total == "2 of 4 photos refused"
+    assert code == 1
+
+
+def test_a_folder_is_walked_and_pictures_are_drawn(run: object, tmp_path: Path) -> None:
+    (tmp_path / "in" / "a").mkdir(parents=True)
+    for name in ("a/1.JPG", "2.jpg"):
+        (tmp_path / "in" / name).write_bytes(GAPS.read_bytes())
+    (tmp_path / "in" / "notes.txt").write_text("none")
+    code, printed, errors = run(tmp_path / "in", "--json", "--pictures", tmp_path / "out")  # type: ignore[operator]
+    outcomes = [json.loads(line) for line in printed.splitlines()]
+    assert [(one["name"], one["status"]) for one in outcomes] == [("2.jpg", 200), ("a/1.JPG", 200)]
+    assert {one["result"]["count"] for one in outcomes} == {84}
+    assert (code, errors) == (0, "")
+    with PIL.Image.open(tmp_path / "out" / "a" / "1.JPG.boxes.jpg") as drawn:
+        assert drawn.size == (1080, 810)
+
+
+def test_csv_has_a_line_a_gap_and_a_product(run: object) -> None:
+    code, printed, _ = run(GAPS, "--csv")  # type: ignore[operator]
+    lines = list(csv.DictReader(io.StringIO(printed, newline="")))
+    kinds = [line["kind"] for line in lines]
+    assert (kinds.count("gap"), kinds.count("product"), code) == (9, 84, 0)
+    assert sum(int(line["facings"]) for line in lines if line["kind"] == "gap") == 14
+    assert [(line["row"], line["number"]) for line in lines[9:11]] == [("1", "1"), ("1", "2")]
+
+
+def test_a_shelf_is_compared_with_a_reference(run: object, tmp_path: Path) -> None:
+    _, printed, _ = run(GAPS, "--json")  # type: ignore[operator]
+    morning = tmp_path / "morning.json"
+    morning.write_text(json.dumps(json.loads(printed)["result"]))
+    code, printed, _ = run(GAPS, "--reference", morning)  # type: ignore[operator]
+    assert (code, printed.splitlines()[-1]) == (0, "    100% in place: 0 missing, 0 extra, 0 moved")
+
+
+def test_json_has_the_problem_of_a_refused_photo(run: object) -> None:
+    code, printed, _ = run(CORRUPT, "--json")  # type: ignore[operator]
+    outcome = json.loads(printed)
+    assert (code, outcome["status"]) == (1, 422)
+    assert outcome["problem"]["type"] == "urn:shelfwatch:problem:image-corrupt"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "PHOTO|FOLDER"),
+        ([GAPS, "--json", "--csv"], "not allowed with"),
+        ([GAPS, "--confidence", "high"], "got 'high'"),
+        ([GAPS, "--reference", CORRUPT], "The reference must be JSON"),
+        ([GAPS, "--reference", "no.json"], "no.json"),
+        ([ROOT / "docs" / "performance" / ".." / ".." / "events"], "holds no .jpg"),
+    ],
+)
+def test_a_misused_command_says_so_before_it_begins(
+    run: object, arguments: list[object], words: str
+) -> None:
+    code, printed, errors = run(*arguments)  # type: ignore[operator]
+    assert (code, printed) == (2, "")
+    assert words in errors
+    assert "Traceback" not in errors
+
+
+def test_it_runs_as_a_program_and_its_help_has_examples() -> None:
+    told = subprocess.run(
+        [sys.executable, "-m", "function", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    assert len(re.findall(r"^  python -m function ", told, re.MULTILINE)) >= 3
+
+
+EMPTY = {
+    "count": 0,
+    "truncated": False,
+    "fill_rate": None,
+    "rows": [],
+    "gaps": [],
+    "detections": [],
+}
+
+
+def test_names_neither_break_the_table_nor_run_as_formulas() -> None:
+    line = table_line("very/" * 30 + "end.jpg", EMPTY, 60)  # type: ignore[arg-type]
+    assert line.startswith("…")
+    assert "/end.jpg" in line
+    assert (len(line), line.split()[-1]) == (60, "-")
+    gap = {"row": 0, "xyxy": [0, 0, 1, 1], "facings": 0.2}
+    told = csv_text(csv_lines("=1+1,.jpg", EMPTY | {"gaps": [gap]}))  # type: ignore[arg-type]
+    assert told == '"\'=1+1,.jpg",gap,1,1,,,1,0,0,1,1\r\n'

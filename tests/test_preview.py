@@ -1,0 +1,33 @@
+"""The page of labels beside detections."""
+
+from pathlib import Path
+
+import pytest
+from test_detector import ONE_BOX, save_model
+from test_evaluate import split  # noqa: F401
+
+from model import preview
+
+
+def test_labels_and_detections_stand_side_by_side(
+    split: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    model = save_model(tmp_path / "m.onnx", ONE_BOX)
+    output = tmp_path / "new" / "preview.html"
+    preview.main(["--data", str(split), "--model", str(model), "--output", str(output)])
+    page = output.read_text()
+    assert "a.png: 1 products and 0 gaps labelled" in page
+    assert "b.png: 3 products and 0 gaps labelled" in page
+    assert page.count("1 products and 0 gaps found") == 2
+    assert page.count("data:image/jpeg;base64,") == 4
+    assert "http" not in page
+
+
+def test_a_name_is_text_and_never_markup(tmp_path: Path) -> None:
+    assert "<script>" not in preview.figure(preview.PIL.Image.new("RGB", (1, 1)), "<script>")
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="holds no photos"):
+        preview.main(["--data", str(tmp_path), "--output", str(tmp_path / "x.html")])

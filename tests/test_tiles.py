@@ -1,0 +1,115 @@
+"""A second look: where it looks, and that what it finds is one shelf again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from function.boxes import Floats
+from function.detections import Detail, Detections, Thresholds
+from function.tiles import MAX_TILES, Tile, closer_size, merge, plan_tiles
+
+INPUT = (800, 800)
+
+
+def found(xyxy: list[list[float]], gaps: list[list[float]] | None = None) -> Detections:
+    boxes = np.array(xyxy, np.float32).reshape(-1, 4)
+    empty = np.array(gaps or [], np.float32).reshape(-1, 4)
+    return Detections(
+        xyxy=boxes,
+        confidence=np.linspace(0.9, 0.5, len(boxes), dtype=np.float32),
+        class_id=np.zeros(len(boxes), np.int64),
+        sees_gaps=True,
+        gap_xyxy=empty,
+        gap_confidence=np.full(len(empty), 0.8, np.float32),
+    )
+
+
+NONE = found([])
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "detail", "side", "tiles"),
+    [
+        pytest.param(600, 800, "fine", 40, 0, id="all-of-it-is-seen-at-once"),
+        pytest.param(1600, 1200, "auto", 40, 0, id="ordinary"),
+        pytest.param(1600, 1200, "fast", 10, 0, id="small-products-but-fast"),
+        pytest.param(1600, 1200, "auto", 20, 6, id="small-products"),
+        pytest.param(1800, 1200, "auto", 35, 2, id="smaller-products-on-a-broad-one"),
+        pytest.param(1800, 1200, "auto", 45, 0, id="a-broad-one"),
+        pytest.param(1600, 1200, "fine", 40, 6, id="fine"),
+        pytest.param(1200, 1200, "fine", 40, 4, id="a-square"),
+        pytest.param(3600, 1200, "auto", 40, 4, id="a-panorama"),
+        pytest.param(3600, 1200, "fast", 40, 0, id="a-panorama-but-fast"),
+        pytest.param(1200, 3600, "auto", 40, 4, id="upright"),
+        pytest.param(50_000, 1000, "auto", 40, 6, id="endless"),
+    ],
+)
+def test_a_second_look_goes_where_the_first_sees_too_little(
+    width: int, height: int, detail: Detail, side: float, tiles: int
+) -> None:
+    first = found([[0, 0, side, side]] * 5)
+    planned = plan_tiles(width, height, INPUT, detail, first)
+    assert len(planned) == tiles <= MAX_TILES
+    if planned:
+        seen = np.zeros((10, 1000), np.bool_)  # every part of the picture
+        for tile in planned:
+            x = slice(tile.left * 1000 // width, -(-tile.right * 1000 // width))
+            y = slice(tile.top * 10 // height, -(-tile.bottom * 10 // height))
+            seen[y, x] = True
+        assert seen.all()
+        assert {tile.right for tile in planned if tile.right >= width} == {width}
+
+
+def test_nothing_found_is_nothing_small() -> None:
+    assert plan_tiles(1600, 1200, INPUT, "auto", NONE) == []
+
+
+def test_tiles_of_a_panorama_want_its_height_at_the_size_of_the_input() -> None:
+    assert closer_size(3600, 1200, INPUT) == (2400, 2400)
+    assert closer_size(1200, 1200, INPUT) == (1440, 1440)
+
+
+LEFT, RIGHT = Tile(0, 0, 100, 100), Tile(80, 0, 180, 100)
+SIZE = (180, 100)
+
+
+def joined(first: Detections, left: Detections, right: Detections) -> Floats:
+    merged = merge(first, [(LEFT, left), (RIGHT, right)], SIZE, Thresholds())
+    return merged.xyxy[np.argsort(merged.xyxy[:, 0])]
+
+
+@pytest.mark.parametrize(
+    ("first", "left", "right", "expected"),
+    [
+        pytest.param([], [], [], [], id="nothing"),
+        pytest.param([], [[85, 10, 95, 30]], [[85, 10, 95, 30]], [85], id="seen-by-both"),
+        pytest.param([], [[90, 10, 100, 30]], [[90, 10, 110, 30]], [90], id="cut-by-one"),
+        pytest.param([], [[0, 10, 10, 30]], [[170, 0, 180, 20]], [0, 170], id="at-the-border"),
+        pytest.param([[70, 0, 120, 90]], [], [], [70], id="wider-than-the-seam"),
+        pytest.param(
+            [[20, 10, 40, 30]], [[20, 10, 30, 30], [30, 10, 40, 30]], [], [20, 30], id="two-for-one"
+        ),
+        pytest.param([], [[20, 10, 60, 50], [21, 11, 59, 30]], [], [20], id="a-part-of-another"),
+    ],
+)
+def test_nothing_is_counted_twice_at_a_seam(
+    first: list[list[float]],
+    left: list[list[float]],
+    right: list[list[float]],
+    expected: list[float],
+) -> None:
+    assert joined(found(first), found(left), found(right))[:, 0].tolist() == expected
+
+
+def test_a_gap_at_a_seam_is_one() -> None:
+    one = found([], [[82, 10, 97, 30]])
+    merged = merge(one, [(LEFT, one), (RIGHT, one)], SIZE, Thresholds())
+    assert merged.gap_xyxy.tolist() == [[82, 10, 97, 30]]
+    assert merged.sees_gaps
+
+
+def test_the_cap_holds_over_all_tiles() -> None:
+    tiles = [(LEFT, found([[5, 5, 15, 15]])), (RIGHT, found([[150, 5, 160, 15]]))]
+    merged = merge(NONE, tiles, SIZE, Thresholds(max_detections=1))
+    assert (len(merged), merged.truncated) == (1, True)
