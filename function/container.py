@@ -22,6 +22,8 @@ FORMATS = ("JPEG", "PNG", "WEBP")
 # A sensor of 50 megapixels; decoded to RGB it takes 151 MB.
 MAX_WIDTH_AND_HEIGHT = (8192, 6144)
 MAX_IMAGE_PIXELS = MAX_WIDTH_AND_HEIGHT[0] * MAX_WIDTH_AND_HEIGHT[1]
+# As a JPEG's. Each row takes memory of its own: 50 million of one pixel, 600 MB.
+MAX_SIDE = 65_535
 # Cameras write a dozen segments, libpng a chunk every 8 KiB: 2 560 in the largest body.
 MAX_PARTS = 5000
 # Encoders write ten; each is a pass over the whole picture, so that large ones may have fewer.
@@ -190,6 +192,9 @@ def _damaged(kind: str, where: str) -> ImageCorrupt:
 
 
 def _check_size(width: int, height: int) -> None:
+    if max(width, height) > MAX_SIDE:
+        msg = f"The image's sides must have at most {MAX_SIDE} pixels, got {width} x {height}"
+        raise ImageTooLarge(msg)
     if width * height > MAX_IMAGE_PIXELS:
         msg = f"The image must have at most {MAX_IMAGE_PIXELS} pixels, got {width} x {height}"
         raise ImageTooLarge(msg)
