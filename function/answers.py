@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 
 from flask import Response, jsonify
 
-from events.codec import BATCHED, STRUCTURED, to_json
+from events.codec import BATCHED, STRUCTURED, Json, to_json
 from function.batch import audit_batch
 from function.errors import NotAcceptable
 from function.image import read_header
 from function.inputs import JSON, Picture
 from function.memory_budget import Memory
+from function.problems import PROBLEM_JSON
 from function.render import draw_audit, encode
 from function.result import Result
+from function.uploads import RETRY_SECONDS
 
 if TYPE_CHECKING:
     from cloudevents.core.v1.event import CloudEvent
@@ -52,6 +54,22 @@ def _drawn(picture: Picture, result: Result, media_type: str, memory: Memory) ->
         taken.shrink(len(answer))
         response = Response(answer, content_type=media_type)
         response.call_on_close(held.pop_all().close)
+    return response
+
+
+def answer_stored(data: Json | None) -> Response:
+    """Answer with a stored result, with the problem of a rejected photo, or with 202 meanwhile."""
+    if data is None:
+        response = jsonify(status="on its way")
+        response.status_code = 202
+        response.headers["Retry-After"] = str(RETRY_SECONDS)
+        return response
+    reason = data.get("reason")
+    if not isinstance(reason, dict):
+        return jsonify(data)
+    response = jsonify(reason)
+    response.status_code = reason["status"]
+    response.content_type = PROBLEM_JSON
     return response
 
 

@@ -1,6 +1,7 @@
 """POST /predict: the ways in, batches, tokens, and what may be read from S3."""
 
 import base64
+import io
 import json
 import threading
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 from conftest import GOOD_SAMPLE, Aws
 from flask.testing import FlaskClient
@@ -22,6 +24,7 @@ from function.app import create_app
 from function.batch import MAX_BATCH
 from function.config import Config
 from function.container import MAX_IMAGE_PIXELS
+from function.detections import Thresholds
 from function.detector import Detector
 from function.errors import Overloaded
 from function.memory_budget import Memory, MemoryBudget
@@ -316,7 +319,7 @@ def test_other_classes_count_as_little_as_if_they_were_not_there(
     names = "{0: 'product', 1: 'price tag'}"
     detector = Detector.load(save_model(tmp_path / "two.onnx", output, names=names), 1)
     detector.warm_up()
-    client = create_app(Config(), detector).test_client()
+    client = create_app(Config(thresholds=Thresholds(detail="fast")), detector).test_client()
     response = client.post(f"/predict{query}", data=make_image(), content_type="image/jpeg")
     found = json.loads(response.data)
     assert [product["label"] for product in found["detections"]] == labels
@@ -381,3 +384,50 @@ def test_a_broken_reference_is_refused_and_named(
     assert response.status_code == 400
     assert problem(response)["type"] == f"urn:shelfwatch:problem:{slug}"
     assert named in str(problem(response)["detail"])
+
+
+def panorama(times: int) -> bytes:
+    with PIL.Image.open(io.BytesIO(SAMPLE)) as one:
+        strip = PIL.Image.new("RGB", (one.width * times, one.height))
+        for index in range(times):
+            strip.paste(one, (one.width * index, 0))
+    file = io.BytesIO()
+    strip.save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("detail", "looks"), [("", 6), ("?detail=fast", 1), ("?detail=auto", 6), ("?detail=fine", 6)]
+)
+def test_a_wide_picture_is_looked_at_in_tiles(client: FlaskClient, detail: str, looks: int) -> None:
+    answer = client.post(f"/predict{detail}", data=panorama(3), content_type="image/jpeg")
+    assert json.loads(answer.data)["looks"] == looks
+
+
+def test_a_detail_that_there_is_not_is_named(client: FlaskClient) -> None:
+    answer = client.post("/predict?detail=most", data=SAMPLE, content_type="image/jpeg")
+    assert answer.status_code == 400
+    assert json.loads(answer.data)["detail"] == (
+        "`detail` must be one of fast, auto, fine, got 'most'"
+    )
+
+
+def test_gaps_that_are_seen_are_not_products(
+    tmp_path: Path, make_image: Callable[..., bytes]
+) -> None:
+    """`?confidence` is about products, and a class of gaps is none that can be asked for."""
+    output = np.zeros((1, 6, 21))
+    output[0, :, 3] = [8, 8, 8, 8, 0.9, 0.0]
+    output[0, :, 7] = [24, 8, 8, 8, 0.0, 0.6]
+    names = "{0: 'product', 1: 'Out-of-stock'}"
+    detector = Detector.load(save_model(tmp_path / "two.onnx", output, names=names), 1)
+    detector.warm_up()
+    client = create_app(Config(thresholds=Thresholds(detail="fast")), detector).test_client()
+    for query in ("", "?confidence=0.8"):
+        response = client.post(f"/predict{query}", data=make_image(), content_type="image/jpeg")
+        found = json.loads(response.data)
+        assert (found["count"], len(found["detections"])) == (1, 1)
+        assert [gap["origin"] for gap in found["gaps"]] == ["seen"]
+        assert found["gaps"][0]["confidence"] == pytest.approx(0.6, abs=0.01)
+    refused = client.post("/predict?classes=1", data=make_image(), content_type="image/jpeg")
+    assert refused.status_code == 400
