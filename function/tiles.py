@@ -68,7 +68,7 @@ def plan_tiles(
     if not may_look_closer(width, height, size, detail):
         return []
     shorter, aspect = min(width, height), max(width, height) / min(width, height)
-    side_of_products = _median_side(width, height, size, first)
+    side_of_products = median_side(width, height, size, first)
     wide = aspect >= WIDE or (aspect >= BROAD and side_of_products < SMALL_WHERE_BROAD)
     if not (wide or detail == "fine" or side_of_products < SMALL):
         return []
@@ -85,7 +85,7 @@ def plan_tiles(
     ]
 
 
-def _median_side(width: int, height: int, size: tuple[int, int], first: Detections) -> float:
+def median_side(width: int, height: int, size: tuple[int, int], first: Detections) -> float:
     """Measure the products' shorter sides in the input; infinite without any."""
     if not len(first):
         return math.inf
