@@ -32,6 +32,7 @@ RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target
 FROM build AS code
 COPY function function
 COPY events events
+COPY monitor monitor
 COPY knative knative
 RUN rm requirements.txt && python -m compileall -q --invalidation-mode unchecked-hash .
 

@@ -59,6 +59,7 @@ manifests: .venv .venv-tools/installed ## renders knative/ and argocd/; holds th
 
 faults: .venv ## kills, stops and starves the path for a quarter of an hour; prints what became of each upload
 	$(BIN)/python -m tests.faults --report build/faults.md
+	$(BIN)/python -m tests.faults.monitor
 
 rollout-runs: .venv ## thousands of random rollouts, the table of faults, mutants; real functions behind a splitter
 	$(BIN)/python -m tests.rollout --runs $(or $(RUNS),2000)

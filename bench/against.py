@@ -21,12 +21,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import urllib3
+from cloudevents.core.v1.event import CloudEvent
 
 from bench.contenders import FORM, form, in_session
 from bench.pictures import draw_pictures
 from bench.results import Part, table
 from events.codec import STRUCTURED, to_json
-from events.s3_notification import events_from_body
+from events.s3_notification import items_from_body
 from local.aws import Resources, aws_env, create_resources, emulator_clients
 from local.processes import HOST, ROOT, Child, free_port, running_program
 from local.stack import answers, running_emulator
@@ -188,7 +189,8 @@ def event_of(bucket: str, key: str) -> bytes:
         "awsRegion": "us-east-1",
         "s3": {"bucket": {"name": bucket}, "object": {"key": key}},
     }
-    (event,) = events_from_body(json.dumps({"Records": [record]}))
+    (event,) = items_from_body(json.dumps({"Records": [record]}))
+    assert isinstance(event, CloudEvent)
     return to_json(event)
 
 

@@ -138,7 +138,7 @@ def null_sink() -> Iterator[str]:
 def source_alone(url: str, events: int) -> tuple[float, int, int]:
     """Move events; returns them a CPU second, and the memory at a tenth and at the end (bytes)."""
     queue, stop = InProcessQueue(events), threading.Event()
-    config = SourceConfig("queue", url, token="s3cret")
+    config = SourceConfig(queue_url="queue", sink=url, token="s3cret")
     source = SqsSource(config, queue, Sink.from_config(config), Queue("dlq", 8))  # type: ignore[arg-type]
     thread = threading.Thread(target=source.run, args=(stop,))
     started = time.process_time()

@@ -1,1 +1,1 @@
-"""The vocabulary of every process: what an event is, how it is read, told and published."""
+"""The vocabulary of every process: what an event is, how it is read, stored and published."""

@@ -1,7 +1,8 @@
-"""Results in S3, written once: what was found is kept before it is told, so nothing is told twice
-in two versions.
+"""Results in S3, written once: what an audit found is stored before it is published, so that no
+audit is published in two versions.
 
-`results/<id>.json` holds exactly the data of the event with that id. Whoever writes it first wins;
+`results/<id>.json` holds exactly the data of the event with that id; what else the event takes from
+the first delivery, its time and its trace, is the object's metadata. Whoever writes it first wins;
 everybody publishes what is stored. "Published" is a key of its own, written after the fact and only
 to save a second publish: losing it costs a duplicate, never an event.
 """
@@ -10,21 +11,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
 from events.codec import Json
+from events.types import PUBLISHED, RESULTS
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-RESULTS = "results/"
-PUBLISHED = "published/"
 # Conditional writes: 412 the key exists, 409 another write of it is under way.
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
 LOST_THE_RACE = (409, 412)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An audit's data, and the attributes that its event has from the first delivery."""
+
+    data: Json
+    # Printable ASCII, as S3 takes no other metadata; empty where an older release stored it.
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -36,29 +45,29 @@ class Outbox:
 
     def uri(self, audit_id: str) -> str:
         """Name the object that holds an audit's data."""
-        return f"s3://{self.bucket}/{RESULTS}{audit_id}.json"
+        return f"s3://{self.bucket}/{_result_key(audit_id)}"
 
-    def get(self, audit_id: str) -> Json | None:
-        """Read the data of an audit, None where it was not done yet. Raises botocore's errors."""
+    def get(self, audit_id: str) -> Stored | None:
+        """Read an audit, None where it was not done yet. Raises botocore's errors."""
         try:
-            answer = self.s3.get_object(Bucket=self.bucket, Key=f"{RESULTS}{audit_id}.json")
+            answer = self.s3.get_object(Bucket=self.bucket, Key=_result_key(audit_id))
         except self.s3.exceptions.NoSuchKey:
             return None
-        data: Json = json.loads(answer["Body"].read())
-        return data
+        return Stored(json.loads(answer["Body"].read()), answer.get("Metadata", {}))
 
-    def put(self, audit_id: str, data: Mapping[str, object]) -> Json:
-        """Store the data of an audit unless there is one; return what is stored.
+    def put(self, audit_id: str, audit: Stored) -> Stored:
+        """Store an audit unless there is one; return what is stored.
 
         Raises botocore's errors, also when another write of the same audit is not finished yet.
         """
-        body = json.dumps(data, separators=(",", ":")).encode()
+        body = json.dumps(audit.data, separators=(",", ":")).encode()
         try:
             self.s3.put_object(
                 Bucket=self.bucket,
-                Key=f"{RESULTS}{audit_id}.json",
+                Key=_result_key(audit_id),
                 Body=body,
                 ContentType="application/json",
+                Metadata=audit.attributes,
                 IfNoneMatch="*",
             )
         except ClientError as err:
@@ -68,11 +77,11 @@ class Outbox:
             if stored is None:  # the other write is still under way: the next delivery finds it
                 raise
             return stored
-        return dict(data)
+        return audit
 
     def has(self, audit_id: str) -> bool:
         """Tell whether an audit was done. Raises botocore's errors."""
-        return self._exists(f"{RESULTS}{audit_id}.json")
+        return self._exists(_result_key(audit_id))
 
     def is_published(self, audit_id: str) -> bool:
         """Tell whether an audit's event is known to have been published."""
@@ -92,3 +101,7 @@ class Outbox:
     def mark_published(self, audit_id: str) -> None:
         """Note that an audit's event has been published."""
         self.s3.put_object(Bucket=self.bucket, Key=PUBLISHED + audit_id, Body=b"")
+
+
+def _result_key(audit_id: str) -> str:
+    return f"{RESULTS}{audit_id}.json"

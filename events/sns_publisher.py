@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cloudevents.core.v1.event import CloudEvent
 
-from events.codec import data_of, new_event, to_json
+from events.codec import attribute_text, data_of, new_event, to_json
 
 if TYPE_CHECKING:
     from mypy_boto3_sns import SNSClient
@@ -43,8 +43,8 @@ def _claim_check(event: CloudEvent, data_uri: str) -> CloudEvent:
 def attributes_of(event: CloudEvent) -> dict[str, MessageAttributeValueTypeDef]:
     """Choose what a subscriber can filter by: where, what, how many, or why not.
 
-    At most ten, none empty, and none with control characters (a key may hold them), as SNS would
-    refuse the event for them.
+    At most ten, none empty, and none that SNS would refuse the event for: what a text may not hold
+    is percent-encoded, as in the event's own attributes.
     """
     data = data_of(event)
     model, reason, compliance = (data.get(key) for key in ("model", "reason", "compliance"))
@@ -71,12 +71,13 @@ def attributes_of(event: CloudEvent) -> dict[str, MessageAttributeValueTypeDef]:
     attributes = {
         name: _attribute(value)
         for name, value in facts.items()
-        if value is not None and value != "" and str(value).isprintable()
+        if value is not None and value != ""
     }
     assert len(attributes) <= MAX_ATTRIBUTES
     return attributes
 
 
 def _attribute(value: object) -> MessageAttributeValueTypeDef:
-    kind = "Number" if isinstance(value, int | float) else "String"
-    return {"DataType": kind, "StringValue": str(value)}
+    if isinstance(value, int | float):
+        return {"DataType": "Number", "StringValue": str(value)}
+    return {"DataType": "String", "StringValue": attribute_text(str(value))}

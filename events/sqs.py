@@ -27,6 +27,14 @@ class Failed:
     final: bool  # the entry is at fault: another try fails as well
 
 
+def is_fifo(url_or_arn: str) -> bool:
+    """Tell a FIFO queue or topic, which neither S3 nor we can send to, by its name.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-how-to-event-types-and-destinations.html
+    """
+    return url_or_arn.endswith(".fifo")
+
+
 def send_all(sqs: SQSClient, queue_url: str, bodies: Sequence[str]) -> set[int]:
     """Send messages and return the indices of those that SQS took. Raises botocore's errors."""
     failed: set[int] = set()

@@ -24,7 +24,7 @@ TRACEPARENT = re.compile(
 MAX_TRACESTATE = 512
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TraceContext:
     """A trace, and the span in it that asked us."""
 
@@ -55,12 +55,12 @@ def parse_trace(traceparent: object, tracestate: object = None) -> TraceContext 
         return None
     printable = isinstance(tracestate, str) and tracestate.isascii() and tracestate.isprintable()
     state = str(tracestate) if printable and len(str(tracestate)) <= MAX_TRACESTATE else ""
-    return TraceContext(trace_id, span_id, flags, state)
+    return TraceContext(trace_id=trace_id, span_id=span_id, flags=flags, state=state)
 
 
 def begin_trace(trace_id: str = "") -> TraceContext:
     """Begin a trace where no caller has one, so that the log lines of one request stay together."""
-    return TraceContext(trace_id or secrets.token_hex(16))
+    return TraceContext(trace_id=trace_id or secrets.token_hex(16))
 
 
 def current_trace() -> TraceContext | None:

@@ -1,4 +1,4 @@
-"""The words that processes share: event types, and why a message is a dead letter."""
+"""The words that processes share: event types, keys that are ours, what became of a message."""
 
 from enum import StrEnum
 
@@ -32,6 +32,34 @@ DATA_SCHEMAS = {
     VIEW_BACK: "urn:shelfwatch:schema:view.back:1",
 }
 
+# What we write ourselves, and how shelves should stand. In a bucket that holds any of it, keys that
+# start so are ours: their notifications are of no photo, and to audit them would never end.
+RESULTS = "results/"
+PUBLISHED = "published/"
+REFERENCES = "references/"
+OUR_PREFIXES = (RESULTS, PUBLISHED, REFERENCES)
+
+
+class Ignored(StrEnum):
+    """What S3 and its clones announce that asks for no audit; by their own word if they have one.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-how-to-event-types-and-destinations.html
+    """
+
+    TEST_EVENT = "s3:TestEvent"  # a bucket's rule was set
+    REMOVED = "ObjectRemoved"
+    RESTORE = "ObjectRestore"
+    TAGGING = "ObjectTagging"
+    ACL = "ObjectAcl"
+    EXPIRATION = "LifecycleExpiration"
+    TRANSITION = "LifecycleTransition"
+    TIERING = "IntelligentTiering"
+    REPLICATION = "Replication"
+    LOST = "ReducedRedundancyLostObject"
+    ACCESSED = "ObjectAccessed"  # MinIO: somebody read it
+    FOLDER = "folder"  # a key that ends in "/" and holds nothing, as consoles make them
+    OURS = "ours"  # a result, a marker or a reference
+
 
 class Reason(StrEnum):
     """Why a message is in the dead-letter queue."""
@@ -40,3 +68,5 @@ class Reason(StrEnum):
     UNKNOWN = "unknown"  # SQS moved it by itself after maxReceiveCount, and gives no reason
     REFUSED = "refused"  # the sink answered a 4xx that no retry mends
     UNREADABLE = "unreadable"  # not a notification we know
+    UNRELATED = "unrelated"  # readable, and about something other than an object in S3
+    UNCONFIRMED = "unconfirmed"  # SNS asks whether a subscription is wanted, and waits for it

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 
 from flask import Response, jsonify
 
-from events.codec import BATCHED, STRUCTURED, to_json
+from events.codec import BATCHED, STRUCTURED, Json, to_json
 from function.batch import audit_batch
 from function.errors import NotAcceptable
 from function.image import read_header
 from function.inputs import JSON, Picture
 from function.pixel_budget import PixelBudget
+from function.problems import PROBLEM_JSON
 from function.render import draw_audit, encode
 from function.result import Result
+from function.uploads import RETRY_SECONDS
 
 if TYPE_CHECKING:
     from cloudevents.core.v1.event import CloudEvent
@@ -42,6 +44,22 @@ def answer_pictures(
     with budget.hold(header.pixels_to_decode()):
         drawn = encode(draw_audit(header.decode().pixels, result), media_type)
     return Response(drawn, content_type=media_type)
+
+
+def answer_stored(data: Json | None) -> Response:
+    """Answer with a stored result, with the problem of a rejected photo, or with 202 meanwhile."""
+    if data is None:
+        response = jsonify(status="on its way")
+        response.status_code = 202
+        response.headers["Retry-After"] = str(RETRY_SECONDS)
+        return response
+    reason = data.get("reason")
+    if not isinstance(reason, dict):
+        return jsonify(data)
+    response = jsonify(reason)
+    response.status_code = reason["status"]
+    response.content_type = PROBLEM_JSON
+    return response
 
 
 def answer_events(events: list[CloudEvent], mimetype: str) -> Response:

@@ -18,9 +18,8 @@ from flask import Flask, Response, abort, g, jsonify, render_template, request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from events.codec import from_http
-from events.s3_notification import image_events
 from function import schemas, v2
-from function.answers import answer_events, answer_pictures
+from function.answers import answer_events, answer_pictures, answer_stored
 from function.audit import audit_image, make_auditor
 from function.bearer import require_token
 from function.config import Config, ConfigError
@@ -38,11 +37,12 @@ from function.inputs import (
     wanted_type,
 )
 from function.metrics import Metrics
-from function.parameters import read_thresholds
+from function.parameters import read_thresholds, read_uri
 from function.problems import register_error_handlers
 from function.result import Result
 from function.s3 import make_s3_pictures
 from function.spans import describe_request, export_spans, trace_requests
+from function.uploads import Uploads, make_uploads, now
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +76,7 @@ def create_app(config: Config, detector: Detector | None = None) -> Flask:
     metrics.ready.set_function(lambda: detector.ready)
     auditor = make_auditor(config, detector, metrics)
     s3_pictures = make_s3_pictures(config)
+    uploads = make_uploads(config)
 
     def audit(picture: Picture, thresholds: Thresholds) -> Result:
         return audit_image(
@@ -94,10 +95,8 @@ def create_app(config: Config, detector: Detector | None = None) -> Flask:
         if auditor is None:
             msg = "`EVENTS_BUCKETS` must list the bucket, got an empty list"
             raise BucketForbidden(msg)
-        images = [image for event in incoming for image in image_events(event)]
-        outgoing = [auditor.audit_event(image) for image in images]
-        answered = [event for event in outgoing if event and not config.topic_arn]
-        return answer_events(answered, request.mimetype)
+        published = auditor.audit_events(incoming)
+        return answer_events([] if config.topic_arn else published, request.mimetype)
 
     @app.post("/predict")
     def predict() -> Response:
@@ -107,6 +106,16 @@ def create_app(config: Config, detector: Detector | None = None) -> Flask:
         return answer_pictures(
             pictures, partial(audit, thresholds=thresholds), wanted_type(request), detector.pixels
         )
+
+    @app.post("/uploads")
+    def offer_upload() -> tuple[Response, int]:
+        offer = _authorize_uploads(config, uploads).offer(read_body(request), now())
+        return jsonify(offer), 201
+
+    @app.get("/results")
+    def stored_result() -> Response:
+        allowed = _authorize_uploads(config, uploads)
+        return answer_stored(allowed.result(read_uri(request.args)))
 
     @app.get("/health/live")
     def live() -> Response:
@@ -218,6 +227,15 @@ def _start_tracing(config: Config) -> None:
 def _authorize_data(config: Config) -> None:
     if config.predict_token:
         require_token(_authorization(), config.predict_token, "PREDICT_TOKEN")
+
+
+def _authorize_uploads(config: Config, uploads: Uploads | None) -> Uploads:
+    """Let who has the token upload and read results. Raises `BucketForbidden`, `Unauthorized`."""
+    if uploads is None:
+        msg = "Uploads want `UPLOADS_BUCKET`, `UPLOADS_TOKEN` and `RESULTS_BUCKET` to be set"
+        raise BucketForbidden(msg)
+    require_token(_authorization(), config.uploads_token, "UPLOADS_TOKEN")
+    return uploads
 
 
 def _authorization() -> str:

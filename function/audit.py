@@ -2,40 +2,65 @@
 
 fetch -> detect -> store -> publish, each step repeatable: a crash anywhere is a redelivery, and a
 redelivery repeats only what was not stored yet.
+
+A notification may say less than S3 knows, or spell the key otherwise. The audit has the id of the
+object that was read, so that a second notification and the sweep find it done.
 """
 
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, cast
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from events.codec import Json, data_of, new_event
-from events.outbox import RESULTS, Outbox
+from events.codec import InvalidEvent, Json, data_of, new_event
+from events.outbox import Outbox, Stored
 from events.s3_notification import (
     GENERATION,
+    IgnoredRecord,
+    Item,
     S3Object,
-    audit_id,
+    generation_of,
+    ignored_as,
+    image_items,
     object_from_event,
     object_id,
-    place_of,
+    store_and_camera,
     time_of_record,
 )
 from events.sns_publisher import publish
-from events.trace import TraceContext, about_event, current_trace, trace_of
-from events.types import DATA_SCHEMAS, IMAGE_REJECTED, SHELF_AUDITED
+from events.trace import about_event, current_trace, trace_of
+from events.types import DATA_SCHEMAS, IMAGE_REJECTED, REFERENCES, SHELF_AUDITED
+from function.batch import BATCH_SECONDS
 from function.config import Config
 from function.detections import Detail, Thresholds
 from function.detector import Detector, Timings
-from function.errors import BucketForbidden, DependencyFailed, ImageError, InvalidReference
+from function.errors import (
+    BucketForbidden,
+    DependencyFailed,
+    ImageError,
+    ImageGone,
+    InvalidReference,
+    ShelfWatchError,
+    TryAgain,
+)
 from function.image import Header, captured_at, read_header
 from function.metrics import Metrics
 from function.reference import Reference, compare
 from function.result import AnnouncedJson, ImageJson, Rejection, Result, make_result
-from function.s3 import REFERENCES, boto_config, fetch, fetch_reference, make_session
+from function.s3 import (
+    OpenObject,
+    boto_config,
+    failure_of,
+    fetch_reference,
+    make_session,
+    open_object,
+)
 from function.shelf import audit_shelf
 from function.spans import work_span
 from function.tiles import closer_size, may_look_closer, plan_tiles
@@ -134,6 +159,16 @@ def read_headers(
 
 
 @dataclass(frozen=True, kw_only=True)
+class Audited:
+    """What is stored of one audit, or would be if there were an outbox."""
+
+    name: str  # its id
+    s3_object: S3Object  # as it was found
+    stored: Stored
+    known: bool  # from an earlier delivery
+
+
+@dataclass(frozen=True, kw_only=True)
 class Auditor:
     """Answers image events. Without an outbox or a topic, that step is left out."""
 
@@ -147,89 +182,185 @@ class Auditor:
     topic_arn: str = ""
     references_bucket: str = ""
 
-    def audit_event(self, event: CloudEvent) -> CloudEvent | None:
-        """Audit the object an event announces, and publish what was found.
+    def audit_events(self, incoming: Iterable[CloudEvent | InvalidEvent]) -> list[CloudEvent]:
+        """Audit what each event of a request announces, and return what was published.
 
-        Returns the published event, None where the object is a result of ours. An image that can
-        never be read ends as a rejected event. Raises `InvalidEvent`, `BucketForbidden`, or
-        `TryAgain` for all that another delivery may mend.
+        What keeps one from it keeps back no other: it is raised in the end, and another delivery
+        finds the others done. Raises what `audit_event` raises, `TryAgain` before all else.
         """
-        found, name = object_from_event(event), audit_id(event)
+        published: list[CloudEvent] = []
+        failures: list[InvalidEvent | ShelfWatchError] = []
+        deadline = time.monotonic() + BATCH_SECONDS
+        for item in (item for event in incoming for item in image_items(event)):
+            try:
+                audited = self._audit_item(item)
+            except (InvalidEvent, ShelfWatchError) as err:
+                failures.append(err)
+                # No other would fare better, or the request would outlive its time-out.
+                if isinstance(err, TryAgain) and (
+                    not isinstance(err, DependencyFailed) or time.monotonic() > deadline
+                ):
+                    break
+                continue
+            published += [audited] if audited else []
+        if failures:
+            raise next((err for err in failures if isinstance(err, TryAgain)), failures[0])
+        return published
+
+    def _audit_item(self, item: Item) -> CloudEvent | None:
+        if isinstance(item, InvalidEvent):
+            raise item
+        if isinstance(item, IgnoredRecord):
+            self._ignore(item)
+            return None
+        return self.audit_event(item)
+
+    def audit_event(self, event: CloudEvent) -> CloudEvent | None:
+        """Audit the object an event announces, and publish the result.
+
+        Returns the published event, None where the object is no photo. An image that can never be
+        read ends as a rejected event. Raises `InvalidEvent`, `BucketForbidden`, `ImageArchived`,
+        or `TryAgain` for all that another delivery may mend.
+        """
+        announced, generation = object_from_event(event), generation_of(event)
+        name = object_id(announced, generation)
         with about_event(name), work_span("event", trace_of(event, name)):
-            if self._is_ours(found):
-                log.info("image.ignored", extra={"uri": found.uri})
+            if kind := ignored_as(announced, self._our_buckets):
+                self._ignore(IgnoredRecord(kind, announced.uri))
                 return None
-            if found.bucket not in self.buckets:
-                msg = f"The bucket must be one of `EVENTS_BUCKETS`, got {found.bucket!r}"
+            if announced.bucket not in self.buckets:
+                msg = f"The bucket must be one of `EVENTS_BUCKETS`, got {announced.bucket!r}"
                 raise BucketForbidden(msg)
             try:
-                return self._audit_once(event, found, name)
+                return self._audit_once(event, announced, generation)
             except (ClientError, BotoCoreError) as err:
-                log.warning("dependency.failed", extra={"uri": found.uri, "error": str(err)})
-                msg = "S3 or SNS refused a call or did not answer"
-                raise DependencyFailed(msg) from err
+                log.warning("dependency.failed", extra={"uri": announced.uri, "error": str(err)})
+                raise failure_of(err) from err
 
-    def _is_ours(self, found: S3Object) -> bool:
-        """Tell our own results and the references; auditing results would never end."""
-        results = self.outbox and found.bucket == self.outbox.bucket
-        references = found.bucket == self.references_bucket
-        return bool(
-            (results and found.key.startswith(RESULTS))
-            or (references and found.key.startswith(REFERENCES))
-        )
+    @property
+    def _our_buckets(self) -> set[str]:
+        return {self.references_bucket, self.outbox.bucket if self.outbox else ""} - {""}
 
-    def _audit_once(self, event: CloudEvent, found: S3Object, name: str) -> CloudEvent:
+    def _ignore(self, record: IgnoredRecord) -> None:
+        log.info("record.ignored", extra={"kind": record.kind.value, "uri": record.uri})
+        self.metrics.images.labels("ignored").inc()
+
+    def _audit_once(
+        self, event: CloudEvent, announced: S3Object, generation: int
+    ) -> CloudEvent | None:
         # Not the event's own time: the SDK makes one up where there is none.
-        time = time_of_record(data_of(event))
-        data = self.outbox.get(name) if self.outbox else None
-        known = data is not None
-        if data is None:
-            data = cast("Json", self._outcome(found, time))
-            if self.outbox:
-                data = self.outbox.put(name, data)
-        generation = int(event.get_extension(GENERATION) or 0)
-        audited = outgoing_event(found, name, time, data, current_trace(), generation)
-        log.info(
-            "image.done",
-            extra={"uri": found.uri, "type": audited.get_type(), "known": known},
-        )
-        if not (known and self.outbox and self.outbox.is_published(name)):
-            self._publish(audited, name)
-        return audited
+        attributes = {"time": time_of_record(data_of(event)).isoformat()}
+        if trace := current_trace():
+            attributes |= trace.attributes()
+        audited = self._find(announced, generation, attributes)
+        if audited is None:
+            log.info("image.known", extra={"uri": announced.uri})
+            return None
+        with about_event(audited.name):
+            outgoing = outgoing_event(
+                audited.s3_object,
+                audited.name,
+                audited.stored.data,
+                audited.stored.attributes or attributes,
+                generation,
+            )
+            log.info(
+                "image.done",
+                extra={
+                    "uri": audited.s3_object.uri,
+                    "type": outgoing.get_type(),
+                    "known": audited.known,
+                },
+            )
+            if not (audited.known and self.outbox and self.outbox.is_published(audited.name)):
+                self._publish(outgoing, {audited.name, object_id(announced, generation)})
+        return outgoing
 
-    def _outcome(self, found: S3Object, uploaded: datetime) -> Result | Rejection:
-        """Audit the object, or say why that will never be possible."""
+    def _find(
+        self, announced: S3Object, generation: int, attributes: dict[str, str]
+    ) -> Audited | None:
+        """Find or make the audit of the object under whichever key it has; it may be gone.
+
+        None where the notification was answered under another id, and the object went after that.
+        """
+        for spelling in announced.spellings():
+            if not ignored_as(spelling, self._our_buckets) and (
+                audited := self._find_one(spelling, generation, attributes)
+            ):
+                return audited
+        name = object_id(announced, generation)
+        if self.outbox and self.outbox.is_published(name):
+            return None
+        err = ImageGone(f"{announced.uri} is gone")
+        self.metrics.images.labels(err.slug).inc()
+        return self._store(name, announced, _rejection(announced, err), attributes)
+
+    def _find_one(
+        self, announced: S3Object, generation: int, attributes: dict[str, str]
+    ) -> Audited | None:
+        """Find or make the audit of the object under this key; None where it is not there."""
+        name = object_id(announced, generation)
+        if stored := self._stored(name):
+            return Audited(name=name, s3_object=announced, stored=stored, known=True)
         try:
-            data, reference = self._fetch(found), self._reference(found)
+            opened = open_object(self.s3, announced)
+        except ImageGone:
+            return None
+        s3_object, announced_name = opened.s3_object, name
+        name = object_id(s3_object, generation)
+        # The notification did not say all, and another one may have said more.
+        if name != announced_name and (stored := self._stored(name)):
+            opened.body.close()
+            return Audited(name=name, s3_object=s3_object, stored=stored, known=True)
+        uploaded = datetime.fromisoformat(attributes["time"])
+        return self._store(name, s3_object, self._outcome(opened, uploaded), attributes)
+
+    def _stored(self, name: str) -> Stored | None:
+        return self.outbox.get(name) if self.outbox else None
+
+    def _store(
+        self,
+        name: str,
+        s3_object: S3Object,
+        outcome: Result | Rejection,
+        attributes: dict[str, str],
+    ) -> Audited:
+        stored = Stored(cast("Json", outcome), attributes)
+        if self.outbox:
+            stored = self.outbox.put(name, stored)
+        return Audited(name=name, s3_object=s3_object, stored=stored, known=False)
+
+    def _outcome(self, opened: OpenObject, uploaded: datetime) -> Result | Rejection:
+        """Audit the object, or say why that will never be possible."""
+        s3_object = opened.s3_object
+        try:
+            data, reference = self._read(opened), self._reference(s3_object)
             return audit_image(
                 data,
                 self.detector,
                 self.thresholds,
                 self.metrics,
-                found.uri,
+                s3_object.uri,
                 reference,
                 uploaded,
             )
         except ImageError as err:
-            image: AnnouncedJson = {"uri": found.uri}
-            if found.size is not None:
-                image["bytes"] = found.size
-            return {"image": image, "reason": err.problem()}
+            return _rejection(s3_object, err)
 
-    def _fetch(self, found: S3Object) -> bytes:
+    def _read(self, opened: OpenObject) -> bytes:
         try:
-            return fetch(self.s3, found)
+            return opened.read()
         except ImageError as err:
             self.metrics.images.labels(err.slug).inc()
             raise
 
-    def _reference(self, found: S3Object) -> Reference | None:
+    def _reference(self, s3_object: S3Object) -> Reference | None:
         """Find how the shelf of an image's folder should stand, if anybody has said so.
 
-        A reference that cannot be read is told to who runs the service; the photo is audited all
-        the same.
+        A reference that cannot be read is logged for who runs the service; the photo is audited
+        all the same.
         """
-        folder = found.key.rpartition("/")[0]
+        folder = s3_object.key.rpartition("/")[0]
         if not (self.references_bucket and folder):
             return None
         uri = f"s3://{self.references_bucket}/{REFERENCES}{folder}.json"
@@ -242,15 +373,17 @@ class Auditor:
         self.metrics.references.labels("used" if reference else "absent").inc()
         return reference
 
-    def _publish(self, event: CloudEvent, name: str) -> None:
+    def _publish(self, event: CloudEvent, names: set[str]) -> None:
+        """Publish, and note it under the audit's id and that of the notification."""
         if not (self.sns and self.topic_arn):
             return
-        data_uri = self.outbox.uri(name) if self.outbox else ""
+        data_uri = self.outbox.uri(event.get_id()) if self.outbox else ""
         message_id = publish(event, self.sns, self.topic_arn, data_uri)
         self.metrics.published.labels(event.get_type()).inc()
         log.info("event.published", extra={"message_id": message_id})
         if self.outbox:
-            self._mark_published(name)
+            for name in sorted(names):
+                self._mark_published(name)
 
     def _mark_published(self, name: str) -> None:
         try:
@@ -261,34 +394,40 @@ class Auditor:
 
 
 def outgoing_event(
-    found: S3Object,
+    s3_object: S3Object,
     name: str,
-    time: datetime,
     data: Json,
-    trace: TraceContext | None = None,
+    attributes: Mapping[str, str],
     generation: int = 0,
 ) -> CloudEvent:
-    """Wrap an audit's data in its event; equal data and cause give an equal event.
+    """Wrap an audit's data in its event; equal data and attributes give an equal event.
 
-    `reason` in the data tells a rejection from an audit; `time` is when the object was created.
-    `photo` is the same in all audits of one version of one object.
+    `reason` in the data tells a rejection from an audit. Of `attributes`, `time` is when the object
+    was created; the trace's are what is left. `photo` is the same in all audits of one version of
+    one object.
     """
-    store, camera = place_of(found.key)
+    store, camera = store_and_camera(s3_object.key)
     event_type = IMAGE_REJECTED if "reason" in data else SHELF_AUDITED
-    attributes = {
+    named = {
         "id": name,
-        "source": f"urn:shelfwatch:s3:{found.bucket}",
+        "source": f"urn:shelfwatch:s3:{s3_object.bucket}",
         "type": event_type,
         "dataschema": DATA_SCHEMAS[event_type],
-        "subject": found.key,
+        "subject": s3_object.key,
         "store": store,
         "camera": camera,
-        "photo": object_id(found),
+        "photo": object_id(s3_object),
     }
-    present = {key: value for key, value in attributes.items() if value}
-    if trace:
-        present |= trace.attributes()
+    present = {key: value for key, value in {**named, **attributes}.items() if value}
+    time = datetime.fromisoformat(attributes["time"])
     return new_event({**present, "time": time, GENERATION: generation}, data)
+
+
+def _rejection(s3_object: S3Object, err: ImageError) -> Rejection:
+    image: AnnouncedJson = {"uri": s3_object.uri}
+    if s3_object.size is not None:
+        image["bytes"] = s3_object.size
+    return {"image": image, "reason": err.problem()}
 
 
 def make_auditor(config: Config, detector: Detector, metrics: Metrics) -> Auditor | None:

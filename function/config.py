@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from events.sqs import is_fifo
 from function.detections import MUST_BE, Thresholds, read_detail
 from function.errors import InvalidParameter
 
@@ -38,6 +39,10 @@ class Config:
     predict_token: str = field(default="", repr=False)
     # PREDICT_S3_BUCKETS, comma-separated: what /predict may read for who has the token
     predict_s3_buckets: frozenset[str] = frozenset()
+    # UPLOADS_TOKEN: the bearer token that /uploads and /results want; without one they are closed
+    uploads_token: str = field(default="", repr=False)
+    uploads_bucket: str = ""  # UPLOADS_BUCKET: where /uploads lets who has that token put photos
+    audit_generation: int = 0  # AUDIT_GENERATION, as the source has it: where /results begins
     revision: str = ""  # K_REVISION, set by Knative
     # OTEL_EXPORTER_OTLP_ENDPOINT: where spans go; the SDK reads this and the other OTEL_* itself
     otlp_endpoint: str = ""
@@ -57,10 +62,15 @@ class Config:
             events_token=env.get("EVENTS_TOKEN", ""),
             events_buckets=_names(env, "EVENTS_BUCKETS"),
             results_bucket=env.get("RESULTS_BUCKET", ""),
-            topic_arn=env.get("TOPIC_ARN", ""),
+            topic_arn=_standard_topic(env, "TOPIC_ARN"),
             references_bucket=env.get("REFERENCES_BUCKET", ""),
             predict_token=env.get("PREDICT_TOKEN", ""),
             predict_s3_buckets=_names(env, "PREDICT_S3_BUCKETS"),
+            uploads_token=env.get("UPLOADS_TOKEN", ""),
+            uploads_bucket=env.get("UPLOADS_BUCKET", ""),
+            audit_generation=int(
+                _number(env, "AUDIT_GENERATION", cls.audit_generation, "a whole number from 0")
+            ),
             revision=env.get("K_REVISION", ""),
             otlp_endpoint=env.get("OTEL_EXPORTER_OTLP_ENDPOINT", ""),
         )
@@ -68,6 +78,14 @@ class Config:
 
 def _names(env: Mapping[str, str], variable: str) -> frozenset[str]:
     return frozenset(name.strip() for name in env.get(variable, "").split(",") if name.strip())
+
+
+def _standard_topic(env: Mapping[str, str], variable: str) -> str:
+    arn = env.get(variable, "")
+    if is_fifo(arn):
+        msg = f"`{variable}` must be a standard topic, got {arn!r}: an event has no message group"
+        raise ConfigError(msg)
+    return arn
 
 
 def _thresholds(env: Mapping[str, str]) -> Thresholds:

@@ -9,6 +9,7 @@ ShelfWatchError
 │   ├── InvalidReference      400
 │   ├── Unauthorized          401
 │   ├── BucketForbidden       403
+│   ├── ImageArchived         403  (not gone: it can be restored)
 │   ├── ModelNotFound         404
 │   ├── NotAcceptable         406
 │   ├── BatchTooLarge         413
@@ -21,6 +22,7 @@ ShelfWatchError
 │       └── ImageCorrupt      422
 └── TryAgain                  5xx: the next attempt may succeed
     ├── DependencyFailed      502  S3 or SNS refused or broke
+    ├── CredentialsRefused    503  AWS takes our credentials or our clock for nobody's
     ├── NotReady              503
     └── Overloaded            503  with Retry-After
 
@@ -124,6 +126,12 @@ class BucketForbidden(RequestError):
     status, slug, title = 403, "bucket-forbidden", "Bucket not allowed"
 
 
+class ImageArchived(RequestError):
+    """The object is in an archive of S3 (Glacier) and has to be restored before it can be read."""
+
+    status, slug, title = 403, "image-archived", "Image archived"
+
+
 class ModelNotFound(RequestError):
     """The path names a model that this service does not have; no event can."""
 
@@ -192,6 +200,12 @@ class DependencyFailed(TryAgain):
     """S3 or SNS did not do its part."""
 
     status, slug, title = 502, "dependency-failed", "Dependency failed"
+
+
+class CredentialsRefused(TryAgain):
+    """AWS does not accept this service's credentials or clock, whatever the image."""
+
+    status, slug, title = 503, "credentials-refused", "Credentials refused"
 
 
 class NotReady(TryAgain):

@@ -123,6 +123,13 @@ def _threshold(
     return read(name, given[name], MUST_BE[name]) if name in given else default
 
 
+def read_uri(args: MultiDict[str, str]) -> str:
+    """Read the one parameter that names an object. Raises `InvalidParameter`."""
+    given = {name: _single(name, values) for name, values in args.lists()}
+    check_names("The parameter", given, ("uri",))
+    return given.get("uri", "")
+
+
 def _single(name: str, values: list[str]) -> str:
     if len(values) != 1:
         msg = f"`{name}` must be given once, got {', '.join(values)!r}"

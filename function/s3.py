@@ -5,19 +5,30 @@ Clients of AWS are made only where a setting asks for them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    NoCredentialsError,
+    PartialCredentialsError,
+)
 
 from events.s3_notification import S3Object
+from events.types import REFERENCES
 from function.config import Config, ConfigError
 from function.errors import (
     BucketForbidden,
+    CredentialsRefused,
     DependencyFailed,
+    ImageArchived,
     ImageGone,
     ImageTooLarge,
     InvalidParameter,
+    TryAgain,
 )
 from function.image import MAX_IMAGE_BYTES
 from function.reference import MAX_REFERENCE_BYTES, Reference, parse_reference
@@ -25,16 +36,31 @@ from function.reference import MAX_REFERENCE_BYTES, Reference, parse_reference
 if TYPE_CHECKING:
     import boto3
     from botocore.config import Config as BotoConfig
+    from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef, GetObjectRequestTypeDef
 
 MAX_KEY_BYTES = 1024  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
-# S3's answers for what is not there: no such key or version, a delete marker (405), or other
-# content under the key (412; its own notification follows).
-# https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
-GONE = (404, 405, 412)
-REFERENCES = "references/"  # how shelves should stand, a JSON object a folder of images
-# The bucket itself is not the image: a missing one is our mistake, and worth another try.
-OUR_FAULT = ("NoSuchBucket",)
+# S3's answers for what is not there: no such key or version, a delete marker, or other content
+# under the key (its own notification follows). All else is no word about the image: a missing
+# bucket, a proxy's 404, a key of KMS.
+# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+GONE = frozenset({"NoSuchKey", "NoSuchVersion", "MethodNotAllowed", "PreconditionFailed"})
+# What some stores answer to the version "null" where there is none, or no versions at all.
+NO_SUCH_VERSION = frozenset({"InvalidArgument", "NotImplemented"})
+ARCHIVED = "InvalidObjectState"
+# What AWS's services answer where it is the token or the clock that is wrong: as true of every
+# other image, and mended by whoever runs the service.
+# https://docs.aws.amazon.com/sns/latest/api/CommonErrors.html has those of SNS.
+CREDENTIALS = frozenset(
+    {
+        *("ExpiredToken", "ExpiredTokenException", "IncompleteSignature", "InvalidAccessKeyId"),
+        *("InvalidClientTokenId", "InvalidSecurity", "InvalidSignatureException", "InvalidToken"),
+        *("MissingAuthenticationToken", "RequestExpired", "RequestTimeTooSkewed"),
+        *("SignatureDoesNotMatch", "TokenRefreshRequired", "UnrecognizedClientException"),
+    }
+)
+ERROR_CODE = re.compile(r"[\w.-]{1,64}")  # AWS's word; anything else is not repeated to a caller
 
 
 @dataclass(frozen=True)
@@ -46,49 +72,107 @@ class S3Pictures:
 
     def read(self, uri: str) -> bytes:
         """Read s3://bucket/key. Raises `BucketForbidden`, `ImageError` or `DependencyFailed`."""
-        bucket, _, key = uri.removeprefix("s3://").partition("/")
-        # What cannot be printed (a lone surrogate) cannot be sent to S3 either.
-        well_formed = uri.startswith("s3://") and bucket and key and uri.isprintable()
-        if not well_formed or len(key.encode()) > MAX_KEY_BYTES:
-            msg = f"`image.s3` must be s3://bucket/key, got {uri!r}"
-            raise InvalidParameter(msg)
+        bucket, key = split_uri(uri, "image.s3")
         if bucket not in self.buckets:
             msg = f"The bucket must be one of `PREDICT_S3_BUCKETS`, got {bucket!r}"
             raise BucketForbidden(msg)
         try:
-            return fetch(self.s3, S3Object(bucket, key))
+            return open_object(self.s3, S3Object(bucket=bucket, key=key)).read()
         except (ClientError, BotoCoreError) as err:
-            msg = "S3 refused a call or did not answer"
-            raise DependencyFailed(msg) from err
+            raise failure_of(err) from err
 
 
-def fetch(s3: S3Client, found: S3Object) -> bytes:
-    """Read the announced version of the object; without versions, the announced content.
+def split_uri(uri: str, name: str) -> tuple[str, str]:
+    """Split s3://bucket/key. Raises `InvalidParameter` that calls it `name`."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    # What cannot be printed (a lone surrogate) cannot be sent to S3 either.
+    well_formed = uri.startswith("s3://") and bucket and key and uri.isprintable()
+    if not well_formed or len(key.encode()) > MAX_KEY_BYTES:
+        msg = f"`{name}` must be s3://bucket/key, got {uri!r}"
+        raise InvalidParameter(msg)
+    return bucket, key
 
-    Raises `ImageGone`, `ImageTooLarge`, `DependencyFailed` and botocore's errors.
+
+@dataclass(frozen=True)
+class OpenObject:
+    """An object that S3 has begun to send."""
+
+    s3_object: S3Object  # as S3 describes it, where the notification left something out
+    body: StreamingBody
+    length: int  # bytes; 0 where a proxy dropped the header
+
+    def read(self) -> bytes:
+        """Read it whole. Raises `ImageTooLarge`, `DependencyFailed` and botocore's errors."""
+        if self.length > MAX_IMAGE_BYTES:
+            self.body.close()
+            uri = self.s3_object.uri
+            msg = f"{uri} must have at most {MAX_IMAGE_BYTES} bytes, got {self.length}"
+            raise ImageTooLarge(msg)
+        data = self.body.read()
+        if self.s3_object.size and len(data) != self.s3_object.size:
+            # Cut on the way, not damaged for good: a rejection would be final.
+            msg = f"{self.s3_object.uri} came with {len(data)} of {self.s3_object.size} bytes"
+            raise DependencyFailed(msg)
+        return data
+
+
+def open_object(s3: S3Client, announced: S3Object) -> OpenObject:
+    """Ask for the announced version of an object; without versions, for the announced content.
+
+    What the notification left out is read from the answer. Raises `ImageGone`, `ImageArchived`,
+    `DependencyFailed` and botocore's errors.
     """
-    announced = {"VersionId": found.version_id} if found.version_id else {}
-    if not announced and found.etag:
-        announced = {"IfMatch": f'"{found.etag}"'}
+    answer = _get(s3, announced)
+    length, version_id = answer.get("ContentLength", 0), answer.get("VersionId", "null")
+    return OpenObject(
+        replace(
+            announced,
+            version_id=announced.version_id or ("" if version_id == "null" else version_id),
+            etag=announced.etag or answer.get("ETag", "").strip('"'),
+            size=announced.size or length,
+        ),
+        answer["Body"],
+        length,
+    )
+
+
+def _get(s3: S3Client, announced: S3Object) -> GetObjectOutputTypeDef:
+    request: GetObjectRequestTypeDef = {"Bucket": announced.bucket, "Key": announced.key}
+    if announced.version_id:
+        request["VersionId"] = announced.version_id
+    elif announced.etag:
+        request["IfMatch"] = f'"{announced.etag}"'
     try:
-        answer = s3.get_object(Bucket=found.bucket, Key=found.key, **announced)  # type: ignore[arg-type]
+        return s3.get_object(**request)
     except ClientError as err:
-        status = err.response["ResponseMetadata"]["HTTPStatusCode"]
-        if status in GONE and err.response["Error"]["Code"] not in OUR_FAULT:
-            msg = f"{found.uri} is gone"
-            raise ImageGone(msg) from err
-        raise
-    length = answer.get("ContentLength", 0)  # some proxies drop it
-    if length > MAX_IMAGE_BYTES:
-        answer["Body"].close()
-        msg = f"{found.uri} must have at most {MAX_IMAGE_BYTES} bytes, got {length}"
-        raise ImageTooLarge(msg)
-    body = answer["Body"].read()
-    if announced and found.size is not None and len(body) != found.size:
-        # Cut on the way, not damaged for good: a rejection would be final.
-        msg = f"{found.uri} came with {len(body)} of {found.size} bytes"
-        raise DependencyFailed(msg)
-    return body
+        code = err.response["Error"]["Code"]
+        if code == ARCHIVED:
+            msg = f"{announced.uri} is archived; restore it first"
+            raise ImageArchived(msg) from err
+        if code not in GONE:
+            raise
+    if "IfMatch" in request:
+        # Other versions may lie on it since the bucket's versioning was switched on.
+        request["VersionId"] = "null"
+        try:
+            return s3.get_object(**request)
+        except ClientError as err:
+            if err.response["Error"]["Code"] not in GONE | NO_SUCH_VERSION:
+                raise
+    msg = f"{announced.uri} is gone"
+    raise ImageGone(msg)
+
+
+def failure_of(err: ClientError | BotoCoreError) -> TryAgain:
+    """Say what AWS answered by its code, never by its message, and whose fault that is."""
+    if isinstance(err, NoCredentialsError | PartialCredentialsError | CredentialRetrievalError):
+        return CredentialsRefused("AWS was not asked: there are no credentials")
+    if not isinstance(err, ClientError):
+        return DependencyFailed(f"AWS did not answer: {type(err).__name__}")
+    code = err.response["Error"]["Code"]
+    words = code if ERROR_CODE.fullmatch(code) else "an error"
+    refused = CredentialsRefused if code in CREDENTIALS else DependencyFailed
+    return refused(f"AWS answered {words} to {err.operation_name}")
 
 
 def fetch_reference(s3: S3Client, bucket: str, folder: str) -> Reference | None:

@@ -63,7 +63,8 @@ def work_span(name: str, context: TraceContext) -> Iterator[None]:
         own = span.get_span_context()
         flags = f"{int(own.trace_flags):02x}"
         trace_id, span_id = f"{own.trace_id:032x}", f"{own.span_id:016x}"
-        with traced(TraceContext(trace_id, span_id, flags, own.trace_state.to_header())):
+        state = own.trace_state.to_header()
+        with traced(TraceContext(trace_id=trace_id, span_id=span_id, flags=flags, state=state)):
             yield
 
 

@@ -15,11 +15,13 @@ import sys
 import time
 import webbrowser
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 from local.console import BOLD, DIM, Console, Steps
-from local.processes import ROOT, StackError
-from local.stack import Stack, running_stack
+from local.day import photos
+from local.processes import ROOT, StackError, check_port_is_free
+from local.stack import Stack, running_board, running_stack
 from local.subscriber import receive_events
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -39,18 +41,22 @@ def main() -> int:
     console, steps = Console(), Steps()
     try:
         samples = find_samples(arguments.samples)
+        check_port_is_free(arguments.board_port, "BOARD_PORT", "--board-port")
         LOGS.mkdir(parents=True, exist_ok=True)
         with running_stack(arguments.port, arguments.aws_port, LOGS, steps.begin) as stack:
-            steps.done()
-            for key, path in samples.items():
-                body = path.read_bytes()
-                stack.s3.put_object(Bucket=stack.resources.bucket, Key=key, Body=body)
             if arguments.once:
+                steps.done()
+                put(stack, {key: path.read_bytes() for key, path in samples.items()})
                 return print_until_all_came(stack, set(samples))
-            _announce(stack, console)
-            if arguments.open:
-                webbrowser.open(stack.page)
-            _print_forever(stack, console, arguments.json)
+            steps.begin("the monitor")
+            with running_board(stack, arguments.board_port, LOGS) as watched:
+                steps.done()
+                put(watched, {key: path.read_bytes() for key, path in samples.items()})
+                put(watched, dict(photos(datetime.now(UTC))))
+                _announce(watched, console)
+                if arguments.open:
+                    webbrowser.open(watched.page)
+                _print_forever(watched, console, arguments.json)
     except StackError as err:
         steps.done()
         console.end()
@@ -83,6 +89,12 @@ def _parse(env: Mapping[str, str] = os.environ) -> argparse.Namespace:
         help="of the embedded AWS (AWS_PORT, %(default)s)",
     )
     parser.add_argument(
+        "--board-port",
+        type=int,
+        default=env.get("BOARD_PORT") or "8081",
+        help="of the board (BOARD_PORT, %(default)s)",
+    )
+    parser.add_argument(
         "--open",
         action="store_true",
         default=env.get("OPEN") == "1",
@@ -103,6 +115,12 @@ def find_samples(folder: Path) -> dict[str, Path]:
     return {path.relative_to(folder).as_posix(): path for path in paths}
 
 
+def put(stack: Stack, found: Mapping[str, bytes]) -> None:
+    """Put photos into the bucket, by their keys."""
+    for key, body in found.items():
+        stack.s3.put_object(Bucket=stack.resources.bucket, Key=key, Body=body)
+
+
 def print_until_all_came(stack: Stack, waiting: set[str]) -> int:
     """Print one JSON line an event; fail where an upload brought none."""
     deadline = time.monotonic() + ONCE_SECONDS
@@ -121,6 +139,7 @@ def _announce(stack: Stack, console: Console) -> None:
     logs = LOGS.relative_to(ROOT)
     console.line("ShelfWatch is running. Put a photo of your own into the bucket:\n")
     console.line(f"    curl -T photo.jpg {shlex.quote(upload)}\n")
+    console.line(f"Stock over time, with a day at one shelf: {stack.board}/stores/store-17\n")
     console.line(
         console.paint(f"Logs: {logs}. A subscriber to start from: make subscriber.\n", DIM)
     )

@@ -9,13 +9,15 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import boto3
 import botocore.session
 from botocore.config import Config as BotoConfig
+
+from events.types import IMAGE_REJECTED, SHELF_AUDITED
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -87,15 +89,7 @@ def create_resources(
         s3.create_bucket(Bucket=name)
         s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
     dlq_url = _queue(sqs, f"{prefix}-dlq", MessageRetentionPeriod=str(DLQ_RETENTION))
-    queue_url = _queue(
-        sqs,
-        prefix,
-        VisibilityTimeout=str(VISIBILITY_TIMEOUT),
-        MessageRetentionPeriod=str(QUEUE_RETENTION),
-        RedrivePolicy=json.dumps(
-            {"deadLetterTargetArn": queue_arn(sqs, dlq_url), "maxReceiveCount": MAX_RECEIVE_COUNT}
-        ),
-    )
+    queue_url = _queue_with_dead_letters(sqs, prefix, dlq_url)
     _let_in(sqs, queue_url, "s3.amazonaws.com", f"arn:aws:s3:::{prefix}")
     s3.put_bucket_notification_configuration(
         Bucket=prefix,
@@ -119,17 +113,50 @@ def create_resources(
     )
 
 
+def create_monitor_queue(sqs: SQSClient, sns: SNSClient, topic_arn: str, prefix: str) -> str:
+    """Create the monitor's queue, which gets what the function publishes; return its url.
+
+    What the monitor itself publishes does not come back.
+    """
+    dlq_url = _queue(sqs, f"{prefix}-monitor-dlq", MessageRetentionPeriod=str(DLQ_RETENTION))
+    queue_url = _queue_with_dead_letters(sqs, f"{prefix}-monitor", dlq_url)
+    _subscribe(sqs, sns, topic_arn, queue_url, [SHELF_AUDITED, IMAGE_REJECTED])
+    return queue_url
+
+
 def subscribe(sqs: SQSClient, sns: SNSClient, topic_arn: str, name: str) -> str:
     """Create a queue that gets the topic's events as they are; return its url."""
     queue_url = _queue(sqs, name)
+    _subscribe(sqs, sns, topic_arn, queue_url)
+    return queue_url
+
+
+def _subscribe(
+    sqs: SQSClient, sns: SNSClient, topic_arn: str, queue_url: str, types: Sequence[str] = ()
+) -> None:
+    """Have a queue get the topic's events as they are, all or those of some types."""
     _let_in(sqs, queue_url, "sns.amazonaws.com", topic_arn)
+    attributes = {"RawMessageDelivery": "true"}
+    if types:
+        attributes["FilterPolicy"] = json.dumps({"type": list(types)})
     sns.subscribe(
         TopicArn=topic_arn,
         Protocol="sqs",
         Endpoint=queue_arn(sqs, queue_url),
-        Attributes={"RawMessageDelivery": "true"},
+        Attributes=attributes,
     )
-    return queue_url
+
+
+def _queue_with_dead_letters(sqs: SQSClient, name: str, dlq_url: str) -> str:
+    return _queue(
+        sqs,
+        name,
+        VisibilityTimeout=str(VISIBILITY_TIMEOUT),
+        MessageRetentionPeriod=str(QUEUE_RETENTION),
+        RedrivePolicy=json.dumps(
+            {"deadLetterTargetArn": queue_arn(sqs, dlq_url), "maxReceiveCount": MAX_RECEIVE_COUNT}
+        ),
+    )
 
 
 def queue_arn(sqs: SQSClient, queue_url: str) -> str:

@@ -23,10 +23,13 @@ def event_line(event: Json, width: int) -> str:
     data = event.get("data")
     facts = data if isinstance(data, dict) else {}
     key = str(event.get("subject", ""))
-    known = [str(event[name]) for name in ("store", "camera") if event.get(name)]
+    known = [str(event[name]) for name in ("store", "camera", "view") if event.get(name)]
     place = "/".join(known)
     name = key.removeprefix(f"{place}/") if place else key
-    words = _rejection(facts) if "reason" in facts else _audit(facts)
+    if "gap" in facts:
+        words, name = _gap(facts), ""
+    else:
+        words = _rejection(facts) if "reason" in facts else _audit(facts)
     line = f"{place or '-':<{PLACE_COLUMNS}}  {words}"
     room = width - len(line) - 2
     if len(name) > room:
@@ -42,10 +45,21 @@ def _audit(data: Mapping[str, object]) -> str:
     return f"{count:<{COUNT_COLUMNS}}{missing:<9}{share:>4}"
 
 
+def _gap(data: Mapping[str, object]) -> str:
+    gap, minutes = data.get("gap"), data.get("minutes")
+    facings = gap.get("facings", "?") if isinstance(gap, dict) else "?"
+    stood = f" after {minutes:.0f} min" if isinstance(minutes, int | float) else ""
+    return f"a gap of {facings} facings is {data.get('state', '?')}{stood}"
+
+
 def _rejection(data: Mapping[str, object]) -> str:
     reason = data.get("reason")
     title = reason.get("title", "") if isinstance(reason, dict) else ""
     return f"rejected: {title}"
+
+
+def _is_empty(data: Mapping[str, object]) -> bool:
+    return bool(data.get("gaps")) or data.get("state") == "open"
 
 
 class Console:
@@ -72,7 +86,7 @@ class Console:
         """Write an event in its line: green is full, yellow has gaps, red was rejected."""
         data = event.get("data")
         facts = data if isinstance(data, dict) else {}
-        code = RED if "reason" in facts else YELLOW if facts.get("gaps") else GREEN
+        code = RED if "reason" in facts else YELLOW if _is_empty(facts) else GREEN
         self.line(self.paint(event_line(event, shutil.get_terminal_size().columns), code))
 
     def stay(self, text: str) -> None:

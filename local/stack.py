@@ -5,20 +5,29 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import urllib3
 
-from local.aws import Resources, aws_env, create_resources, emulator_clients
+from local.aws import (
+    Resources,
+    aws_env,
+    create_monitor_queue,
+    create_resources,
+    emulator_clients,
+)
 from local.processes import HOST, Child, check_port_is_free, running
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
 
+STORES = Path(__file__).parent / "stores.toml"
+UPLOADS_TOKEN = "local"  # everything is on loopback
 EMULATOR_SECONDS = 20.0
+MONITOR_SECONDS = 30.0
 FUNCTION_SECONDS = 30.0  # with a large model on a slow machine
 # Short polls, so that Ctrl-C is answered soon; in an account a long poll is cheaper.
 RECEIVE_WAIT_SECONDS = "1"
@@ -34,6 +43,7 @@ class Stack:
     s3: S3Client
     sqs: SQSClient
     children: tuple[Child, ...]
+    board: str = ""  # empty: the monitor does not run
 
     def check(self) -> None:
         """Raise `StackError` where a process has ended by itself."""
@@ -70,16 +80,27 @@ def running_function(port: int, env: Mapping[str, str], logs: Path) -> Iterator[
 
 
 @contextmanager
+def running_monitor(port: int, env: Mapping[str, str], logs: Path) -> Iterator[tuple[str, Child]]:
+    """Run the monitor under gunicorn for the length of the block; yields its address."""
+    url = f"http://{HOST}:{port}"
+    settings = {"HOST": HOST, "PORT": str(port)}
+    command = ["gunicorn", "-c", "monitor/gunicorn.conf.py"]
+    with running("The monitor", command, {**env, **settings}, logs / "monitor.log") as child:
+        child.wait_until(lambda: answers(f"{url}/health/ready"), MONITOR_SECONDS)
+        yield url, child
+
+
+@contextmanager
 def running_source(
-    sink: str, queue_url: str, env: Mapping[str, str], logs: Path
+    sink: str, queue_url: str, env: Mapping[str, str], logs: Path, name: str = "source"
 ) -> Iterator[Child]:
-    """Run the source for the length of the block."""
+    """Run a source for the length of the block."""
     settings = {
         "K_SINK": sink,
         "QUEUE_URL": queue_url,
         "RECEIVE_WAIT_SECONDS": RECEIVE_WAIT_SECONDS,
     }
-    log = logs / "source.log"
+    log = logs / f"{name}.log"
     with running("The source", ["events.source"], {**env, **settings}, log) as child:
         yield child
 
@@ -106,6 +127,8 @@ def running_stack(
             "EVENTS_BUCKETS": resources.bucket,
             "RESULTS_BUCKET": resources.results_bucket,
             "TOPIC_ARN": resources.topic_arn,
+            "UPLOADS_BUCKET": resources.bucket,
+            "UPLOADS_TOKEN": UPLOADS_TOKEN,
         }
         with (
             running_function(port, function_env, logs) as (page, function),
@@ -119,6 +142,32 @@ def running_stack(
                 sqs=sqs,
                 children=(emulator, function, source),
             )
+
+
+@contextmanager
+def running_board(stack: Stack, port: int, logs: Path) -> Iterator[Stack]:
+    """Run the monitor and its source beside a stack. Raises `StackError`."""
+    env = aws_env(stack.endpoint_url)
+    _, sqs, sns = emulator_clients(stack.endpoint_url)
+    resources = stack.resources
+    queue_url = create_monitor_queue(sqs, sns, resources.topic_arn, resources.bucket)
+    database = logs / "monitor.sqlite"
+    for path in logs.glob(f"{database.name}*"):
+        path.unlink()  # the bucket begins empty, too
+    monitor_env = {
+        **env,
+        "EVENTS_AUTH": "none",  # everything is on loopback
+        "DATABASE_URL": f"sqlite:///{database}",
+        "RESULTS_BUCKET": resources.results_bucket,
+        "TOPIC_ARN": resources.topic_arn,
+        "STORES": str(STORES),
+    }
+    source_env = {**env, "QUEUE_HOLDS": "events"}
+    with (
+        running_monitor(port, monitor_env, logs) as (board, monitor),
+        running_source(board, queue_url, source_env, logs, "monitor-source") as source,
+    ):
+        yield replace(stack, board=board, children=(*stack.children, monitor, source))
 
 
 def answers(url: str) -> bool:

@@ -1,10 +1,13 @@
 """A subscriber of the topic, to learn from: `make subscriber` beside `make run`, or with a queue of
 an account, `python -m local.subscriber --queue-url URL`
 
-It prints each event once. Three things make it right: it handles an event, then remembers it, and
+It prints each event once. Four things make it right: it handles an event, then remembers it, and
 only then deletes the message, so that a crash repeats an event and loses none; it knows an event by
-`source` and `id`, which duplicates share; it follows `dataref` where the data was too large for the
-topic. A consumer with a database keeps `seen` there, in one transaction with what it does.
+`source` and `id`, which duplicates share; it reads subscriptions with and without raw delivery; it
+follows `dataref` where the data was too large for the topic. Where the object it names is gone,
+as after a lifecycle rule, no retry brings it back: the event is handled without `data`, and its
+`subject` says which photo to look at. A consumer with a database keeps `seen` there, in one
+transaction with what it does.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from urllib.parse import urlsplit
 import boto3
 from botocore.exceptions import BotoCoreError
 
-from events.codec import Json, from_json, to_json
+from events.codec import InvalidEvent, Json, from_json, read_json, to_json
 from local.aws import emulator_clients
 
 if TYPE_CHECKING:
@@ -89,23 +92,39 @@ def once(events: Iterable[Json], seen: Seen) -> Generator[Json, None, None]:
 def receive_events(sqs: SQSClient, s3: S3Client, queue_url: str, wait: int = 1) -> Iterator[Json]:
     """Receive what is there, at most ten events, after a wait of at most `wait` seconds.
 
-    Yields each event as a JSON object and deletes its message when the next one is asked for.
+    Yields each event as a JSON object and deletes its message when the next one is asked for. What
+    is no event stays on the queue, whose own redrive policy takes it away.
     """
     answer = sqs.receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10, WaitTimeSeconds=wait)
     for message in answer.get("Messages", []):
-        event: Json = json.loads(to_json(from_json(message["Body"])))
+        try:
+            event: Json = json.loads(to_json(from_json(_unwrapped(message["Body"]))))
+        except InvalidEvent as err:
+            print(f"message {message['MessageId']} is no event: {err}", file=sys.stderr)
+            continue
         if "dataref" in event:
-            event["data"] = _claimed_data(s3, str(event["dataref"]))
+            event |= _claimed_data(s3, str(event["dataref"]))
         yield event
         sqs.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
 
 
+def _unwrapped(body: str) -> str:
+    """Take an event out of SNS's own JSON, in which it comes without raw delivery."""
+    message = read_json(body)
+    if isinstance(message, dict) and message.get("Type") == "Notification":
+        return str(message.get("Message"))
+    return body
+
+
 def _claimed_data(s3: S3Client, uri: str) -> Json:
-    """Read the data of an event that was too large for the topic."""
+    """Read the `data` of an event that was too large for the topic; no field where it is gone."""
     parts = urlsplit(uri)
-    answer = s3.get_object(Bucket=parts.netloc, Key=parts.path.removeprefix("/"))
-    data: Json = json.loads(answer["Body"].read())
-    return data
+    try:
+        answer = s3.get_object(Bucket=parts.netloc, Key=parts.path.removeprefix("/"))
+    except s3.exceptions.NoSuchKey:
+        print(f"{uri} is gone: its event has no data", file=sys.stderr)
+        return {}
+    return {"data": json.loads(answer["Body"].read())}
 
 
 def main(arguments: list[str] | None = None) -> int:

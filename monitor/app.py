@@ -12,7 +12,7 @@ from flask import Flask, Response, abort, render_template, request, url_for
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import text
 
-from events.codec import from_http
+from events.codec import InvalidEvent, from_http
 from function.bearer import require_token
 from function.errors import InvalidParameter, Unauthorized
 from function.problems import register_error_handlers
@@ -93,8 +93,14 @@ def create_app(config: Config, watcher: Watcher) -> Flask:
         if config.events_auth != "none":
             authorization = request.headers.get("Authorization", "")
             require_token(authorization, config.events_token, "EVENTS_TOKEN")
+        invalid: list[InvalidEvent] = []
         for event in from_http(dict(request.headers), request.get_data()):
-            watcher.take(event)
+            if isinstance(event, InvalidEvent):
+                invalid.append(event)  # it keeps back no other of its batch
+            else:
+                watcher.take(event)
+        if invalid:
+            raise invalid[0]
         return Response(status=204)
 
     @app.get("/")
@@ -150,7 +156,8 @@ def create_app(config: Config, watcher: Watcher) -> Flask:
             case "json":
                 return answers.answer_json(answers.view_page_json(page))
         known = register.store(store)
-        drawn = drawing.history(page.points, page.episodes, now - days * DAY, now)
+        start = max(now - days * DAY, min((point.captured for point in page.points), default=0))
+        drawn = drawing.history(page.points, page.episodes, start, now)
         facts = {"page": page, "store": known, "history": drawn, "now": now, "days": days}
         return Response(render_template("view.html", drawing=drawing, **facts))
 

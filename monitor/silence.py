@@ -82,7 +82,7 @@ def tell_silences(watcher: Watcher, now: int) -> None:
     for place, since in silent(watcher.register, seen, now):
         if watcher.store.note_silence(place, since, now):
             log.warning("view.silent", extra={"bucket": place.bucket, "folder": place.folder})
-        watcher.tell(place)
+        watcher.tell(watcher.store.untold(place.id))
 
 
 def silent(

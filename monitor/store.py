@@ -11,7 +11,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Engine, Table, and_, delete, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Engine,
+    Table,
+    and_,
+    bindparam,
+    delete,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -47,6 +58,19 @@ CHECKPOINT_EVERY = 16
 DAY = 86_400_000  # milliseconds
 
 
+# What every event asks, built once: SQLAlchemy takes longer to build a statement than to run it.
+LOCK = select(views).where(views.c.id == bindparam("name")).with_for_update()
+KNOWN = select(audits).where(
+    audits.c.view == bindparam("name"), audits.c.photo == bindparam("named_photo")
+)
+INSERT_AUDIT = insert(audits)
+UNTOLD = (
+    select(tellings)
+    .where(tellings.c.view == bindparam("name"), tellings.c.told.is_(None))
+    .order_by(tellings.c.time, tellings.c.episode, tellings.c.sequence)
+)
+
+
 @dataclass(frozen=True)
 class Untold:
     """A telling that is not known to be published."""
@@ -65,23 +89,30 @@ class Store:
     rules: Rules = field(default_factory=Rules)
     keep_days: int = 30
 
-    def take_audit(self, place: Place, news: News) -> None:
+    def take_audit(self, place: Place, news: News) -> list[Untold]:
         """Take in one audit: kept, folded, and what it changed noted to be told.
 
-        Raises `StoreAway`.
+        Returns what is to be told of its view, in its order. Raises `StoreAway`.
         """
         with writing(self.engine) as connection:
             view = _View(connection, place, self.rules, self.keep_days * DAY)
             view.has_come(news.uploaded)
             view.take(news)
+            view.save()
+            return _untold(connection, place.id)
 
-    def take_rejection(self, place: Place, photo: str, reason: str, uploaded: int) -> None:
-        """Take in that a photo was rejected: its camera lives. Raises `StoreAway`."""
+    def take_rejection(self, place: Place, photo: str, reason: str, uploaded: int) -> list[Untold]:
+        """Take in that a photo was rejected: its camera lives.
+
+        Returns what is to be told of its view, in its order. Raises `StoreAway`.
+        """
         with writing(self.engine) as connection:
             view = _View(connection, place, self.rules, self.keep_days * DAY)
             view.has_come(uploaded)
+            view.save()
             row = {"view": place.id, "photo": photo, "uploaded": uploaded, "reason": reason}
             put(connection, rejections, ["view", "photo"], [row], keep=True)
+            return _untold(connection, place.id)
 
     def note_silence(self, place: Place, since: int, now: int) -> bool:
         """Note that a view has been silent since a time; false where it has come by now.
@@ -90,7 +121,9 @@ class Store:
         """
         with writing(self.engine) as connection:
             view = _View(connection, place, self.rules, self.keep_days * DAY)
-            return view.is_silent(since, now)
+            noted = view.is_silent(since, now)
+            view.save()
+            return noted
 
     def mute(self, episode: str, now: int) -> bool:
         """Note that an episode is no gap; false where there is none. Raises `StoreAway`."""
@@ -104,11 +137,8 @@ class Store:
 
     def untold(self, view: str) -> list[Untold]:
         """List what is to be published of a view, in its order. Raises `StoreAway`."""
-        query = select(tellings).where(tellings.c.view == view, tellings.c.told.is_(None))
-        order = (tellings.c.time, tellings.c.episode, tellings.c.sequence)
         with reading(self.engine) as connection:
-            rows = connection.execute(query.order_by(*order)).all()
-        return [Untold(row.id, row.type, row.time, json.loads(row.data)) for row in rows]
+            return _untold(connection, view)
 
     def mark_told(self, names: Sequence[str], now: int) -> None:
         """Note what has been published; losing it costs a duplicate. Raises `StoreAway`."""
@@ -116,6 +146,11 @@ class Store:
             with writing(self.engine) as connection:
                 named = tellings.c.id.in_(names)
                 connection.execute(update(tellings).where(named).values(told=now))
+
+
+def _untold(connection: Connection, view: str) -> list[Untold]:
+    rows = connection.execute(UNTOLD, {"name": view})
+    return [Untold(row.id, row.type, row.time, json.loads(row.data)) for row in rows]
 
 
 class _View:
@@ -128,17 +163,23 @@ class _View:
         self._keep = keep  # milliseconds
         self._id = place.id
         self._row = self._lock()
+        self._changes: dict[str, object] = {}
 
     def _lock(self) -> Record:
         # SQLite has one lock for all writers, which the transaction holds since it began.
-        query = select(views).where(views.c.id == self._id).with_for_update()
-        row = self._connection.execute(query).first()
+        row = self._connection.execute(LOCK, {"name": self._id}).first()
         if row is None:
             facts = {"id": self._id, "bucket": self._place.bucket, "folder": self._place.folder}
             facts["store"] = store_of(self._place.folder)
             put(self._connection, views, ["id"], [facts], keep=True)
-            row = self._connection.execute(query).one()
+            row = self._connection.execute(LOCK, {"name": self._id}).one()
         return row
+
+    def save(self) -> None:
+        """Write what has changed of the view itself."""
+        if self._changes:
+            mine = views.c.id == self._id
+            self._connection.execute(update(views).where(mine), self._changes)
 
     def has_come(self, uploaded: int) -> None:
         """Note a sign of life; a view that was said to be silent is back."""
@@ -165,17 +206,18 @@ class _View:
         audit = news.audit
         base = self._row.base_captured
         if base is not None and audit.position <= (base, self._row.base_photo):
-            self._update(late=views.c.late + 1)
+            self._update(late=self._row.late + 1)
             return
-        here = and_(audits.c.view == self._id, audits.c.photo == audit.photo)
-        known = self._connection.execute(select(audits).where(here)).first()
+        named = {"name": self._id, "named_photo": audit.photo}
+        known = self._connection.execute(KNOWN, named).first()
         first = audit.position
         if known is not None:
             if rank(audit) <= rank(audit_of(known)):
                 return
             first = min(first, (known.captured, known.photo))
-            self._connection.execute(delete(audits).where(here))
-        self._connection.execute(insert(audits).values(**audit_record(self._id, news)))
+            mine = and_(audits.c.view == self._id, audits.c.photo == audit.photo)
+            self._connection.execute(delete(audits).where(mine))
+        self._connection.execute(INSERT_AUDIT, audit_record(self._id, news))
         head = state_from_json(self._row.state) if self._row.state else State(view=self._id)
         if head.at is None or head.at < first:
             self._go_on(head, head, [audit], self._row.steps)
@@ -319,7 +361,7 @@ class _View:
         put(self._connection, tellings, ["id"], [row], keep=True)
 
     def _update(self, **changes: object) -> None:
-        self._connection.execute(update(views).where(views.c.id == self._id).values(**changes))
+        self._changes |= changes
 
 
 def put(

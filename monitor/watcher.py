@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -16,17 +17,17 @@ from botocore.config import Config as BotoConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
 from events.codec import InvalidEvent, Json, data_of, read_json
-from events.outbox import RESULTS
 from events.sns_publisher import publish
 from events.trace import about_event, trace_of, traced
+from events.types import RESULTS
 from function.errors import BucketForbidden, DependencyFailed
 from monitor.config import Config, ConfigError
 from monitor.database import open_database
-from monitor.intake import Place, check_type, photo_of, place_of_event, read_news, uploaded_at
+from monitor.intake import check_type, photo_of, place_of_event, read_news, uploaded_at
 from monitor.messages import telling_event
 from monitor.metrics import Metrics
 from monitor.register import Register
-from monitor.store import Store
+from monitor.store import Store, Untold
 
 if TYPE_CHECKING:
     from cloudevents.core.v1.event import CloudEvent
@@ -64,19 +65,19 @@ class Watcher:
             uploaded = uploaded_at(event)
             if check_type(event):
                 view = self.register.view(place.bucket, place.folder)
-                self.store.take_audit(place, read_news(event, self._data_of(event), view))
+                news = read_news(event, self._data_of(event), view)
+                untold = self.store.take_audit(place, news)
             else:
                 reason = data_of(event).get("reason")
                 kind = str(reason.get("type", "")) if isinstance(reason, dict) else ""
-                self.store.take_rejection(place, photo_of(event), kind, uploaded)
-            self.tell(place)
+                untold = self.store.take_rejection(place, photo_of(event), kind, uploaded)
+            self.tell(untold)
             self.metrics.events.labels(event.get_type()).inc()
             self.metrics.event_seconds.observe(time.monotonic() - started)
             self.metrics.lag.set(max(0.0, time.time() - uploaded / 1000))
 
-    def tell(self, place: Place) -> None:
-        """Publish what is untold of a view. Raises `DependencyFailed` or `StoreAway`."""
-        untold = self.store.untold(place.id)
+    def tell(self, untold: Sequence[Untold]) -> None:
+        """Publish what is untold. Raises `DependencyFailed` or `StoreAway`."""
         told: list[str] = []
         try:
             for entry in untold:

@@ -3,24 +3,43 @@
 import json
 import urllib.parse
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
+from urllib.parse import quote_plus
 
 import pytest
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    EndpointConnectionError,
+    NoCredentialsError,
+)
 from cloudevents.core.v1.event import CloudEvent
 from conftest import GOOD_SAMPLE, Aws
+from notifications import events_from_body
 
-from events.codec import data_of, new_event
+from events.codec import InvalidEvent, data_of, new_event, to_json
 from events.outbox import Outbox
-from events.s3_notification import S3Object, events_from_body
+from events.repair.photos import photos
+from events.s3_notification import object_id
 from events.sns_publisher import MAX_ATTRIBUTES, attributes_of
-from events.types import IMAGE_REJECTED, SHELF_AUDITED
+from events.trace import TraceContext, traced
+from events.types import IMAGE_REJECTED, OUR_PREFIXES, SHELF_AUDITED
 from function.audit import Auditor
 from function.detections import Thresholds
 from function.detector import Detector
-from function.errors import BucketForbidden, DependencyFailed, NotReady
+from function.errors import (
+    BucketForbidden,
+    CredentialsRefused,
+    DependencyFailed,
+    ImageArchived,
+    NotReady,
+)
 from function.image import MAX_IMAGE_BYTES
 from function.metrics import Metrics
 from function.reference import MAX_REFERENCE_BYTES
+from function.result import Rejection, Result
+from function.s3 import OpenObject, failure_of
 
 KEY = "store-17/cam-2/café + bar.jpg"
 
@@ -246,14 +265,14 @@ def test_who_loses_the_race_publishes_the_winners_result(
     """Two deliveries at once, two models: one id must not be published in two versions."""
     event = uploaded(aws, GOOD_SAMPLE.read_bytes())
     winner = replace(auditor, thresholds=Thresholds(confidence=0.9), sns=None)
-    fetch = Auditor._fetch
+    outcome = Auditor._outcome
 
-    def overtaken(self: Auditor, found: S3Object) -> bytes:
+    def overtaken(self: Auditor, opened: OpenObject, uploaded: datetime) -> Result | Rejection:
         if self is auditor:
             winner.audit_event(event)
-        return fetch(self, found)
+        return outcome(self, opened, uploaded)
 
-    monkeypatch.setattr(Auditor, "_fetch", overtaken)
+    monkeypatch.setattr(Auditor, "_outcome", overtaken)
     auditor.audit_event(event)
     (got,) = published(aws)
     assert got["data"] == stored(aws, event.get_id())
@@ -302,3 +321,174 @@ def test_a_reference_is_no_photo(aws: Aws, auditor: Auditor) -> None:
     event = uploaded(aws, b"{}", "references/store-17/cam-2.jpg")
     assert comparing.audit_event(event) is None
     assert published(aws) == []
+
+
+def plain_bucket(aws: Aws, auditor: Auditor) -> Auditor:
+    """A bucket that has never heard of versions."""
+    bucket = f"{aws.resources.bucket}-plain"
+    aws.s3.create_bucket(Bucket=bucket)
+    return replace(auditor, buckets=frozenset({bucket}))
+
+
+def announced(bucket: str, key: str = KEY, **described: object) -> CloudEvent:
+    """A notification that says of the object only what is given."""
+    record = {
+        "eventVersion": "2.2",
+        "eventSource": "ceph:s3",
+        "eventTime": "2026-11-22T08:15:00Z",
+        "eventName": "ObjectCreated:Put",
+        "s3": {"bucket": {"name": bucket}, "object": {"key": quote_plus(key), **described}},
+    }
+    (event,) = events_from_body(json.dumps({"Records": [record]}))
+    return event
+
+
+def listed(aws: Aws, bucket: str) -> set[str]:
+    """The ids that a listing of the bucket gives its objects."""
+    return {object_id(photo.s3_object) for page in photos(aws.s3, bucket, "") for photo in page}
+
+
+@pytest.mark.parametrize("versioned", [True, False])
+@pytest.mark.parametrize("described", [{}, {"size": 0}, {"size": "0", "eTag": "half-a-tag"}])
+def test_what_a_notification_leaves_out_is_read_from_the_object(
+    aws: Aws, auditor: Auditor, described: dict[str, Any], versioned: bool
+) -> None:
+    """One id, whatever was left out: that of the listing."""
+    if not versioned:
+        auditor = plain_bucket(aws, auditor)
+    (bucket,) = auditor.buckets
+    aws.s3.put_object(Bucket=bucket, Key=KEY, Body=GOOD_SAMPLE.read_bytes())
+    for event in (announced(bucket, **described), announced(bucket), announced(bucket)):
+        auditor.audit_event(event)
+    (got,) = published(aws)
+    assert got["type"] == SHELF_AUDITED
+    assert {got["id"]} == listed(aws, bucket)
+
+
+def test_a_null_version_is_read_though_others_lie_on_it(aws: Aws, auditor: Auditor) -> None:
+    """Uploaded before the bucket's versioning was switched on, and overwritten after."""
+    auditor = plain_bucket(aws, auditor)
+    (bucket,) = auditor.buckets
+    body = GOOD_SAMPLE.read_bytes()
+    etag = aws.s3.put_object(Bucket=bucket, Key=KEY, Body=body)["ETag"]
+    aws.s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    aws.s3.put_object(Bucket=bucket, Key=KEY, Body=b"no image")
+    auditor.audit_event(announced(bucket, versionId="null", eTag=etag, size=len(body)))
+    (got,) = published(aws)
+    assert got["type"] == SHELF_AUDITED
+    assert got["id"] in listed(aws, bucket)
+
+
+def test_what_went_after_it_was_answered_is_not_answered_otherwise(
+    aws: Aws, auditor: Auditor
+) -> None:
+    """The id of the notification and that of the object differ; the second delivery finds none."""
+    auditor = plain_bucket(aws, auditor)
+    (bucket,) = auditor.buckets
+    aws.s3.put_object(Bucket=bucket, Key=KEY, Body=GOOD_SAMPLE.read_bytes())
+    assert auditor.audit_event(announced(bucket)) is not None
+    aws.s3.delete_object(Bucket=bucket, Key=KEY)
+    assert auditor.audit_event(announced(bucket)) is None
+    assert [event["type"] for event in published(aws)] == [SHELF_AUDITED]
+
+
+def test_the_first_deliverys_time_and_trace_are_those_of_all(aws: Aws, auditor: Auditor) -> None:
+    """A notification and an EventBridge event of one upload have two times."""
+    event = uploaded(aws, GOOD_SAMPLE.read_bytes())
+    silent = replace(auditor, sns=None)  # so that both publish
+    with traced(TraceContext(trace_id="a" * 32, span_id="b" * 16)):
+        first = silent.audit_event(event)
+    later = {**data_of(event), "eventTime": "2027-01-01T00:00:00Z"}
+    attributes = {"id": "other", "source": "other", "type": event.get_type()}
+    with traced(TraceContext(trace_id="c" * 32, span_id="d" * 16)):
+        second = silent.audit_event(new_event(attributes, later))
+    assert first is not None
+    assert second is not None
+    assert to_json(first) == to_json(second)
+    assert first.get_time() == event.get_time()
+
+
+@pytest.mark.parametrize("prefix", OUR_PREFIXES)
+def test_all_of_ours_is_ignored_and_counted(aws: Aws, auditor: Auditor, prefix: str) -> None:
+    results = replace(auditor, outbox=Outbox(aws.s3, aws.resources.bucket))
+    counted = results.metrics.images.labels("ignored")
+    assert results.audit_event(announced(aws.resources.bucket, f"{prefix}0")) is None
+    assert counted._value.get() == 1
+    assert published(aws) == []
+
+
+# What AWS answers that is no photo's fault, and what the function makes of it.
+NOT_THE_PHOTOS = {
+    "RequestTimeTooSkewed": (403, CredentialsRefused),
+    "ExpiredToken": (400, CredentialsRefused),
+    "InvalidAccessKeyId": (403, CredentialsRefused),
+    "SignatureDoesNotMatch": (403, CredentialsRefused),
+    "AccessDenied": (403, DependencyFailed),  # the bucket's policy, or the key's of KMS
+    "KMS.DisabledException": (400, DependencyFailed),
+    "NoSuchBucket": (404, DependencyFailed),
+    "404": (404, DependencyFailed),  # a proxy's page
+    "SlowDown": (503, DependencyFailed),
+    "InvalidObjectState": (403, ImageArchived),
+}
+
+
+@pytest.mark.parametrize("code", NOT_THE_PHOTOS)
+def test_what_aws_refuses_for_another_reason_is_not_gone(
+    aws: Aws, auditor: Auditor, code: str
+) -> None:
+    status, expected = NOT_THE_PHOTOS[code]
+    event = uploaded(aws, GOOD_SAMPLE.read_bytes())
+
+    class Refusing:
+        exceptions = aws.s3.exceptions
+
+        def get_object(self, **_: object) -> None:
+            error = {"Code": code, "Message": "do not repeat this"}
+            answer = {"Error": error, "ResponseMetadata": {"HTTPStatusCode": status}}
+            raise ClientError(answer, "GetObject")  # type: ignore[arg-type]
+
+    with pytest.raises(expected) as failure:
+        replace(auditor, s3=Refusing()).audit_event(event)  # type: ignore[arg-type]
+    assert expected is ImageArchived or code in str(failure.value)
+    assert "repeat" not in str(failure.value)
+    assert published(aws) == []
+    auditor.audit_event(event)
+    assert [got["type"] for got in published(aws)] == [SHELF_AUDITED]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (NoCredentialsError(), "there are no credentials"),
+        (EndpointConnectionError(endpoint_url="http://s3"), "EndpointConnectionError"),
+        (ClientError({"Error": {"Code": "<b>"}}, "Publish"), "an error to Publish"),
+        (ClientError({"Error": {"Code": "KMSAccessDenied"}}, "Publish"), "KMSAccessDenied to"),
+    ],
+)
+def test_a_failure_is_named_by_a_code_and_nothing_else(
+    error: ClientError | BotoCoreError, words: str
+) -> None:
+    assert words in str(failure_of(error))
+    assert "http:" not in str(failure_of(error))
+
+
+def test_one_bad_event_keeps_no_other_from_being_audited(aws: Aws, auditor: Auditor) -> None:
+    good = [uploaded(aws, GOOD_SAMPLE.read_bytes(), f"{name}.jpg") for name in "ab"]
+    forbidden = announced("another-bucket")
+    with pytest.raises(BucketForbidden):
+        auditor.audit_events([forbidden, good[1]])
+    with pytest.raises(InvalidEvent, match="odd"):
+        auditor.audit_events([good[0], InvalidEvent("odd"), forbidden, good[1]])
+    assert sorted(str(event["subject"]) for event in published(aws)) == ["a.jpg", "b.jpg"]
+
+
+def test_of_a_batch_what_may_yet_succeed_is_told_first(aws: Aws, auditor: Auditor) -> None:
+    """The batch comes again, for the sake of one; the others are done by then."""
+    good = uploaded(aws, GOOD_SAMPLE.read_bytes())
+    missing = replace(auditor, buckets=frozenset({aws.resources.bucket, "never-made"}))
+    batch: list[CloudEvent | InvalidEvent]
+    batch = [InvalidEvent("odd"), announced("never-made"), good]
+    with pytest.raises(DependencyFailed, match="NoSuchBucket"):
+        missing.audit_events(batch)
+    assert [event["subject"] for event in published(aws)] == [KEY]
+    assert missing.audit_events([]) == []

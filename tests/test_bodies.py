@@ -4,9 +4,11 @@ import json
 from datetime import UTC, datetime
 
 import pytest
+from cloudevents.core.v1.event import CloudEvent
 from conftest import EVENTS as FILES
 
 from events.codec import InvalidEvent, from_json, new_event, to_json
+from events.s3_envelopes import Unconfirmed
 from events.source.bodies import EVENTS, NOTIFICATIONS, read_body_of
 from events.source.config import SettingError, SourceConfig
 
@@ -47,9 +49,17 @@ def test_whatever_is_no_event_is_named_as_such(body: str) -> None:
         read_body_of(EVENTS)(body)
 
 
+@pytest.mark.parametrize("queue_holds", [EVENTS, NOTIFICATIONS])
+def test_a_question_of_sns_is_none_of_the_messages(queue_holds: str) -> None:
+    body = (FILES / "sns_subscription_confirmation.json").read_text()
+    with pytest.raises(Unconfirmed, match="aws sns confirm-subscription"):
+        read_body_of(queue_holds)(body)
+
+
 def test_notifications_are_read_unless_told_otherwise() -> None:
     body = (FILES / "s3_put.json").read_text()
     (event,) = read_body_of(NOTIFICATIONS, 2)(body)
+    assert isinstance(event, CloudEvent)
     assert event.get_extension("auditgeneration") == 2
     with pytest.raises(InvalidEvent):
         read_body_of(NOTIFICATIONS)(to_json(EVENT).decode())

@@ -20,13 +20,13 @@ def test_an_age_is_a_number_and_a_unit(text: str, seconds: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "5", "h", "-1h", "1.5h", "1w", "1h30m", " 1h", "9999999d"])
 def test_an_odd_age_is_named(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="is not an age"):
+    with pytest.raises(argparse.ArgumentTypeError, match="must be an age"):
         age(text)
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "1e3", "٣", "9999999999"])
 def test_an_odd_count_is_named(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="is not a whole number"):
+    with pytest.raises(argparse.ArgumentTypeError, match="must be a whole number"):
         count(text)
 
 

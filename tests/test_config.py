@@ -48,6 +48,7 @@ def test_every_setting_is_read() -> None:
         ("SHELFWATCH_CONFIDENCE", "nan"),
         ("SHELFWATCH_IOU", "high"),
         ("SHELFWATCH_MAX_DETECTIONS", "0"),
+        ("TOPIC_ARN", "arn:aws:sns:eu-central-1:1:events.fifo"),
     ],
 )
 def test_an_odd_setting_is_named(name: str, value: str) -> None:

@@ -10,8 +10,9 @@ import uuid
 import pytest
 from botocore.exceptions import ClientError
 from conftest import CONTRACT, GAPS, Aws, queue_state
+from notifications import events_from_body
 
-from events.s3_notification import events_from_body, object_from_event
+from events.s3_notification import object_from_event
 from local.aws import MAX_RECEIVE_COUNT, queue_arn, subscribe
 
 KEY = "store-17/cam-2/café + bar.jpg"

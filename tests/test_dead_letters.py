@@ -6,7 +6,7 @@ import pytest
 from botocore.exceptions import ClientError
 from conftest import Aws, queue_depth
 
-from events.source.dead_letters import DETAIL_CHARACTERS, DeadLetters
+from events.source.dead_letters import DETAIL_CHARACTERS, DeadLetters, Letter
 from events.types import Reason
 
 MESSAGE = {
@@ -18,7 +18,8 @@ MESSAGE = {
 
 
 def copied(aws: Aws, reason: Reason, detail: str) -> dict[str, str]:
-    DeadLetters(aws.sqs, aws.resources.dlq_url).copy(MESSAGE, reason, detail)  # type: ignore[arg-type]
+    letter = Letter(body=str(MESSAGE["Body"]), reason=reason, detail=detail)
+    DeadLetters(aws.sqs, aws.resources.dlq_url).copy(MESSAGE, letter)  # type: ignore[arg-type]
     (message,) = aws.sqs.receive_message(
         QueueUrl=aws.resources.dlq_url, MessageAttributeNames=["All"]
     )["Messages"]
@@ -42,7 +43,7 @@ def test_a_copy_names_reason_source_and_time(aws: Aws, reason: Reason) -> None:
 
 @pytest.mark.parametrize(
     ("detail", "kept"),
-    [("", "-"), ("a\x00b\n", "ab"), ("x" * 1000, "x" * DETAIL_CHARACTERS)],
+    [("", "-"), ("a\x00b\n", "a%00b%0A"), ("x" * 1000, "x" * DETAIL_CHARACTERS)],
 )
 def test_a_detail_is_made_fit_for_sqs(aws: Aws, detail: str, kept: str) -> None:
     assert copied(aws, Reason.REFUSED, detail)["detail"] == kept
@@ -50,6 +51,7 @@ def test_a_detail_is_made_fit_for_sqs(aws: Aws, detail: str, kept: str) -> None:
 
 def test_a_copy_that_failed_is_told(aws: Aws) -> None:
     letters = DeadLetters(aws.sqs, aws.resources.dlq_url + "-gone")
+    letter = Letter(body="hello", reason=Reason.REFUSED, detail="HTTP 422")
     with pytest.raises(ClientError):
-        letters.copy(MESSAGE, Reason.REFUSED, "HTTP 422")  # type: ignore[arg-type]
+        letters.copy(MESSAGE, letter)  # type: ignore[arg-type]
     assert queue_depth(aws, aws.resources.dlq_url) == 0

@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -14,16 +15,22 @@ from prometheus_client import CollectorRegistry
 from events.codec import new_event
 from events.repair import replay, sweep
 from events.repair.commands import DONE, FAILED, INTERRUPTED, MISUSED, POSTPONED
+from events.repair.selection import REPLAYED
 from events.sns_publisher import attributes_of
 from events.source.config import SourceConfig
 from events.source.metrics import SourceMetrics
-from events.types import Reason
+from events.types import DATA_SCHEMAS, Ignored, Reason
 from function.app import create_app
 from function.config import Config
 from function.detector import Detector
 from function.errors import HTTP_PROBLEMS, ShelfWatchError, TryAgain
 from function.metrics import Metrics
 from local.subscriber import REMEMBER_SECONDS
+from monitor.app import create_app as create_monitor
+from monitor.config import Config as MonitorConfig
+from monitor.intake import DOUBTFUL
+from monitor.metrics import Metrics as MonitorMetrics
+from monitor.watcher import make_watcher
 
 DOCS = ROOT / "docs"
 EVENTS_MD = (DOCS / "events.md").read_text()
@@ -176,13 +183,53 @@ def test_every_option_and_exit_code_of_the_commands_is_documented(
         assert f"| {exit_code} |" in EVENTS_MD
 
 
+@pytest.mark.parametrize(
+    ("module", "page"),
+    [
+        pytest.param("function", "shelf.md", id="audit"),
+        pytest.param("local", "settings.md", id="run"),
+        pytest.param("events.source", "settings.md", id="source"),
+        pytest.param("local.subscriber", "events.md", id="subscriber"),
+    ],
+)
+def test_every_option_of_a_program_is_documented(module: str, page: str) -> None:
+    told = subprocess.run(
+        [sys.executable, "-m", module, "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    options = set(re.findall(r"--[a-z-]+", told)) - {"--help"}
+    text = (DOCS / page).read_text()
+    assert options
+    assert {option for option in options if f"`{option}" not in text} == set()
+
+
 def test_what_events_md_says_of_the_events_is_so() -> None:
     fields = {**{name: "x" for name in ("store", "camera")}, "id": "1", "source": "s"}
     data = {"model": {"name": "m", "revision": "r"}, "count": 1, "gaps": [], "fill_rate": 1}
     told = attributes_of(new_event({**fields, "type": "t"}, {**data, "reason": {"type": "urn:x"}}))
     assert {name for name in told if f"`{name}`" not in EVENTS_MD} == set()
     assert {reason for reason in Reason if f"| `{reason}` |" not in EVENTS_MD} == set()
+    assert {kind for kind in Ignored if f"`{kind}`" not in EVENTS_MD} == set()
     assert f"{REMEMBER_SECONDS // 86400} days" in EVENTS_MD
+
+
+def test_every_reason_of_a_dead_letter_has_a_command_that_mends_it() -> None:
+    page = (ROOT / "docs" / "operate.md").read_text()
+    table = page.partition("| `reason` |")[2].partition("\n\n")[0]
+    rows = {cells[1].strip(" `"): cells[2:] for cells in map(CELLS.split, table.splitlines()[2:])}
+    assert set(rows) == set(Reason)
+    for reason, (meaning, mends, _) in rows.items():
+        assert len(meaning.split()) > 5, reason
+        commands = re.findall(r"`((?:in_cluster|aws) [^`]+)`", mends)
+        assert commands, reason
+        replayed = any(f"--reason {reason} --send" in command for command in commands)
+        assert replayed or reason not in REPLAYED, reason
+
+
+CELLS = re.compile(r"(?<!\\)\|")
 
 
 @pytest.mark.parametrize("page", DOCUMENTS, ids=name_of)
@@ -209,7 +256,8 @@ def test_the_project_names_no_machine_and_no_mirror() -> None:
 def test_every_limit_of_the_http_page_is_a_constant_of_the_code() -> None:
     page = (DOCS / "http.md").read_text()
     named = set(re.findall(r"`([A-Z][A-Z_]+_[A-Z_]+)`", page)) - {
-        *("PREDICT_TOKEN", "PREDICT_S3_BUCKETS", "OTEL_EXPORTER_OTLP_ENDPOINT")
+        *("PREDICT_TOKEN", "PREDICT_S3_BUCKETS", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        *("UPLOADS_BUCKET", "UPLOADS_TOKEN", "RESULTS_BUCKET"),
     }
     code = "".join(path.read_text() for path in (ROOT / "function").glob("*.py"))
     assert len(named) > 10
@@ -234,3 +282,28 @@ def test_every_link_of_a_document_leads_somewhere(page: Path) -> None:
         if anchor:
             headings = re.findall(r"^#+ (.+)$", found.read_text(), re.MULTILINE)
             assert anchor in map(anchor_of, headings), target
+
+
+STOCK_MD = (DOCS / "stock.md").read_text()
+
+
+def test_what_the_monitor_has_is_on_its_page(tmp_path: Path) -> None:
+    env = Recorder({"DATABASE_URL": f"sqlite:///{tmp_path}/monitor.sqlite"})
+    config = MonitorConfig.from_env(env)
+    app = create_monitor(config, make_watcher(config))
+    routes = {
+        f"{method} {re.sub(r'path:', '', rule.rule)}"
+        for rule in app.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        if rule.endpoint != "static"
+    }
+    metrics = {
+        family.name + ("_total" if family.type == "counter" else "")
+        for family in MonitorMetrics().registry.collect()
+    }
+    types = {name.removeprefix("io.shelfwatch.") for name in DATA_SCHEMAS} - {
+        *("shelf.audited", "image.rejected")
+    }
+    assert min(map(len, (env.asked, routes, metrics, types))) > 4
+    told = env.asked | routes | metrics | types | {code for code in DOUBTFUL}
+    assert {name for name in told if f"`{name}`" not in STOCK_MD} == set()

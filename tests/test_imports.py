@@ -157,7 +157,10 @@ def test_the_monitors_libraries_are_the_monitors_alone(room: str) -> None:
 @pytest.mark.parametrize("room", ["function", "events", "knative", "monitor"])
 def test_only_settings_and_process_files_read_the_environment(room: str) -> None:
     readers = {
-        path.name for path in (ROOT / room).rglob("*.py") if "os.environ" in path.read_text()
+        path.name
+        for path in (ROOT / room).rglob("*.py")
+        # Setting a default for a library reads nothing.
+        if "os.environ" in path.read_text().replace("os.environ.setdefault", "")
     }
     assert readers <= {"config.py", "gunicorn.conf.py", "__main__.py", "replay.py", "sweep.py"}
 

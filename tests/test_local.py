@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -27,8 +28,11 @@ from local.stack import Stack
 
 @contextmanager
 def running_local(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
-    ports = [free_port(), free_port()]
-    command = [sys.executable, "-m", "local", "--port", str(ports[0]), "--aws-port", str(ports[1])]
+    options = ("--port", "--aws-port", "--board-port")
+    ports = [free_port() for _ in options]
+    command = [sys.executable, "-m", "local"]
+    for option, port in zip(options, ports, strict=True):
+        command += [option, str(port)]
     with subprocess.Popen(
         [*command, *arguments],
         cwd=ROOT,
@@ -40,6 +44,11 @@ def running_local(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], list
             yield process, ports
         finally:
             process.terminate()
+
+
+def open_gaps_and_refill_minutes(port: int) -> tuple[object, object]:
+    page = urllib3.request("GET", f"http://127.0.0.1:{port}/stores/store-17").json()
+    return page["open_gaps"], page["refill_minutes"]
 
 
 def listening(port: int) -> bool:
@@ -71,7 +80,23 @@ def test_once_prints_an_event_for_every_sample() -> None:
     assert_nothing_is_left(ports)
 
 
-def test_it_stays_and_takes_what_a_person_puts_into_the_bucket() -> None:
+def assert_the_client_of_the_docs_works(port: int, folder: Path) -> None:
+    """Without AWS keys: as docs/http.md has it, but for the port."""
+    (client,) = re.findall(
+        r"^```python\n(import json, sys.*?)^```",
+        (ROOT / "docs" / "http.md").read_text(),
+        re.M | re.S,
+    )
+    program = folder / "client.py"
+    program.write_text(client.replace("127.0.0.1:8080", f"127.0.0.1:{port}"))
+    command = [sys.executable, str(program), str(GOOD_SAMPLE)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert re.fullmatch(
+        r"s3://shelves/store-17/cam-2/\d{8}T\d{12}Z\.jpg \d{3} products\n", done.stdout
+    ), done.stderr
+
+
+def test_it_stays_and_takes_what_a_person_puts_into_the_bucket(tmp_path: Path) -> None:
     with running_local("--samples", str(GOOD_SAMPLE.parent)) as (process, ports):
         assert process.stdout is not None
         lines = iter(process.stdout.readline, "")
@@ -80,9 +105,15 @@ def test_it_stays_and_takes_what_a_person_puts_into_the_bucket() -> None:
         assert urllib3.request("GET", f"http://127.0.0.1:{ports[0]}/").status == 200
         assert urllib3.request("PUT", upload, body=GOOD_SAMPLE.read_bytes()).status == 200
         own = next(line for line in lines if line.startswith("store-1/cam-1 "))
-        assert own.split()[1:5:2] == ["136", "0"]  # products and gaps
+        assert re.match(r"store-1/cam-1 +\d{3} products +\d+ gaps +\d+%  my photo", own)
         assert own.endswith("  my photo.jpg\n")
         assert len(own) <= 81
+        # The day at one shelf: a gap opens, is refilled, and another is left open.
+        deadline = time.monotonic() + 60
+        while (found := open_gaps_and_refill_minutes(ports[2])) != (1, 60.0):
+            assert time.monotonic() < deadline, found
+            time.sleep(0.2)
+        assert_the_client_of_the_docs_works(ports[0], tmp_path)
         process.send_signal(signal.SIGINT)
         process.stdout.read()
         assert process.wait(20) == 0
@@ -106,7 +137,11 @@ def test_a_taken_port_is_said_and_nothing_starts() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        for option, setting in (("--port", "PORT"), ("--aws-port", "AWS_PORT")):
+        for option, setting in (
+            ("--port", "PORT"),
+            ("--aws-port", "AWS_PORT"),
+            ("--board-port", "BOARD_PORT"),
+        ):
             with running_local(option, str(port)) as (process, ports):
                 _, errors = process.communicate(timeout=20)
                 assert process.returncode == 2
@@ -158,13 +193,13 @@ def test_a_process_that_ends_by_itself_ends_the_rest_with_its_log() -> None:
         (function,) = [
             int(child)
             for child in children
-            if "gunicorn" in Path(f"/proc/{child}/cmdline").read_text()
+            if "function/gunicorn" in Path(f"/proc/{child}/cmdline").read_text()
         ]
         os.killpg(function, signal.SIGKILL)
         _, errors = process.communicate(timeout=30)
         assert process.returncode == 2
     assert "The function ended with exit code -9" in errors
-    assert "model.ready" in errors
+    assert '"logger": "function' in errors  # the end of its log
     assert_nothing_is_left(ports)
 
 
@@ -300,3 +335,22 @@ def test_the_resources_of_an_emulator_are_created_as_often_as_one_likes(
     first, second = map(json.loads, capsys.readouterr().out.splitlines())
     assert first == second
     assert first["bucket"] == "twice"
+
+
+@pytest.mark.parametrize(
+    ("data", "line"),
+    [
+        (
+            {"gap": {"facings": 2.3}, "state": "open"},
+            "store-17/aisle-9  a gap of 2.3 facings is open",
+        ),
+        (
+            {"gap": {"facings": 2.3}, "state": "closed", "minutes": 60.0},
+            "store-17/aisle-9  a gap of 2.3 facings is closed after 60 min",
+        ),
+    ],
+)
+def test_a_gap_has_a_line_of_its_own(data: dict[str, object], line: str) -> None:
+    place = {"subject": "store-17/aisle-9", "store": "store-17", "view": "aisle-9"}
+    event: dict[str, object] = {**place, "data": data}
+    assert event_line(event, 80) == line

@@ -72,7 +72,10 @@ def test_the_image_is_scanned_before_it_is_kept_for_the_push() -> None:
     assert commands == ["make image", "make compose", "make scan", "make sbom", "make package"]
 
 
-@pytest.mark.parametrize("command", ["function", "source", "replay", "sweep", "rollout"])
+COMMANDS = ["function", "source", "monitor", "migrate", "silence", "digest", "replay", "sweep"]
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "rollout"])
 def test_the_image_knows_every_command(command: str) -> None:
     modules = re.findall(rf"\b{command}\b.*\) exec (.*) \"\$@\"", entrypoint())
     assert len(modules) == 1

@@ -13,7 +13,7 @@ from local.aws import queue_arn
 
 
 def config(aws: Aws, **settings: object) -> SourceConfig:
-    return SourceConfig(aws.resources.queue_url, "http://s", **settings)  # type: ignore[arg-type]
+    return SourceConfig(queue_url=aws.resources.queue_url, sink="http://s", **settings)  # type: ignore[arg-type]
 
 
 def check(aws: Aws, **settings: object) -> Queue:
@@ -37,13 +37,13 @@ def test_our_own_queue_passes(aws: Aws, caplog: pytest.LogCaptureFixture) -> Non
 
 def test_a_queue_without_dead_letter_queue_ends_the_start(aws: Aws) -> None:
     change(aws, RedrivePolicy="")
-    with pytest.raises(NoDeadLetters, match="no RedrivePolicy"):
+    with pytest.raises(NoDeadLetters, match="`RedrivePolicy` of the queue must be set"):
         check(aws)
 
 
 def test_a_dead_letter_queue_that_is_gone_ends_the_start(aws: Aws) -> None:
     aws.sqs.delete_queue(QueueUrl=aws.resources.dlq_url)
-    with pytest.raises(NoDeadLetters, match="does not exist"):
+    with pytest.raises(NoDeadLetters, match="must name a queue that exists, got 'arn:aws:sqs"):
         check(aws)
 
 
@@ -93,7 +93,7 @@ def test_a_lease_shorter_than_the_sink_has_a_line(
 
 
 def test_a_queue_that_may_not_be_read_is_taken_as_it_is(aws: Aws) -> None:
-    config = SourceConfig(aws.resources.queue_url + "-gone", "http://s")
+    config = SourceConfig(queue_url=aws.resources.queue_url + "-gone", sink="http://s")
     queue = check_queue(config, aws.sqs, threading.Event())
     assert (queue, queue.last_receive) == (Queue(), 0)
 

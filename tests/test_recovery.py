@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from conftest import GOOD_SAMPLE, ROOT, Aws, free_port, queue_state
+from notifications import events_from_body
 from test_path import function_env, receive, source_env, wait_until_empty
 
-from events.s3_notification import events_from_body, object_from_event
+from events.s3_notification import object_from_event
 from local.aws import aws_env
 from local.stack import running_function, running_source
 

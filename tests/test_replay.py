@@ -7,16 +7,17 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from botocore.exceptions import ClientError
 from conftest import Aws, queue_state
+from notifications import events_from_body
 
 import events.repair.replay
 from events.repair.commands import DONE, FAILED, MISUSED, Window
 from events.repair.replay import Replay, dead_letter_queue_of
-from events.repair.selection import DeadLetter, Selection
-from events.s3_notification import S3Object, events_from_body, notification_body
+from events.repair.selection import REPLAYED, DeadLetter, Selection
+from events.s3_notification import S3Object, notification_body
 from events.types import Reason
 from local.aws import MAX_RECEIVE_COUNT
 
-EXHAUSTED, UNKNOWN, REFUSED, UNREADABLE = Reason
+EXHAUSTED, UNKNOWN, REFUSED, UNREADABLE, UNRELATED, UNCONFIRMED = Reason
 
 NOW = datetime.now(UTC)
 
@@ -31,11 +32,15 @@ DETAILS = {
     UNREADABLE: "The body is not JSON",
     REFUSED: "HTTP 403",
     EXHAUSTED: "HTTP 503",
+    UNRELATED: "`detail-type` must be 'Object Created'",
+    UNCONFIRMED: "SubscriptionConfirmation",
 }
 
 
 def body(key: str = "store-17/cam-2/0815.jpg", bucket: str = "shelves") -> str:
-    return notification_body(S3Object(bucket, key, "v1", "e1", 1), NOW, "eu-central-1")
+    return notification_body(
+        S3Object(bucket=bucket, key=key, version_id="v1", etag="e1", size=1), NOW, "eu-central-1"
+    )
 
 
 def bury(aws: Aws, text: str, reason: Reason, given_up_at: datetime = NOW) -> None:
@@ -108,19 +113,21 @@ def test_an_empty_queue_is_replayed_in_no_time(aws: Aws) -> None:
     assert queue_state(aws) == (0, 0)
 
 
-def test_the_four_reasons_are_told_apart(aws: Aws) -> None:
+def test_the_reasons_are_told_apart(aws: Aws) -> None:
     for number, reason in enumerate(Reason, 1):
         for copy in range(number):
-            text = f"no notification {copy}" if reason == UNREADABLE else body(f"{reason}/{copy}")
+            text = body(f"{reason}/{copy}") if reason in REPLAYED else f"no notification {copy}"
             bury(aws, text, reason)
     summary = replay(aws).run(threading.Event())
-    assert dict(summary.found) == {EXHAUSTED: 1, UNKNOWN: 2, REFUSED: 3, UNREADABLE: 4}
+    assert dict(summary.found) == {reason: number for number, reason in enumerate(Reason, 1)}
     assert [line.split() for line in summary.table().splitlines()] == [
         ["reason", "found", "selected", "sent"],
         ["exhausted", "1", "1", "0"],
         ["unknown", "2", "2", "0"],
         ["refused", "3", "3", "0"],
         ["unreadable", "4", "0", "0"],
+        ["unrelated", "5", "0", "0"],
+        ["unconfirmed", "6", "0", "0"],
     ]
 
 
@@ -133,8 +140,8 @@ def test_a_dry_run_lists_all_and_moves_nothing(
     lines = sorted(capsys.readouterr().out.splitlines())
     time = NOW.isoformat(timespec="seconds")
     assert lines == [
-        f'keep  unreadable  {time}  "hello"  The body is not JSON',
-        f'send  exhausted   {time}  "s3://shelves/line\\nbreak.jpg"  HTTP 503',
+        f'keep  unreadable   {time}  "hello"  The body is not JSON',
+        f'send  exhausted    {time}  "s3://shelves/line\\nbreak.jpg"  HTTP 503',
     ]
     assert queue_state(aws) == (0, 0)
     assert queue_state(aws, aws.resources.dlq_url) == (2, 0)
@@ -308,11 +315,12 @@ def test_the_command_lists_first_and_sends_when_told(
 @pytest.mark.parametrize(
     ("arguments", "env", "words"),
     [
-        ([], {"QUEUE_URL": ""}, "QUEUE_URL is not set"),
-        ([], {"AWS_DEFAULT_REGION": ""}, "AWS_DEFAULT_REGION is not set"),
-        (["--since", "soon"], {}, "'soon' is not an age"),
+        ([], {"QUEUE_URL": ""}, "`--queue-url` or QUEUE_URL must be set"),
+        ([], {"AWS_DEFAULT_REGION": ""}, "`AWS_DEFAULT_REGION` must be set"),
+        (["--since", "soon"], {}, "must be an age such as 90s, 15m, 3h or 2d, got 'soon'"),
         (["--since", "1h", "--older-than", "2h"], {}, "nothing lies between"),
-        (["--max", "0"], {}, "'0' is not a whole number from 1"),
+        (["--queue-url", "http://q/photos.fifo"], {}, "must be a standard queue"),
+        (["--max", "0"], {}, "must be a whole number from 1, got '0'"),
         (["--reason", "bad"], {}, "invalid choice: 'bad'"),
     ],
 )

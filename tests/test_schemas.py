@@ -1,7 +1,6 @@
 """The published schemas of the events' data: every emitted event fits, and none says less."""
 
 import json
-from datetime import UTC, datetime
 
 import pytest
 from conftest import GOOD_SAMPLE
@@ -53,14 +52,14 @@ def test_a_rejection_fits_its_schema() -> None:
 
 def test_the_tests_hold_every_emitted_event_to_its_schema() -> None:
     """The three borders where an event leaves or reaches a test, each with data that misses."""
-    found = S3Object("shelves", "store-17/cam-2/0815.jpg", "1")
-    time = datetime(2026, 11, 22, 8, 15, tzinfo=UTC)
+    found = S3Object(bucket="shelves", key="store-17/cam-2/0815.jpg", version_id="1")
+    time = {"time": "2026-11-22T08:15:00+00:00"}
     data: Json = {"image": {"uri": found.uri}, "reason": ImageCorrupt("cut").problem()}
-    event = function.audit.outgoing_event(found, "0", time, data)
+    event = function.audit.outgoing_event(found, "0", data, time)
     validate_emitted(event.get_type(), event.get_dataschema(), data)
     odd = new_event({**event.get_attributes()}, {**data, "unsaid": 1})
     with pytest.raises(ValidationError):
-        function.audit.outgoing_event(found, "0", time, {**data, "unsaid": 1})
+        function.audit.outgoing_event(found, "0", {**data, "unsaid": 1}, time)
     with pytest.raises(ValidationError):
         events.sns_publisher.attributes_of(odd)
     with pytest.raises(ValidationError):

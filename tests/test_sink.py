@@ -45,7 +45,7 @@ def problem(slug: str) -> tuple[dict[str, str], bytes]:
 
 
 def sink(url: str, **settings: object) -> Sink:
-    return Sink.from_config(SourceConfig("q", url, sink_timeout=1.0, **settings))  # type: ignore[arg-type]
+    return Sink.from_config(SourceConfig(queue_url="q", sink=url, sink_timeout=1.0, **settings))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -70,6 +70,8 @@ def sink(url: str, **settings: object) -> Sink:
         (502, "", Verdict.RETRY, True, False),  # a proxy, for a container that is gone
         (503, "overloaded", Verdict.WAIT, False, True),
         (503, "not-ready", Verdict.WAIT, True, True),
+        (503, "credentials-refused", Verdict.WAIT, True, False),  # ours at AWS, not the event's
+        (403, "image-archived", Verdict.REFUSED, False, False),
         (503, "", Verdict.WAIT, True, True),
         (504, "", Verdict.RETRY, True, False),
     ],
@@ -77,7 +79,7 @@ def sink(url: str, **settings: object) -> Sink:
 def test_a_status_decides(status: int, slug: str, verdict: Verdict, away: bool, busy: bool) -> None:
     headers, body = problem(slug) if slug else ({}, b"no healthy upstream")
     answer = answer_of_status(status, urllib3.HTTPHeaderDict(headers), body)
-    assert answer == Answer(verdict, f"HTTP {status}", away, busy, 0.0)
+    assert answer == Answer(verdict=verdict, status=f"HTTP {status}", away=away, busy=busy)
 
 
 AN_HOUR_AGO = datetime.now(UTC) - timedelta(hours=1)
@@ -117,7 +119,7 @@ def test_the_wish_of_the_sink_reaches_the_answer() -> None:
 
 def test_a_refused_connection_leaves_the_event_in_hand() -> None:
     answer = sink(f"http://127.0.0.1:{free_port()}").send(EVENT)
-    assert answer == Answer(Verdict.WAIT, "ConnectionRefusedError", away=True)
+    assert answer == Answer(verdict=Verdict.WAIT, status="ConnectionRefusedError", away=True)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +149,7 @@ def test_a_connection_that_breaks_after_the_event_went_out_is_the_events() -> No
     with running_sink() as server:
         server.reply = lambda _: None
         answer = sink(server.url).send(EVENT)
-    assert answer == Answer(Verdict.RETRY, "RemoteDisconnected", away=True)
+    assert answer == Answer(verdict=Verdict.RETRY, status="RemoteDisconnected", away=True)
 
 
 def test_a_sink_that_says_nothing_is_given_up_on_in_time() -> None:
@@ -170,7 +172,7 @@ def test_an_authority_of_knative_is_trusted(tmp_path: Path) -> None:
         url = server.url.replace("http", "https")
         stranger = sink(url).send(EVENT)
         known = sink(url, ca_certs=certificate.read_text()).send(EVENT)
-    assert stranger == Answer(Verdict.WAIT, "SSLCertVerificationError", away=True)
+    assert stranger == Answer(verdict=Verdict.WAIT, status="SSLCertVerificationError", away=True)
     assert known.verdict is Verdict.DELIVERED
 
 

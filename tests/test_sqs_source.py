@@ -45,8 +45,8 @@ def running_source(
     aws: Aws, sink_url: str, metrics: SourceMetrics | None = None, **settings: object
 ) -> Iterator[threading.Event]:
     config = SourceConfig(
-        aws.resources.queue_url,
-        sink_url,
+        queue_url=aws.resources.queue_url,
+        sink=sink_url,
         **{"wait_seconds": 1, "visibility_timeout": 30, **settings},  # type: ignore[arg-type]
     )
     stop = threading.Event()
@@ -199,8 +199,10 @@ def test_what_keeps_failing_is_given_up_before_the_last_receive(aws: Aws, sink: 
 @pytest.mark.parametrize(
     ("body", "reason", "detail"),
     [
-        pytest.param("hello", "unreadable", "The body is not JSON", id="text"),
-        pytest.param("[]", "unreadable", "The message is not an S3 notification", id="list"),
+        pytest.param("hello", "unreadable", "The body must be JSON, got 'hello'", id="text"),
+        pytest.param(
+            "[]", "unreadable", "An S3 notification must be a JSON object, got []", id="list"
+        ),
         pytest.param(put("a.jpg"), "refused", "HTTP 422", id="refused"),
     ],
 )
@@ -292,9 +294,64 @@ def test_a_refused_record_does_not_hold_up_the_next(aws: Aws, sink: FakeSink) ->
     sink.reply = lambda event: 403 if event["subject"] == "a.jpg" else 204
     send(aws, json.dumps({"Records": records}))
     with running_source(aws, sink.url):
-        assert dead_letter(aws)["reason"] == "refused"
+        letter = dead_letter(aws)
         wait_for(lambda: queue_state(aws) == (0, 0))
     assert [event["subject"] for event in sink.acknowledged] == ["b.jpg"]
+    assert (letter["reason"], json.loads(letter["body"])["Records"]) == ("refused", records[:1])
+
+
+@pytest.mark.usefixtures("hasty")
+def test_of_a_message_only_what_came_to_nothing_is_given_up(aws: Aws, sink: FakeSink) -> None:
+    records = [json.loads(put(key))["Records"][0] for key in ("bad.jpg", "a.jpg", "b.jpg")]
+    sink.reply = lambda event: 500 if event["subject"] == "bad.jpg" else 204
+    send(aws, json.dumps({"Records": records}))
+    with running_source(aws, sink.url):
+        letter = dead_letter(aws)
+        wait_for(lambda: queue_state(aws) == (0, 0))
+    assert {event["subject"] for event in sink.acknowledged} == {"a.jpg", "b.jpg"}
+    assert (letter["reason"], json.loads(letter["body"])["Records"]) == ("exhausted", records[:1])
+
+
+def test_the_functions_own_words_are_in_the_letter_and_a_proxys_are_not(
+    aws: Aws, sink: FakeSink
+) -> None:
+    headers = {"content-type": "application/problem+json"}
+    kinds = {"ours.jpg": "urn:shelfwatch:problem:bucket-forbidden", "theirs.jpg": "about:blank"}
+
+    def refuse(event: dict[str, object]) -> tuple[int, dict[str, str], bytes]:
+        body = {
+            "type": kinds[str(event["subject"])],
+            "detail": "Bucket 'b' is not in EVENTS_BUCKETS",
+        }
+        return 403, headers, json.dumps(body).encode()
+
+    sink.reply = refuse
+    metrics = SourceMetrics()
+    details = {}
+    for key in kinds:
+        send(aws, put(key))
+        with running_source(aws, sink.url, metrics):
+            details[key] = dead_letter(aws)["detail"]
+            wait_for(lambda: queue_state(aws) == (0, 0))
+    assert details == {
+        "ours.jpg": "HTTP 403: Bucket 'b' is not in EVENTS_BUCKETS",
+        "theirs.jpg": "HTTP 403",
+    }
+    assert failed(metrics, "403") == 2
+
+
+def test_what_asks_for_no_audit_is_counted_by_kind(aws: Aws, sink: FakeSink) -> None:
+    send(aws, TEST_EVENT, put("results/1.json"), put("results/1.jpg").replace("shelves", "photos"))
+    metrics = SourceMetrics()
+    with running_source(aws, sink.url, metrics, results_bucket="shelves"):
+        wait_for(lambda: len(sink.acknowledged) == 1 and queue_state(aws) == (0, 0))
+    kinds = {
+        kind: metrics.registry.get_sample_value(
+            "shelfwatch_source_records_ignored_total", {"kind": kind}
+        )
+        for kind in ("s3:TestEvent", "ours", "folder")
+    }
+    assert kinds == {"s3:TestEvent": 1, "ours": 1, "folder": 0}
 
 
 def test_long_work_keeps_its_lease(aws: Aws, sink: FakeSink) -> None:
@@ -355,7 +412,7 @@ def test_out_of_time_it_gives_back_what_is_in_hand(aws: Aws, sink: FakeSink) -> 
     release = threading.Event()
     sink.reply = lambda _: 204 if release.wait(10) else 500
     send(aws, put("a.jpg"), put("b.jpg"))
-    config = SourceConfig(aws.resources.queue_url, sink.url, wait_seconds=1)
+    config = SourceConfig(queue_url=aws.resources.queue_url, sink=sink.url, wait_seconds=1)
     source = SqsSource(config, aws.sqs, Sink.from_config(config), Queue(aws.resources.dlq_url, 8))
     stop = threading.Event()
     thread = threading.Thread(target=source.run, args=(stop,))
@@ -397,4 +454,4 @@ def test_the_process_does_not_start_without_a_dead_letter_queue(
     assert queue_state(aws) == (1, 0)
     last = json.loads((tmp_path / "source.log").read_text().splitlines()[-1])
     assert last["event"] == "source.misconfigured"
-    assert "does not exist" in last["error"]
+    assert "must name a queue that exists" in last["error"]

@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 from conftest import Aws, queue_state
+from notifications import events_from_body
 
 import events.repair.photos
 import events.repair.sweep
-from events.outbox import Outbox
+from events.outbox import Outbox, Stored
 from events.repair.commands import DONE, FAILED, MISUSED, POSTPONED, Window
 from events.repair.photos import Photo, Watched, photos, watched_by
 from events.repair.sweep import AuditedBy, Missing, Summary, Sweep
-from events.s3_notification import GENERATION, events_from_body, object_from_event
+from events.s3_notification import GENERATION, object_from_event
 from local.aws import queue_arn
 
 BAD, GOOD = (f"sha256:{digit * 64}" for digit in "ab")
@@ -60,7 +61,7 @@ def outbox(aws: Aws) -> Outbox:
 def audit(aws: Aws, found: dict[str, tuple[str, int]], model: str = GOOD) -> None:
     """Work off events as the function does, as far as a sweep can see it."""
     for name in found:
-        outbox(aws).put(name, {"model": {"digest": model}})
+        outbox(aws).put(name, Stored({"model": {"digest": model}}))
 
 
 def sweep(aws: Aws, stop: threading.Event | None = None, **changes: Any) -> Summary:
@@ -198,9 +199,9 @@ def test_pages_follow_each_other_at_odd_keys(aws: Aws, monkeypatch: pytest.Monke
     put(aws, *ODD_KEYS, *ODD_KEYS)
     pages: list[list[Photo]] = list(photos(aws.s3, aws.resources.bucket, ""))
     assert max(map(len, pages)) == 2
-    keys = [photo.found.key for page in pages for photo in page]
+    keys = [photo.s3_object.key for page in pages for photo in page]
     assert sorted(keys) == sorted(ODD_KEYS * 2)
-    assert len({photo.found for page in pages for photo in page}) == len(ODD_KEYS) * 2
+    assert len({photo.s3_object for page in pages for photo in page}) == len(ODD_KEYS) * 2
 
 
 def test_a_sweep_ends_at_its_limit_and_when_told(aws: Aws) -> None:
@@ -240,7 +241,7 @@ def test_a_rejected_image_has_no_model_and_is_left(aws: Aws) -> None:
     bodies(aws)
     sweep(aws)
     for name in announced(aws):
-        outbox(aws).put(name, {"image": {}, "reason": {}})
+        outbox(aws).put(name, Stored({"image": {}, "reason": {}}))
     assert sweep(aws, wanted=AuditedBy(outbox(aws), BAD)).sent == 0
 
 
@@ -332,14 +333,18 @@ def test_what_is_missing_in_aws_fails_and_is_no_empty_answer(
 @pytest.mark.parametrize(
     ("arguments", "env", "words"),
     [
-        ([], {"QUEUE_URL": ""}, "QUEUE_URL is not set"),
-        ([], {"RESULTS_BUCKET": ""}, "RESULTS_BUCKET is not set"),
-        ([], {"EVENTS_BUCKETS": " ,"}, "EVENTS_BUCKETS is not set"),
-        ([], {"AWS_DEFAULT_REGION": ""}, "AWS_DEFAULT_REGION is not set"),
-        ([], {"AUDIT_GENERATION": "one"}, "AUDIT_GENERATION is 'one'"),
-        (["--again"], {}, "--again and --model go together"),
-        (["--model", BAD], {}, "--again and --model go together"),
-        (["--again", "--model", "v2"], {}, "--model is 'v2'"),
+        ([], {"QUEUE_URL": ""}, "`--queue-url` or QUEUE_URL must be set"),
+        ([], {"RESULTS_BUCKET": ""}, "`--results-bucket` or RESULTS_BUCKET must be set"),
+        ([], {"EVENTS_BUCKETS": " ,"}, "`--bucket` or EVENTS_BUCKETS must be set"),
+        ([], {"AWS_DEFAULT_REGION": ""}, "`AWS_DEFAULT_REGION` must be set"),
+        (
+            [],
+            {"AUDIT_GENERATION": "one"},
+            "`AUDIT_GENERATION` must be a whole number from 0, got 'one'",
+        ),
+        (["--again"], {}, "`--again` must come with --model"),
+        (["--model", BAD], {}, "`--again` must come with --model"),
+        (["--again", "--model", "v2"], {}, "`--model` must be sha256: and 64 hex digits, got 'v2'"),
         (["--since", "5m"], {}, "nothing lies between"),
     ],
 )

@@ -20,11 +20,10 @@ import pytest
 from botocore import xform_name
 from conftest import ROOT
 
-from events.outbox import PUBLISHED, RESULTS
 from events.source.config import SourceConfig
 from events.source.queue_checks import Queue, check_queue, check_results_bucket
+from events.types import PUBLISHED, REFERENCES, RESULTS
 from function.config import Config
-from function.s3 import REFERENCES
 
 PLANS = Path(os.environ.get("SHELFWATCH_PLANS", ""))
 PARLIAMENT = os.environ.get("SHELFWATCH_PARLIAMENT", "parliament")
@@ -57,6 +56,7 @@ ACTIONS_OF = {
     "get_object": {"s3:GetObject", "s3:GetObjectVersion"},
     "get_queue_attributes": {"sqs:GetQueueAttributes"},
     "get_queue_url": {"sqs:GetQueueUrl"},
+    "get_topic_attributes": {"sns:GetTopicAttributes"},
     "head_object": {"s3:GetObject"},
     "list_object_versions": {"s3:ListBucketVersions"},
     "list_objects_v2": {"s3:ListBucket"},
@@ -78,7 +78,7 @@ MAY = {
         f"{OUTBOX}/{RESULTS}*": {"s3:GetObject", "s3:PutObject"},
         f"{OUTBOX}/{PUBLISHED}*": {"s3:GetObject", "s3:PutObject"},
         f"{OUTBOX}/{REFERENCES}*": {"s3:GetObject"},
-        TOPIC: {"sns:Publish"},
+        TOPIC: {"sns:Publish", "sns:GetTopicAttributes"},
         KEY: {"kms:Decrypt", "kms:GenerateDataKey"},
     },
     "source": {
@@ -245,7 +245,7 @@ def test_no_pod_has_a_role_that_is_not_in_the_table(made: dict[str, Json]) -> No
 
 
 def test_the_table_and_the_code_name_the_same_calls() -> None:
-    called = set(operations([*ROOT.glob("events/*.py"), *ROOT.glob("function/*.py")]))
+    called = set(operations([*ROOT.glob("events/**/*.py"), *ROOT.glob("function/*.py")]))
     assert called == ACTIONS_OF.keys()
     needed = {action for actions in ACTIONS_OF.values() for action in actions}
     ours = ("function", "source", "sweep", "replay")
@@ -369,7 +369,9 @@ def test_the_source_finds_no_fault_at_its_start(
     made: dict[str, Json], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    config = SourceConfig("https://sqs/q", "http://sink", results_bucket=OUTBOX.rpartition(":")[2])
+    config = SourceConfig(
+        queue_url="https://sqs/q", sink="http://sink", results_bucket=OUTBOX.rpartition(":")[2]
+    )
     planned = PlannedQueues(made)
     queue = check_queue(config, planned, threading.Event())  # type: ignore[arg-type]
     check_results_bucket(config, planned)  # type: ignore[arg-type]

@@ -34,7 +34,7 @@ from local.stack import running_function
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 PARENT = f"00-{TRACE}-{SPAN}-01"
-CONTEXT = TraceContext(TRACE, SPAN, "01", "vendor=1")
+CONTEXT = TraceContext(trace_id=TRACE, span_id=SPAN, flags="01", state="vendor=1")
 
 
 @pytest.mark.parametrize(
@@ -43,10 +43,14 @@ CONTEXT = TraceContext(TRACE, SPAN, "01", "vendor=1")
         (None, None, None),
         ("", "", None),
         (PARENT, "vendor=1", CONTEXT),
-        (PARENT, None, TraceContext(TRACE, SPAN, "01")),
-        (PARENT, "x" * 513, TraceContext(TRACE, SPAN, "01")),
-        (PARENT, "a\nb", TraceContext(TRACE, SPAN, "01")),
-        (f"cc-{TRACE}-{SPAN}-01-more", None, TraceContext(TRACE, SPAN, "01")),
+        (PARENT, None, TraceContext(trace_id=TRACE, span_id=SPAN, flags="01")),
+        (PARENT, "x" * 513, TraceContext(trace_id=TRACE, span_id=SPAN, flags="01")),
+        (PARENT, "a\nb", TraceContext(trace_id=TRACE, span_id=SPAN, flags="01")),
+        (
+            f"cc-{TRACE}-{SPAN}-01-more",
+            None,
+            TraceContext(trace_id=TRACE, span_id=SPAN, flags="01"),
+        ),
         (f"00-{TRACE}-{SPAN}-01-more", None, None),
         (f"ff-{TRACE}-{SPAN}-01", None, None),
         (f"00-{'0' * 32}-{SPAN}-01", None, None),
@@ -153,10 +157,10 @@ def test_without_a_trace_all_deliveries_of_a_photo_share_one_in_the_logs(
 
 def test_the_events_own_trace_goes_before_that_of_the_request(aws: Aws) -> None:
     event = uploaded(aws, b"x")
-    with traced(TraceContext("b" * 32, "c" * 16)):
-        assert trace_of(event, "a" * 32) == TraceContext("b" * 32, "c" * 16)
+    with traced(TraceContext(trace_id="b" * 32, span_id="c" * 16)):
+        assert trace_of(event, "a" * 32) == TraceContext(trace_id="b" * 32, span_id="c" * 16)
         own = new_event({**event.get_attributes(), "traceparent": PARENT}, data_of(event))
-        assert trace_of(own, "a" * 32) == TraceContext(TRACE, SPAN, "01")
+        assert trace_of(own, "a" * 32) == TraceContext(trace_id=TRACE, span_id=SPAN, flags="01")
     with traced(begin_trace()):
         assert trace_of(event, "a" * 32).trace_id == "a" * 32
     assert json.loads(to_json(own))["traceparent"] == PARENT
@@ -246,7 +250,7 @@ def test_a_collector_without_the_extra_ends_the_start_with_one_sentence(
         "PYTHONPATH": str(tmp_path),
     }
     with (
-        pytest.raises(StackError, match="the extra 'otel' is not installed"),
+        pytest.raises(StackError, match="the extra 'otel' must be installed"),
         running_function(free_port(), env, tmp_path),
     ):
         pass

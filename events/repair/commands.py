@@ -13,6 +13,8 @@ from typing import Final
 import boto3
 from botocore.config import Config as BotoConfig
 
+from events.sqs import is_fifo
+
 # Exit codes, the same for both.
 DONE = 0
 FAILED = 1  # something was not sent, or AWS did not answer: run it again
@@ -42,10 +44,11 @@ ALWAYS = Window()
 
 def age(text: str) -> timedelta:
     """Read an age such as 90s, 15m, 3h or 2d. Raises `argparse.ArgumentTypeError`."""
-    if not (found := re.fullmatch(r"(\d{1,6})([smhd])", text)):
-        msg = f"{text!r} is not an age such as 90s, 15m, 3h or 2d"
+    if not (match := re.fullmatch(r"(\d{1,6})([smhd])", text)):
+        msg = f"it must be an age such as 90s, 15m, 3h or 2d, got {text!r}"
         raise argparse.ArgumentTypeError(msg)
-    return timedelta(**{UNITS[found[2]]: int(found[1])})
+    number, unit = match.groups()
+    return timedelta(**{UNITS[unit]: int(number)})
 
 
 def add_window(parser: argparse.ArgumentParser, what: str, older_than: str) -> None:
@@ -62,16 +65,24 @@ def add_window(parser: argparse.ArgumentParser, what: str, older_than: str) -> N
 def window_of(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Window:
     """Read the window; end the command where it holds nothing."""
     if options.since is not None and options.since <= options.older_than:
-        parser.error("--since is not more than --older-than: nothing lies between")
+        parser.error("`--since` must be more than --older-than: nothing lies between")
     return Window(options.since, options.older_than)
 
 
 def count(text: str) -> int:
     """Read a whole number from 1. Raises `argparse.ArgumentTypeError`."""
     if not re.fullmatch(r"[1-9]\d{0,8}", text):
-        msg = f"{text!r} is not a whole number from 1"
+        msg = f"it must be a whole number from 1, got {text!r}"
         raise argparse.ArgumentTypeError(msg)
     return int(text)
+
+
+def standard_queue(text: str) -> str:
+    """Read the address of a queue. Raises `argparse.ArgumentTypeError` for a FIFO queue."""
+    if is_fifo(text):
+        msg = f"it must be a standard queue, got {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return text
 
 
 def stop_on_signals() -> threading.Event:

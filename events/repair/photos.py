@@ -20,7 +20,7 @@ PAGE_SIZE = 1000  # as many as S3 gives
 class Photo:
     """One version of an object in the bucket, and when it was uploaded."""
 
-    found: S3Object
+    s3_object: S3Object
     time: datetime
 
 
@@ -48,11 +48,11 @@ def photos(s3: S3Client, bucket: str, prefix: str) -> Iterator[list[Photo]]:
         yield [
             Photo(
                 S3Object(
-                    bucket,
-                    version["Key"],
-                    "" if version["VersionId"] == "null" else version["VersionId"],
-                    version["ETag"].strip('"'),
-                    version["Size"],
+                    bucket=bucket,
+                    key=version["Key"],
+                    version_id="" if version["VersionId"] == "null" else version["VersionId"],
+                    etag=version["ETag"].strip('"'),
+                    size=version["Size"],
                 ),
                 version["LastModified"],
             )

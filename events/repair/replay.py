@@ -34,6 +34,7 @@ from events.repair.commands import (
     boto_config,
     count,
     has_region,
+    standard_queue,
     stop_on_signals,
     window_of,
 )
@@ -87,17 +88,17 @@ class Replay:
         self.summary = Summary()
 
     def run(self, stop: threading.Event, limit: int = sys.maxsize, send: bool = False) -> Summary:
-        """Go through the queue once, list it on stdout, and send what is selected where told.
+        """Go through the queue once, list it on stdout, and send what is selected where asked to.
 
         Raises botocore's errors, after what was received has been given back.
         """
         end = time.monotonic() + RUN_SECONDS
-        told = time.monotonic()
+        logged_at = time.monotonic()
         try:
             while self._may_go_on(stop, limit, end) and (letters := self._receive()):
                 self._handle(letters, limit, send)
-                if time.monotonic() - told > PROGRESS_SECONDS:
-                    told = time.monotonic()
+                if time.monotonic() - logged_at > PROGRESS_SECONDS:
+                    logged_at = time.monotonic()
                     log.info("replay.progress", extra=self._progress())
         finally:
             change_visibility(self._sqs, self._dlq_url, sorted(self._held), 0)
@@ -165,7 +166,7 @@ def _line(verb: str, letter: DeadLetter) -> str:
     photos = [json.dumps(photo.uri, ensure_ascii=False) for photo in letter.photos]
     what = " ".join(photos) or json.dumps(letter.body[:80])
     time = letter.time.isoformat(timespec="seconds")
-    return f"{verb}  {letter.reason:<10}  {time}  {what}  {letter.detail}".rstrip()
+    return f"{verb}  {letter.reason:<11}  {time}  {what}  {letter.detail}".rstrip()
 
 
 def main(arguments: list[str] | None = None, env: Mapping[str, str] = os.environ) -> int:
@@ -177,13 +178,14 @@ def main(arguments: list[str] | None = None, env: Mapping[str, str] = os.environ
     try:
         dlq_url = options.dlq_url or dead_letter_queue_of(sqs, options.queue_url)
         if not dlq_url or dlq_url == options.queue_url:
-            log.critical("replay.misconfigured", extra={"error": "The queue has no other DLQ"})
+            error = f"`--dlq-url` must be another queue than --queue-url, got {dlq_url!r}"
+            log.critical("replay.misconfigured", extra={"error": error})
             return MISUSED
         selection = Selection(
-            frozenset(map(Reason, options.reason or REPLAYED)),
-            options.bucket,
-            options.prefix,
-            options.window,
+            reasons=frozenset(map(Reason, options.reason or REPLAYED)),
+            bucket=options.bucket,
+            prefix=options.prefix,
+            window=options.window,
         )
         replay = Replay(sqs, dlq_url, options.queue_url, selection)
         try:
@@ -211,7 +213,12 @@ def _parse(arguments: list[str] | None, env: Mapping[str, str]) -> argparse.Name
     )
     add = parser.add_argument
     add("--send", action="store_true", help="do it; without, only list")
-    add("--queue-url", default=env.get("QUEUE_URL", ""), help="where to ($QUEUE_URL)")
+    add(
+        "--queue-url",
+        type=standard_queue,
+        default=env.get("QUEUE_URL", ""),
+        help="where to ($QUEUE_URL)",
+    )
     add("--dlq-url", default="", help="where from (that of the queue's redrive policy)")
     add(
         "--reason",
@@ -226,9 +233,9 @@ def _parse(arguments: list[str] | None, env: Mapping[str, str]) -> argparse.Name
     options = parser.parse_args(arguments)
     options.window = window_of(parser, options)
     if not options.queue_url:
-        parser.error("--queue-url is missing, and QUEUE_URL is not set")
+        parser.error("`--queue-url` or QUEUE_URL must be set, got neither")
     if not has_region():
-        parser.error("AWS_DEFAULT_REGION is not set")
+        parser.error("`AWS_DEFAULT_REGION` must be set, got nothing")
     return options
 
 

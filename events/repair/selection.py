@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from cloudevents.core.v1.event import CloudEvent
+
 from events.codec import InvalidEvent
 from events.repair.commands import ALWAYS, Window
-from events.s3_notification import S3Object, events_from_body, object_from_event
+from events.s3_notification import S3Object, items_from_body, object_from_event
 from events.types import Reason
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 REPLAYED = (Reason.EXHAUSTED, Reason.UNKNOWN, Reason.REFUSED)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DeadLetter:
     """A message of the dead-letter queue, and why it is there."""
 
@@ -37,16 +39,16 @@ class DeadLetter:
             for name, value in message.get("MessageAttributes", {}).items()
         }
         return cls(
-            message["Body"],
-            message["ReceiptHandle"],
-            _reason(facts.get("reason", "")),
-            facts.get("detail", ""),
-            _time(facts.get("given_up_at", ""), message["Attributes"]["SentTimestamp"]),
-            _photos(message["Body"]),
+            body=message["Body"],
+            receipt_handle=message["ReceiptHandle"],
+            reason=_reason(facts.get("reason", "")),
+            detail=facts.get("detail", ""),
+            time=_time(facts.get("given_up_at", ""), message["Attributes"]["SentTimestamp"]),
+            photos=_photos(message["Body"]),
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Selection:
     """Which dead letters to replay; all conditions must hold."""
 
@@ -84,6 +86,7 @@ def _time(given_up_at: str, sent_timestamp: str) -> datetime:
 
 def _photos(body: str) -> tuple[S3Object, ...]:
     try:
-        return tuple(object_from_event(event) for event in events_from_body(body))
+        items = items_from_body(body)
     except InvalidEvent:
         return ()
+    return tuple(object_from_event(item) for item in items if isinstance(item, CloudEvent))

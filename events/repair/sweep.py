@@ -25,7 +25,7 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from events.log import configure_logging
-from events.outbox import PUBLISHED, RESULTS, Outbox
+from events.outbox import Outbox
 from events.repair.commands import (
     DONE,
     FAILED,
@@ -37,11 +37,12 @@ from events.repair.commands import (
     boto_config,
     count,
     has_region,
+    standard_queue,
     stop_on_signals,
     window_of,
 )
 from events.repair.photos import Photo, Watched, photos, watched_by
-from events.s3_notification import S3Object, notification_body, object_id
+from events.s3_notification import S3Object, ignored_as, notification_body, object_id
 from events.sqs import send_all
 
 if TYPE_CHECKING:
@@ -81,8 +82,8 @@ class Missing:
     outbox: Outbox
     generation: int = 0
 
-    def __call__(self, found: S3Object) -> int | None:
-        done = self.outbox.has(object_id(found, self.generation))
+    def __call__(self, s3_object: S3Object) -> int | None:
+        done = self.outbox.has(object_id(s3_object, self.generation))
         return None if done else self.generation
 
 
@@ -94,16 +95,16 @@ class AuditedBy:
     model: str  # digest
     generation: int = 0  # the first
 
-    def __call__(self, found: S3Object) -> int | None:
+    def __call__(self, s3_object: S3Object) -> int | None:
         generation, newest = self.generation, None
-        while (data := self.outbox.get(object_id(found, generation))) is not None:
-            generation, newest = generation + 1, data
+        while (stored := self.outbox.get(object_id(s3_object, generation))) is not None:
+            generation, newest = generation + 1, stored.data
         model = newest.get("model") if newest else None
         named = isinstance(model, dict) and model.get("digest") == self.model
         return generation if named else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sweep:
     """One run over one bucket."""
 
@@ -124,48 +125,46 @@ class Sweep:
         limit: int = sys.maxsize,
         send: bool = False,
     ) -> None:
-        """Go through the bucket once, list what lacks an audit on stdout, and send it where told.
+        """Go through the bucket once, list what lacks an audit on stdout, and send it if asked to.
 
         Counts in `summary` as it goes. Raises botocore's errors; what was sent by then is on its
         way, and another run finds the rest.
         """
-        told = time.monotonic()
+        logged_at = time.monotonic()
         with ThreadPoolExecutor(THREADS, "sweep") as threads:
             for page in photos(self.s3, self.bucket, self.prefix):
                 if stop.is_set() or summary.missing >= limit:
                     return
                 looked_at = [photo for photo in page if self._is_watched(photo)]
-                generations = threads.map(self.wanted, [photo.found for photo in looked_at])
+                generations = threads.map(self.wanted, [photo.s3_object for photo in looked_at])
                 summary.listed += len(page)
                 summary.looked_at += len(looked_at)
-                found = [
+                unaudited = [
                     (photo, generation)
                     for photo, generation in zip(looked_at, generations, strict=True)
                     if generation is not None
                 ]
-                self._handle(found[: limit - summary.missing], summary, send)
-                if time.monotonic() - told > PROGRESS_SECONDS:
-                    told = time.monotonic()
+                self._handle(unaudited[: limit - summary.missing], summary, send)
+                if time.monotonic() - logged_at > PROGRESS_SECONDS:
+                    logged_at = time.monotonic()
                     log.info("sweep.progress", extra=vars(summary))
 
     def _is_watched(self, photo: Photo) -> bool:
-        key = photo.found.key
-        ours = self.bucket == self.results_bucket and key.startswith((RESULTS, PUBLISHED))
         return (
-            not ours
+            ignored_as(photo.s3_object, {self.results_bucket}) is None
             and self.window.holds(photo.time)
-            and any(watched.holds(key) for watched in self.watched)
+            and any(watched.holds(photo.s3_object.key) for watched in self.watched)
         )
 
-    def _handle(self, found: list[tuple[Photo, int]], summary: Summary, send: bool) -> None:
-        summary.missing += len(found)
-        for photo, generation in found:
+    def _handle(self, unaudited: list[tuple[Photo, int]], summary: Summary, send: bool) -> None:
+        summary.missing += len(unaudited)
+        for photo, generation in unaudited:
             print(_line(photo, generation))
         if send:
             region = self.s3.meta.region_name
             bodies = [
-                notification_body(photo.found, photo.time, region, generation)
-                for photo, generation in found
+                notification_body(photo.s3_object, photo.time, region, generation)
+                for photo, generation in unaudited
             ]
             summary.sent += len(send_all(self.sqs, self.queue_url, bodies))
 
@@ -180,7 +179,7 @@ def waiting_on(sqs: SQSClient, queue_url: str) -> int:
 
 def _line(photo: Photo, generation: int) -> str:
     # As JSON, so that a key with a line break stays on its line.
-    uri = json.dumps(photo.found.uri, ensure_ascii=False)
+    uri = json.dumps(photo.s3_object.uri, ensure_ascii=False)
     return f"{photo.time.isoformat(timespec='seconds')}  {uri}  generation {generation}"
 
 
@@ -218,17 +217,18 @@ def sweep_of(options: argparse.Namespace, s3: S3Client, sqs: SQSClient, bucket: 
     """Make the sweep of one bucket. Raises botocore's errors."""
     outbox = Outbox(s3, options.results_bucket)
     return Sweep(
-        s3,
-        sqs,
-        options.queue_url,
-        bucket,
-        options.results_bucket,
-        AuditedBy(outbox, options.model, options.generation)
+        s3=s3,
+        sqs=sqs,
+        queue_url=options.queue_url,
+        bucket=bucket,
+        results_bucket=options.results_bucket,
+        wanted=AuditedBy(outbox, options.model, options.generation)
         if options.again
         else Missing(outbox, options.generation),
-        [Watched(suffix=suffix) for suffix in options.suffix or []] or watched_by(s3, bucket),
-        options.window,
-        options.prefix,
+        watched=[Watched(suffix=suffix) for suffix in options.suffix or []]
+        or watched_by(s3, bucket),
+        window=options.window,
+        prefix=options.prefix,
     )
 
 
@@ -242,7 +242,12 @@ def _parse(arguments: list[str] | None, env: Mapping[str, str]) -> argparse.Name
     add("--send", action="store_true", help="do it; without, only list")
     add("--bucket", action="append", help="whose photos, may be repeated ($EVENTS_BUCKETS)")
     add("--results-bucket", default=env.get("RESULTS_BUCKET", ""), help="($RESULTS_BUCKET)")
-    add("--queue-url", default=env.get("QUEUE_URL", ""), help="where to ($QUEUE_URL)")
+    add(
+        "--queue-url",
+        type=standard_queue,
+        default=env.get("QUEUE_URL", ""),
+        help="where to ($QUEUE_URL)",
+    )
     add("--prefix", default="", help="only photos whose keys start so")
     add("--suffix", action="append", help="may be repeated (what the bucket's rule watches)")
     add_window(parser, "photos uploaded", OLDER_THAN)
@@ -264,17 +269,18 @@ def _parse(arguments: list[str] | None, env: Mapping[str, str]) -> argparse.Name
         ("queue_url", "QUEUE_URL"),
     ):
         if not getattr(options, name):
-            parser.error(f"--{name.replace('_', '-')} is missing, and {variable} is not set")
+            option = f"--{name.replace('_', '-')}"
+            parser.error(f"`{option}` or {variable} must be set, got neither")
     if options.again != bool(options.model):
-        parser.error("--again and --model go together")
+        parser.error("`--again` must come with --model, got one of them alone")
     if options.model and not re.fullmatch("sha256:[0-9a-f]{64}", options.model):
-        parser.error(f"--model is {options.model!r}, not sha256: and 64 hex digits")
+        parser.error(f"`--model` must be sha256: and 64 hex digits, got {options.model!r}")
     generation = env.get("AUDIT_GENERATION") or "0"
     if not generation.isdecimal():
-        parser.error(f"AUDIT_GENERATION is {generation!r}, not a whole number from 0")
+        parser.error(f"`AUDIT_GENERATION` must be a whole number from 0, got {generation!r}")
     options.generation = int(generation)
     if not has_region():
-        parser.error("AWS_DEFAULT_REGION is not set")
+        parser.error("`AWS_DEFAULT_REGION` must be set, got nothing")
     return options
 
 

@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 
-from cloudevents.core.v1.event import CloudEvent
-
-from events.codec import InvalidEvent, from_json, read_json
-from events.s3_notification import events_from_body
+from events.codec import InvalidEvent, from_json, read_json, shown
+from events.s3_envelopes import check_is_no_confirmation
+from events.s3_notification import Item, items_from_body
 
 NOTIFICATIONS, EVENTS = "notifications", "events"
 # Who sends to the queue: it must let that service in.
 SENDERS = {NOTIFICATIONS: "s3", EVENTS: "sns"}
 
-ReadBody = Callable[[str], list[CloudEvent]]
+# What a message's body holds, one item a record or event; raises `InvalidEvent` for the whole.
+ReadBody = Callable[[str], list[Item]]
 
 
-def read_body_of(queue_holds: str, generation: int = 0) -> ReadBody:
-    """Choose how to read a message's body; `generation` is for images that a body announces."""
+def read_body_of(
+    queue_holds: str, generation: int = 0, our_buckets: Collection[str] = ()
+) -> ReadBody:
+    """Choose how to read a message's body; the rest is for images that a body announces."""
     if queue_holds == EVENTS:
-        return events_from_topic
-    return partial(events_from_body, generation=generation)
+        return items_from_topic
+    return partial(items_from_body, generation=generation, our_buckets=our_buckets)
 
 
-def events_from_topic(body: str) -> list[CloudEvent]:
+def items_from_topic(body: str) -> list[Item]:
     """Read the event that a topic sent: the message itself, or wrapped by SNS. Raises
-    `InvalidEvent`."""
+    `InvalidEvent`, and `Unconfirmed` for a question of SNS."""
     message = read_json(body)
-    if isinstance(message, dict) and message.get("Type") == "Notification":
-        wrapped = message.get("Message")
-        if not isinstance(wrapped, str):
-            msg = "SNS's notification has no Message"
-            raise InvalidEvent(msg)
-        return [from_json(wrapped)]
+    if isinstance(message, dict):
+        check_is_no_confirmation(message)
+        if message.get("Type") == "Notification":
+            wrapped = message.get("Message")
+            if not isinstance(wrapped, str):
+                msg = f"`Message` of SNS's notification must be a text, got {shown(wrapped)}"
+                raise InvalidEvent(msg)
+            return [from_json(wrapped)]
     return [from_json(body)]

@@ -27,7 +27,7 @@ class Breaker:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._changed = threading.Condition()
         self._clock = clock
-        self._found_away: set[str] = set()  # message ids since the last answer
+        self._away: set[str] = set()  # message ids since the last answer
         self._pause = 0.0  # 0 while closed
         self._next_probe = 0.0
         self._probing = False
@@ -73,7 +73,7 @@ class Breaker:
     def answered(self) -> None:
         """Note that the sink is there, whatever it said."""
         with self._changed:
-            self._found_away.clear()
+            self._away.clear()
             self._pause, self._probing = 0.0, False
             self._changed.notify_all()
 
@@ -82,8 +82,8 @@ class Breaker:
         with self._changed:
             if self._pause and not self._probing:
                 return  # sent before it opened
-            self._found_away.add(message_id)
-            if not self._pause and len(self._found_away) < OPENS_AT:
+            self._away.add(message_id)
+            if not self._pause and len(self._away) < OPENS_AT:
                 return
             self._pause = min(LONGEST_PAUSE, self._pause * 2 or FIRST_PAUSE)
             # Jitter, so that many sources do not probe at once.

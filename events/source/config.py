@@ -9,7 +9,9 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from events.codec import shown
 from events.source.bodies import NOTIFICATIONS, SENDERS
+from events.sqs import is_fifo
 
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html
 MAX_WAIT_SECONDS = 20
@@ -25,7 +27,7 @@ class SettingError(ValueError):
     """A setting is missing or odd; the message names the variable."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SourceConfig:
     """Everything the source can be told; only `from_env` reads the environment."""
 
@@ -44,15 +46,21 @@ class SourceConfig:
     # QUEUE_HOLDS: "notifications" of S3, or "events" as our topic sends them
     queue_holds: str = NOTIFICATIONS
     generation: int = 0  # AUDIT_GENERATION, raised to have every image audited anew
-    results_bucket: str = ""  # RESULTS_BUCKET, only to check that it does not feed the queue
+    # RESULTS_BUCKET: keys of ours in it are ignored, should it feed the queue
+    results_bucket: str = ""
     host: str = "127.0.0.1"  # HOST, where metrics and health listen; a pod sets 0.0.0.0
     metrics_port: int = 0  # METRICS_PORT; 0: neither metrics nor health over HTTP
+
+    @property
+    def our_buckets(self) -> frozenset[str]:
+        """The buckets in which some keys are ours."""
+        return frozenset({self.results_bucket} - {""})
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> SourceConfig:
         """Read the settings. Raises `SettingError` with the variable's name."""
         return cls(
-            queue_url=_required(env, "QUEUE_URL"),
+            queue_url=_standard_queue(env, "QUEUE_URL"),
             sink=_required(env, "K_SINK"),
             ca_certs=_ca_certs(env),
             extensions=_extensions(env),
@@ -73,15 +81,23 @@ class SourceConfig:
 
 def _required(env: Mapping[str, str], name: str) -> str:
     if not env.get(name):
-        msg = f"{name} is not set"
+        msg = f"`{name}` must be set, got {env.get(name)!r}"
         raise SettingError(msg)
     return env[name]
+
+
+def _standard_queue(env: Mapping[str, str], name: str) -> str:
+    url = _required(env, name)
+    if is_fifo(url):
+        msg = f"`{name}` must be a standard queue, got {url!r}: S3 sends to no FIFO queue"
+        raise SettingError(msg)
+    return url
 
 
 def _number(env: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
     text = env.get(name) or str(default)
     if not text.isdecimal() or not low <= int(text) <= high:
-        msg = f"{name} is {text!r}, not a whole number from {low} to {high}"
+        msg = f"`{name}` must be a whole number from {low} to {high}, got {text!r}"
         raise SettingError(msg)
     return int(text)
 
@@ -99,7 +115,7 @@ def _ca_certs(env: Mapping[str, str]) -> str:
     try:
         trust(pem)
     except (ssl.SSLError, ValueError) as err:
-        msg = "K_CA_CERTS holds no certificates in PEM form"
+        msg = f"`K_CA_CERTS` must be certificates in PEM form, got {shown(pem)}"
         raise SettingError(msg) from err
     return pem
 
@@ -119,10 +135,13 @@ def _extensions(env: Mapping[str, str]) -> dict[str, str]:
         extensions = json.loads(text).get("extensions") or {} if text else {}
         checked = {name: value for name, value in extensions.items() if _is_extension(name, value)}
     except (ValueError, AttributeError) as err:
-        msg = f'K_CE_OVERRIDES is {text!r}, not JSON of the form {{"extensions": {{…}}}}'
+        msg = (
+            f'`K_CE_OVERRIDES` must be JSON of the form {{"extensions": {{…}}}}, got {shown(text)}'
+        )
         raise SettingError(msg) from err
-    if odd := extensions.keys() - checked.keys():
-        msg = f"K_CE_OVERRIDES: {sorted(odd)[0]!r} cannot be an extension of an event"
+    if odd := sorted(extensions.keys() - checked.keys()):
+        what = "an extension by a name of lower-case letters and digits, and a text"
+        msg = f"`K_CE_OVERRIDES` must be {what}, got {odd[0]!r}: {shown(extensions[odd[0]])}"
         raise SettingError(msg)
     return checked
 

@@ -7,6 +7,10 @@ sink fails, or breaks off in the middle    -> given back with back-off; at last,
 no notification, or refused by the sink    -> given up: copied to the dead-letter queue, deleted
 told to stop before it was sent            -> given back at once
 ```
+
+Of a message with several records each is sent, whatever became of the others, and only those that
+came to nothing are given up. A message that is given back comes with all of them again: those that
+are done the function knows.
 """
 
 from __future__ import annotations
@@ -16,8 +20,8 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,9 +29,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 from cloudevents.core.v1.event import CloudEvent
 
 from events.codec import InvalidEvent
+from events.s3_notification import IgnoredRecord, Item, body_of
 from events.source.bodies import ReadBody
 from events.source.breaker import Breaker
-from events.source.dead_letters import DeadLetters, receive_count
+from events.source.dead_letters import DeadLetters, Letter, receive_count
 from events.source.deletions import Deletions
 from events.source.in_flight import InFlight
 from events.source.leases import Leases
@@ -50,15 +55,18 @@ BACKOFF_LEAST = 1.0  # so that another message goes first, even where jitter say
 # One that broke off while the breaker is open stays away for several of its pauses, so that each
 # probe takes another message, and a long outage does not use up the receives of one.
 PAUSES_AWAY = 5
+# What the last attempt's verdict makes the reason of.
+GIVEN_UP = {Verdict.RETRY: Reason.EXHAUSTED, Verdict.REFUSED: Reason.REFUSED}
 # Back-off of one that waits in hand, doubled each time.
 HOLD_BASE = 0.5
 HOLD_CAP = 30.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Delivery:
     """The way of a message, and what it needs on it; called from many threads."""
 
+    read_body: ReadBody
     sink: Sink
     breaker: Breaker
     in_flight: InFlight
@@ -68,10 +76,9 @@ class Delivery:
     dead_letters: DeadLetters | None
     # The receive at which a failing message is given up; 0: leave that to SQS's redrive.
     last_receive: int
-    read_body: ReadBody
 
     def deliver(self, message: MessageTypeDef, stop: threading.Event) -> None:
-        """Bring a leased message to its end, then free its place."""
+        """Bring a leased message to its end, then free its slot."""
         with about_event(""):
             try:
                 self._settle(message, stop)
@@ -86,35 +93,38 @@ class Delivery:
     def _settle(self, message: MessageTypeDef, stop: threading.Event) -> None:
         started = time.monotonic()
         try:
-            events = self.read_body(message["Body"])
+            items = self.read_body(message["Body"])
         except InvalidEvent as err:
-            self._give_up(message, Reason.UNREADABLE, str(err))
+            letter = Letter(body=message["Body"], reason=err.reason, detail=str(err))
+            self._give_up(message, [letter])
             return
-        answers = self._send_all(events, message, stop)
-        verdicts = [answer.verdict for answer in answers]
-        if Verdict.WAIT in verdicts:  # still, when told to stop
+        answers = self._send_all(items, message, stop)
+        if answers is None:  # told to stop
             self.leases.release(message["ReceiptHandle"], 0)
-        elif Verdict.RETRY in verdicts:
-            with _logged(events[len(answers) - 1]):
-                self._give_back(message, answers[-1])
-        elif Verdict.REFUSED in verdicts:
-            refused = verdicts.index(Verdict.REFUSED)
-            with _logged(events[refused]):
-                self._give_up(message, Reason.REFUSED, answers[refused].detail)
+            return
+        failed = [answer for answer in answers.values() if answer.verdict is Verdict.RETRY]
+        if failed and not self._is_last(message):
+            self._give_back(message, failed)
+            return
+        self._count_ignored(items, message)
+        if letters := list(_letters(items, answers, message)):
+            self._give_up(message, letters)
         else:
             self.deletions.add(message["ReceiptHandle"])
             self.metrics.delivery.observe(time.monotonic() - started)
 
     def _send_all(
-        self, events: list[CloudEvent], message: MessageTypeDef, stop: threading.Event
-    ) -> list[Answer]:
-        """Send each event; what another delivery will repeat ends it, a refusal does not."""
-        answers: list[Answer] = []
-        for event in events:
-            with _logged(event):
-                answers.append(self._send(event, message, stop))
-            if answers[-1].verdict in (Verdict.WAIT, Verdict.RETRY):
-                break
+        self, items: list[Item], message: MessageTypeDef, stop: threading.Event
+    ) -> dict[int, Answer] | None:
+        """Send each event, and return the answers by its index; None where `stop` came first."""
+        answers = {}
+        for index, item in enumerate(items):
+            if not isinstance(item, CloudEvent):
+                continue
+            with _logged(item):
+                answers[index] = self._send(item, message, stop)
+            if answers[index].verdict is Verdict.WAIT:
+                return None
         return answers
 
     def _send(self, event: CloudEvent, message: MessageTypeDef, stop: threading.Event) -> Answer:
@@ -122,7 +132,7 @@ class Delivery:
 
         It waits in hand, not on the queue: that the sink is away must not cost it a receive.
         """
-        answer = Answer(Verdict.WAIT, "told to stop")
+        answer = Answer(verdict=Verdict.WAIT, status="told to stop")
         for attempt in itertools.count():
             if not self.breaker.wait(stop):
                 break
@@ -157,41 +167,69 @@ class Delivery:
             self.metrics.delivered.inc()
             log.info("event.delivered", extra=fields)
         else:
-            self.metrics.failed.labels(answer.detail.removeprefix("HTTP ")).inc()
+            self.metrics.failed.labels(answer.status.removeprefix("HTTP ")).inc()
             log.warning("event.not_delivered", extra={**fields, "verdict": answer.verdict.value})
         return answer
 
-    def _give_back(self, message: MessageTypeDef, answer: Answer) -> None:
-        """Have the queue deliver it again after a while; its last but one receive is the end."""
-        count = receive_count(message)
-        if self.last_receive and count >= self.last_receive:
-            self._give_up(message, Reason.EXHAUSTED, answer.detail)
-            return
-        delay = max(round(answer.retry_after), _backoff(count))
-        if answer.away:
+    def _count_ignored(self, items: list[Item], message: MessageTypeDef) -> None:
+        for item in items:
+            if isinstance(item, IgnoredRecord):
+                self.metrics.ignored.labels(item.kind.value).inc()
+                facts = {"kind": item.kind.value, "uri": item.uri}
+                log.info("record.ignored", extra={**_names(message), **facts})
+
+    def _is_last(self, message: MessageTypeDef) -> bool:
+        """Tell whether only the receive is left that is kept for SQS's redrive."""
+        return 0 < self.last_receive <= receive_count(message)
+
+    def _give_back(self, message: MessageTypeDef, failed: list[Answer]) -> None:
+        """Have the queue deliver it again after a while."""
+        delay = _backoff(receive_count(message))
+        delay = max(delay, *(round(answer.retry_after) for answer in failed))
+        if any(answer.away for answer in failed):
             delay = max(delay, round(PAUSES_AWAY * self.breaker.pause))
         self.leases.release(message["ReceiptHandle"], delay)
 
-    def _give_up(self, message: MessageTypeDef, reason: Reason, detail: str) -> None:
+    def _give_up(self, message: MessageTypeDef, letters: list[Letter]) -> None:
         """Copy to the dead-letter queue, and only then delete.
 
-        Where the copy fails, the message stays, and SQS's redrive is the backstop.
+        Where a copy fails, the message stays, and SQS's redrive is the backstop.
         """
-        fields = {**_names(message), "reason": reason.value, "detail": detail}
-        delay = _backoff(receive_count(message))
+        for letter in letters:
+            with _logged(letter.event) if letter.event else nullcontext():
+                if not self._copy(message, letter):
+                    delay = _backoff(receive_count(message))
+                    self.leases.release(message["ReceiptHandle"], delay)
+                    return
+        self.deletions.add(message["ReceiptHandle"])
+
+    def _copy(self, message: MessageTypeDef, letter: Letter) -> bool:
+        fields = {**_names(message), "reason": letter.reason.value, "detail": letter.detail}
         if self.dead_letters is None:
             log.error("message.no_dead_letters", extra=fields)
-            self.leases.release(message["ReceiptHandle"], delay)
-            return
+            return False
         try:
-            self.dead_letters.copy(message, reason, detail)
+            self.dead_letters.copy(message, letter)
         except (ClientError, BotoCoreError) as err:
             log.error("message.copy_failed", extra={**fields, "error": str(err)})
-            self.leases.release(message["ReceiptHandle"], delay)
-            return
-        self.metrics.dead_letters.labels(reason.value).inc()
+            return False
+        self.metrics.dead_letters.labels(letter.reason.value).inc()
         log.error("message.given_up", extra=fields)
-        self.deletions.add(message["ReceiptHandle"])
+        return True
+
+
+def _letters(
+    items: list[Item], answers: Mapping[int, Answer], message: MessageTypeDef
+) -> Iterator[Letter]:
+    """Write a letter for each record that came to nothing."""
+    for index, item in enumerate(items):
+        if isinstance(item, IgnoredRecord):
+            continue
+        body = message["Body"] if len(items) == 1 else body_of(item)
+        if isinstance(item, InvalidEvent):
+            yield Letter(body=body, reason=item.reason, detail=str(item))
+        elif reason := GIVEN_UP.get(answers[index].verdict):
+            yield Letter(body=body, reason=reason, detail=answers[index].detail, event=item)
 
 
 def _backoff(count: int) -> int:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
-# The function runs one inference and lets two images wait; one of the places is left to people.
+# The function runs one inference and lets two images wait; one of the slots is left to people.
 START = 2
 # One more only after this many full rounds without a refusal: a refused image has been fetched and
 # decoded for nothing.
@@ -18,7 +18,7 @@ ROUNDS = 10
 
 
 class InFlight:
-    """Places for messages at work; their number follows the sink's answers."""
+    """Slots for messages at work; their number follows the sink's answers."""
 
     def __init__(self, ceiling: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._changed = threading.Condition()
@@ -30,36 +30,36 @@ class InFlight:
 
     @property
     def limit(self) -> int:
-        """The places there are."""
+        """The slots there are."""
         return int(self._limit)
 
     @property
     def taken(self) -> int:
-        """The places that are taken."""
+        """The slots that are taken."""
         return self._taken
 
     def take(self, most: int, timeout: float) -> int:
-        """Wait for a free place, then take all that are free, at most `most`; 0 after `timeout`."""
+        """Wait for a free slot, then take all that are free, at most `most`; 0 after `timeout`."""
         with self._changed:
             self._changed.wait_for(lambda: self._taken < self.limit, timeout)
-            places = max(0, min(most, self.limit - self._taken))
-            self._taken += places
-            return places
+            slots = max(0, min(most, self.limit - self._taken))
+            self._taken += slots
+            return slots
 
-    def give_back(self, places: int = 1) -> None:
-        """Free places that were taken."""
+    def give_back(self, slots: int = 1) -> None:
+        """Free slots that were taken."""
         with self._changed:
-            self._taken -= places
+            self._taken -= slots
             self._changed.notify_all()
 
     def grow(self) -> None:
-        """Note a success; it counts only where every place was in use."""
+        """Note a success; it counts only where every slot was in use."""
         with self._changed:
             if self._taken >= self.limit:
                 self._limit = min(self._ceiling, self._limit + 1 / (ROUNDS * self._limit))
 
     def shrink(self, sent_at: float) -> None:
-        """Halve the places after a refusal; those sent before the last one count as the same."""
+        """Halve the slots after a refusal; those sent before the last one count as the same."""
         with self._changed:
             if sent_at >= self._shrunk_at:
                 self._limit = max(1.0, self._limit / 2)

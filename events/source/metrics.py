@@ -11,7 +11,7 @@ from prometheus_client import (
     ProcessCollector,
 )
 
-from events.types import Reason
+from events.types import Ignored, Reason
 
 # From a stored result to the sink's time-out and a long wait for a sink that is away.
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -39,6 +39,14 @@ class SourceMetrics:
             ["status"],
             registry=self.registry,
         )
+        self.ignored = Counter(
+            "shelfwatch_source_records_ignored_total",
+            "Records that ask for no audit, by what they are about.",
+            ["kind"],
+            registry=self.registry,
+        )
+        for kind in Ignored:
+            self.ignored.labels(kind.value)
         self.dead_letters = Counter(
             "shelfwatch_source_dead_letters_total",
             "Messages copied to the dead-letter queue.",
@@ -56,7 +64,7 @@ class SourceMetrics:
         )
         self.in_flight = Gauge(
             "shelfwatch_source_in_flight",
-            "Messages at work, and places taken by a receive.",
+            "Messages at work, and slots taken by a receive.",
             registry=self.registry,
         )
         self.in_flight_limit = Gauge(

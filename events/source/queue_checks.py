@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 
 from events.codec import Json
-from events.outbox import PUBLISHED, RESULTS
 from events.source.bodies import SENDERS
 from events.source.config import SourceConfig
+from events.types import OUR_PREFIXES
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -90,14 +90,14 @@ def _redrive(sqs: SQSClient, attributes: dict[str, str]) -> Queue:
     policy = json.loads(attributes.get("RedrivePolicy") or "{}")
     arn = str(policy.get("deadLetterTargetArn", ""))
     if not arn:
-        msg = "The queue has no RedrivePolicy: what cannot be delivered would be lost"
+        msg = "`RedrivePolicy` of the queue must be set, got none: what is given up would be lost"
         raise NoDeadLetters(msg)
     account, name = arn.split(":")[-2:]
     try:
         url = sqs.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
     except (ClientError, BotoCoreError) as err:
         if isinstance(err, sqs.exceptions.QueueDoesNotExist):
-            msg = f"The dead-letter queue {arn!r} does not exist"
+            msg = f"`RedrivePolicy` of the queue must name a queue that exists, got {arn!r}"
             raise NoDeadLetters(msg) from err
         log.warning("check.unreadable", extra={"queue_arn": arn, "error": str(err)})
         url = ""
@@ -155,7 +155,7 @@ def _lets_in(statement: Json, sender: str) -> bool:
 
 
 def check_results_bucket(config: SourceConfig, s3: S3Client) -> None:
-    """Log an error where new results would come back through some queue, round and round."""
+    """Log an error where each new result would come back through some queue, to be ignored."""
     try:
         rules = s3.get_bucket_notification_configuration(Bucket=config.results_bucket)
     except (ClientError, BotoCoreError) as err:
@@ -164,6 +164,6 @@ def check_results_bucket(config: SourceConfig, s3: S3Client) -> None:
     for rule in rules.get("QueueConfigurations", []):
         filters = rule.get("Filter", {}).get("Key", {}).get("FilterRules", [])
         prefix = next((f["Value"] for f in filters if f["Name"].lower() == "prefix"), "")
-        if any(ours.startswith(prefix) or prefix.startswith(ours) for ours in (RESULTS, PUBLISHED)):
+        if any(ours.startswith(prefix) or prefix.startswith(ours) for ours in OUR_PREFIXES):
             facts = {"bucket": config.results_bucket, "prefix": prefix, "queue": rule["QueueArn"]}
             log.error("check.results_are_watched", extra=facts)

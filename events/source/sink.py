@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 
 import urllib3
 from cloudevents.core.v1.event import CloudEvent
@@ -21,8 +22,11 @@ CONNECT_SECONDS = 5.0
 RETRIED = (404, 408, 409, 425, 429)
 BUSY = (429, 503)
 GATEWAY = (502, 503, 504)  # what a proxy answers for a service that is not there
-# Of the problems (RFC 9457) that the function itself answers, only this says it is not there yet.
-NOT_READY = "urn:shelfwatch:problem:not-ready"
+# Of the problems (RFC 9457) that the function itself answers, one says it is not there yet, and one
+# that AWS refuses its token or its clock: that is no event's fault, as little as a 401 is.
+PROBLEM_PREFIX = "urn:shelfwatch:problem:"
+NOT_READY = f"{PROBLEM_PREFIX}not-ready"
+CREDENTIALS_REFUSED = f"{PROBLEM_PREFIX}credentials-refused"
 # A longer wish of the sink than this is not waited for.
 MAX_RETRY_AFTER = 300.0
 
@@ -36,18 +40,24 @@ class Verdict(Enum):
     REFUSED = "refused"  # no retry mends it
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Answer:
     """One attempt's result."""
 
     verdict: Verdict
-    detail: str  # HTTP 503, ConnectionRefusedError
-    away: bool = False  # nobody was there, or nobody who is ready
+    status: str  # HTTP 503, ConnectionRefusedError
+    problem_detail: str = ""  # the function's own words
+    away: bool = False  # nobody was there, or nobody who can work
     busy: bool = False  # the sink asks for less
     retry_after: float = 0.0  # seconds
 
+    @property
+    def detail(self) -> str:
+        """Say what came of the attempt, for the log and the dead letter."""
+        return f"{self.status}: {self.problem_detail}" if self.problem_detail else self.status
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Sink:
     """A receiver of events."""
 
@@ -65,7 +75,7 @@ class Sink:
             maxsize=config.in_flight,
             ssl_context=trust(config.ca_certs) if config.sink.startswith("https") else None,
         )
-        return cls(config.sink, http, config.token, config.extensions)
+        return cls(url=config.sink, http=http, token=config.token, extensions=config.extensions)
 
     def send(self, event: CloudEvent) -> Answer:
         """Post one event in structured mode and tell what came of it."""
@@ -94,36 +104,41 @@ def answer_of_error(err: HTTPError) -> Answer:
         cause, ssl.SSLCertVerificationError
     )
     named = cause if isinstance(cause, OSError) else err
-    return Answer(Verdict.WAIT if unsent else Verdict.RETRY, type(named).__name__, away=True)
+    verdict = Verdict.WAIT if unsent else Verdict.RETRY
+    return Answer(verdict=verdict, status=type(named).__name__, away=True)
 
 
 def answer_of_status(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
     """Judge an answer by its status; a problem's type tells the function from a proxy before it."""
-    detail = f"HTTP {status}"
+    problem, detail = problem_of(headers, body)
+    answer = partial(Answer, status=f"HTTP {status}", problem_detail=detail)
     if 200 <= status < 300:
-        return Answer(Verdict.DELIVERED, detail)
-    problem = problem_type(headers, body)
+        return answer(verdict=Verdict.DELIVERED)
+    if problem == CREDENTIALS_REFUSED or status == 401:
+        # Our own token is wrong at AWS, or at the sink, as while a Secret is changed: the event is
+        # not, nor any other.
+        return answer(verdict=Verdict.WAIT, away=True)
     away = status in GATEWAY and problem in ("", NOT_READY)
     retry_after = retry_after_seconds(headers.get("retry-after", ""))
     if status in BUSY:
-        return Answer(Verdict.WAIT, detail, away, True, retry_after)
-    if status == 401:
-        # Our token is wrong, as while a Secret is changed: the event is not, nor any other.
-        return Answer(Verdict.WAIT, detail, True)
+        return answer(verdict=Verdict.WAIT, away=away, busy=True, retry_after=retry_after)
     if 400 <= status < 500 and status not in RETRIED:
-        return Answer(Verdict.REFUSED, detail)
-    return Answer(Verdict.RETRY, detail, away, False, retry_after)
+        return answer(verdict=Verdict.REFUSED)
+    return answer(verdict=Verdict.RETRY, away=away, retry_after=retry_after)
 
 
-def problem_type(headers: Mapping[str, str], body: bytes) -> str:
-    """Read the type of an RFC 9457 problem, empty where the answer is none."""
+def problem_of(headers: Mapping[str, str], body: bytes) -> tuple[str, str]:
+    """Read type and detail of an RFC 9457 problem; the detail of the function's problems alone."""
     if not headers.get("content-type", "").startswith("application/problem+json"):
-        return ""
+        return "", ""
     try:
         problem = json.loads(body)
     except ValueError:
-        return ""
-    return str(problem.get("type", "")) if isinstance(problem, dict) else ""
+        return "", ""
+    if not isinstance(problem, dict):
+        return "", ""
+    kind = str(problem.get("type", ""))
+    return kind, str(problem.get("detail", "")) if kind.startswith(PROBLEM_PREFIX) else ""
 
 
 def retry_after_seconds(text: str) -> float:

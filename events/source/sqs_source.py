@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 MAX_NUMBER_OF_MESSAGES = 10
 # After a failed receive, so that a broken queue is not hammered.
 RECEIVE_PAUSE = 2.0
-# How long the loop waits for a free place before it looks at the word to stop.
+# How long the loop waits for a free slot before it looks at the word to stop.
 GLANCE = 0.2
 # The loop turns at least once a long poll.
 STALLED_SECONDS = 120.0
@@ -59,15 +59,15 @@ class SqsSource:
         )
         self._deletions = Deletions(sqs, config.queue_url, self._leases)
         self._delivery = Delivery(
-            sink,
-            self._breaker,
-            self._in_flight,
-            self._leases,
-            self._deletions,
-            self._metrics,
-            DeadLetters(sqs, queue.dlq_url) if queue.dlq_url else None,
-            queue.last_receive,
-            read_body_of(config.queue_holds, config.generation),
+            read_body=read_body_of(config.queue_holds, config.generation, config.our_buckets),
+            sink=sink,
+            breaker=self._breaker,
+            in_flight=self._in_flight,
+            leases=self._leases,
+            deletions=self._deletions,
+            metrics=self._metrics,
+            dead_letters=DeadLetters(sqs, queue.dlq_url) if queue.dlq_url else None,
+            last_receive=queue.last_receive,
         )
         self._turned = time.monotonic()
         self._receiving = False
@@ -92,9 +92,9 @@ class SqsSource:
             while not stop.is_set():
                 self._turned = time.monotonic()
                 self._metrics.breaker.state(self._breaker.state)
-                places = self._take_places(stop)
-                messages = self._receive(places, stop) if places else []
-                self._in_flight.give_back(places - len(messages))
+                slots = self._take_slots(stop)
+                messages = self._receive(slots, stop) if slots else []
+                self._in_flight.give_back(slots - len(messages))
                 for message in messages:
                     self._leases.hold(message["ReceiptHandle"])
                     workers.submit(self._delivery.deliver, message, stop)
@@ -106,8 +106,8 @@ class SqsSource:
         log.error("source.abandoned", extra={"messages": len(self._leases)})
         self._leases.release_all()
 
-    def _take_places(self, stop: threading.Event) -> int:
-        """Wait for free places: lease only what can be worked on, and nothing while it is open."""
+    def _take_slots(self, stop: threading.Event) -> int:
+        """Wait for free slots: lease only what can be worked on, and nothing while it is open."""
         if self._breaker.state == "closed":
             return self._in_flight.take(MAX_NUMBER_OF_MESSAGES, GLANCE)
         if self._breaker.needs_probe():
@@ -115,11 +115,11 @@ class SqsSource:
         stop.wait(GLANCE)
         return 0
 
-    def _receive(self, places: int, stop: threading.Event) -> list[MessageTypeDef]:
+    def _receive(self, slots: int, stop: threading.Event) -> list[MessageTypeDef]:
         try:
             answer = self._sqs.receive_message(
                 QueueUrl=self._config.queue_url,
-                MaxNumberOfMessages=places,
+                MaxNumberOfMessages=slots,
                 WaitTimeSeconds=self._config.wait_seconds,
                 VisibilityTimeout=self._config.visibility_timeout,
                 MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],

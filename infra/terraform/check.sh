@@ -38,6 +38,7 @@ terraform version | sed -n 1p
 terraform fmt -check -recursive -diff infra/terraform
 
 check shelfwatch
+check monitor
 check cluster/modules/entrance
 if [[ ${TF_REATTACH_PROVIDERS-} ]]; then
   plan_with_stand_in

@@ -268,6 +268,41 @@ def sink_hangs_up(seconds: float, count: int = 40) -> Callable[[Stage], int]:
     return act
 
 
+def refused_by_aws(code: str, status: int) -> Callable[[Stage], int]:
+    """S3 and SNS refuse every call of the function for a minute, for what is no photo's fault."""
+
+    def act(stage: Stage) -> int:
+        start(stage)
+        rule = {"probability": 1.0, "error": error(code, status)}
+        stage.ground.rules({"service": "s3", **rule}, {"service": "sns", **rule})
+        upload(stage, 40)
+        time.sleep(60)
+        assert stage.depth() == 40
+        fired = stage.ground.fired()
+        stage.ground.rules()
+        return fired
+
+    return act
+
+
+def poisoned_batches(stage: Stage) -> int:
+    """Ten good records to a message and one that nobody can read; SNS has them delivered again."""
+    upload(stage, 40)
+    messages = stage.batch_notifications(10, {**BAD_RECORD})
+    stage.function.start()
+    stage.ground.rules(fails("sns", "Publish", 0.25, error=error("Throttled", 429)))
+    stage.source.start()
+    stage.wait_until_empty()
+    fired = stage.ground.fired()
+    stage.ground.rules()
+    assert messages == 4
+    assert len(stage.versions()) == 40, "a poison record cost good ones"
+    return fired
+
+
+BAD_RECORD = {"eventVersion": "2.1", "eventSource": "aws:s3", "eventName": "ObjectCreated:Put"}
+
+
 def poison(stage: Stage) -> int:
     for body in POISON[1:]:  # SQS takes no empty message
         stage.send(body)
@@ -445,6 +480,18 @@ ROWS = (
     Row(name="every connection closed for 60 s", act=sink_hangs_up(60), least_fired=5),
     Row(name="poison", act=poison, dead_letters={"unreadable": 8}),
     Row(
+        name="one poison record to ten good ones",
+        act=poisoned_batches,
+        least_fired=4,
+        dead_letters={"unreadable": 4},
+    ),
+    Row(
+        name="clock skewed for 60 s",
+        act=refused_by_aws("RequestTimeTooSkewed", 403),
+        least_fired=5,
+    ),
+    Row(name="token expired for 60 s", act=refused_by_aws("ExpiredToken", 400), least_fired=5),
+    Row(
         name="a photo that kills the worker",
         act=photo_that_kills,
         least_fired=7,
@@ -501,6 +548,8 @@ MUTANTS = {
     "no-breaker": "every connection closed for 60 s",
     "no-if-none-match": "each notification 4 times, at once",
     "delete-before-copy": "dead-letter queue refuses copies",
+    "credentials-as-any-failure": "clock skewed for 60 s",
+    "one-record-for-all": "one poison record to ten good ones",
 }
 QUICK_MUTANTS = {"mark-before-publish": "SNS throttles and loses answers"}
 

@@ -19,9 +19,10 @@ from urllib.parse import urlsplit
 
 import boto3
 import urllib3
+from cloudevents.core.v1.event import CloudEvent
 
 from events.codec import InvalidEvent
-from events.s3_notification import S3Object, events_from_body, object_id
+from events.s3_notification import S3Object, items_from_body, object_id
 from local.aws import Resources, aws_env, create_resources
 from local.processes import HOST, Child, free_port, running
 from local.stack import answers, running_emulator, running_function, running_source
@@ -141,7 +142,7 @@ class Stage:
     def upload(self, key: str, body: bytes) -> S3Object:
         """Put a photo into the bucket and remember that it must end somewhere."""
         answer = self.ground.s3.put_object(Bucket=self.resources.bucket, Key=key, Body=body)
-        found = S3Object(self.resources.bucket, key, answer["VersionId"])
+        found = S3Object(bucket=self.resources.bucket, key=key, version_id=answer["VersionId"])
         self.uploads[object_id(found)] = key
         return found
 
@@ -182,6 +183,15 @@ class Stage:
             for _ in range(copies):
                 self.send(message["Body"])
 
+    def batch_notifications(self, size: int, bad: dict[str, object]) -> int:
+        """Put the records of waiting messages together, a bad one amid them; count the messages."""
+        waiting = self._drain(self.resources.queue_url)
+        records = [record for one in waiting for record in json.loads(one["Body"])["Records"]]
+        batches = [records[start : start + size] for start in range(0, len(records), size)]
+        for batch in batches:
+            self.send(json.dumps({"Records": [*batch[: size // 2], bad, *batch[size // 2 :]]}))
+        return len(batches)
+
     def drop_notifications(self, every: int) -> int:
         """Lose some notifications, as S3 does while a bucket's rule is changed."""
         dropped = 0
@@ -218,10 +228,10 @@ class Stage:
         events = [json.loads(m["Body"]) for m in self._drain(self.resources.subscriber_url)]
         letters = self._drain(self.resources.dlq_url)
         return Outcome(
-            uploads=dict(self.uploads), events=events, letters=letters, versions=self._versions()
+            uploads=dict(self.uploads), events=events, letters=letters, versions=self.versions()
         )
 
-    def _versions(self) -> Counter[str]:
+    def versions(self) -> Counter[str]:
         """Count the times that each result was written."""
         pages = self.ground.s3.get_paginator("list_object_versions").paginate(
             Bucket=self.resources.results_bucket, Prefix="results/"
@@ -294,7 +304,8 @@ class Outcome:
         ids = set()
         for letter in self.letters:
             with suppress(InvalidEvent):  # poison
-                ids |= {event.get_id() for event in events_from_body(letter["Body"])}
+                items = items_from_body(letter["Body"])
+                ids |= {item.get_id() for item in items if isinstance(item, CloudEvent)}
         return ids
 
     @property

@@ -15,6 +15,7 @@ from conftest import ROOT
 
 from events.source.metrics import SourceMetrics
 from function.metrics import Metrics
+from monitor.metrics import Metrics as MonitorMetrics
 
 OBSERVABILITY = ROOT / "observability"
 COMPOSE = OBSERVABILITY / "compose"
@@ -83,10 +84,12 @@ def test_each_runbook_says_the_alerts_severity() -> None:
         assert f"### {name}\n\n*{alert['labels']['severity']} · " in text, name
 
 
-def exported() -> set[str]:
-    """Name every series of the two processes."""
+def exported(
+    of: tuple[Metrics | SourceMetrics | MonitorMetrics, ...] = (Metrics(), SourceMetrics()),
+) -> set[str]:
+    """Name every series of some processes, function and source unless told."""
     names = set()
-    for metrics in (Metrics(), SourceMetrics()):
+    for metrics in of:
         for family in metrics.registry.collect():
             kinds = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
             names |= {family.name + end for end in kinds.get(family.type, ("",))}
@@ -94,7 +97,7 @@ def exported() -> set[str]:
 
 
 def test_each_query_asks_for_what_there_is() -> None:
-    there_is = exported() | RECORDED | FOREIGN
+    there_is = exported() | exported((MonitorMetrics(),)) | RECORDED | FOREIGN
     for expr in [*QUERIES, *(rule["expr"] for rule in RULES)]:
         bare = re.sub(r'"[^"]*"|\{[^}]*\}|\b(?:by|on) \([^)]*\)', " ", expr)
         asked = set(re.findall(r"\b(?:shelfwatch|process|kube)[a-z_:0-9]+|\bup\b", bare))

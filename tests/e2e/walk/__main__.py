@@ -97,7 +97,7 @@ def predict(walk: Walk) -> str:
 
 def delivered(walk: Walk) -> str:
     """S3 → SQS → source → Kourier → function → SNS"""
-    return told_of(visit("load", "--seconds", "5", "--events", "2"))
+    return told_of(visit("load", "--seconds", "5", "--events", "2", "--patience", "120"))
 
 
 def told_of(seen: Object) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import random
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 from tests.e2e.walk import rollout
 from tests.e2e.walk.cluster import Failed, newest, of_revision, service, traffic, until
@@ -32,6 +33,7 @@ def main() -> int:
     kinds = [rollout.GOOD] * options.good + [BAD[i % len(BAD)] for i in range(options.bad)]
     random.shuffle(kinds)
     failed = 0
+    watchers, watches = ThreadPoolExecutor(), []
     print("| candidate | kills | ends | seconds | |\n|---|--:|---|--:|---|", flush=True)
     for variables in kinds:
         deadline = {rollout.DEADLINE: "60s"} if variables == rollout.NEVER_READY else {}
@@ -40,14 +42,26 @@ def main() -> int:
         given = ", ".join(f"{name}={value}" for name, value in variables.items()) or "good"
         try:
             ending = rollout.walked(
-                candidate, kills=kills, hold=options.hold, prometheus=options.prometheus
+                candidate,
+                kills=kills,
+                hold=options.hold,
+                prometheus=options.prometheus,
+                leave=True,
             )
             told = rollout.expect(ending, good=not variables, stable=stable)
             seconds, holds = f"{ending.seconds:.0f}", "right"
         except Failed as err:
             told, seconds, holds, failed = str(err), "", "**wrong**", failed + 1
         print(f"| {given} | {kills} | {holds} | {seconds} | {told} |", flush=True)
+        if variables:
+            watches.append((candidate, watchers.submit(rollout.until_gone, candidate)))
         stable = max(traffic(), key=lambda name: traffic()[name])
+    for candidate, watch in watches:
+        try:
+            print(f"{candidate}: no pod left after {watch.result():.0f} s", flush=True)
+        except Failed as err:
+            print(f"{candidate}: {err}", flush=True)
+            failed += 1
     if options.abort:
         failed += not aborted(template, stable)
     return bool(failed)

@@ -9,6 +9,8 @@ from copy import deepcopy
 from dataclasses import dataclass
 from itertools import count
 
+import yaml
+
 from tests.e2e.walk.cluster import (
     Failed,
     Object,
@@ -18,7 +20,6 @@ from tests.e2e.walk.cluster import (
     newest,
     of_revision,
     render,
-    service,
     traffic,
     until,
 )
@@ -46,9 +47,11 @@ class Ending:
 
 
 def plain() -> Object:
-    """Take the template that candidates are made of, before any is."""
-    found: Object = service()["spec"]["template"]
-    return found
+    """Take the template that candidates are made of: the live one may be a bad candidate's."""
+    found = [yaml.safe_load(each) for each in render("tests/e2e/path") if "kind: Service\n" in each]
+    [of_knative] = [each for each in found if each["apiVersion"].startswith("serving.knative.dev/")]
+    template: Object = of_knative["spec"]["template"]
+    return template
 
 
 def offer(template: Object, variables: dict[str, str], **annotations: str) -> str:
@@ -60,8 +63,8 @@ def offer(template: Object, variables: dict[str, str], **annotations: str) -> st
     [container] = wanted["spec"]["containers"]
     kept = [each for each in container.get("env", []) if each["name"] not in variables]
     container["env"] = kept + [{"name": k, "value": v} for k, v in variables.items()]
-    patch = json.dumps({"spec": {"template": wanted}})
-    kubectl("patch", "ksvc", "shelf-detector", "--type", "merge", "--patch", patch)
+    patch = json.dumps([{"op": "replace", "path": "/spec/template", "value": wanted}])
+    kubectl("patch", "ksvc", "shelf-detector", "--type", "json", "--patch", patch)
     return str(until("a new revision", lambda: newest() if newest() != before else "", 60))
 
 
@@ -85,8 +88,13 @@ def ended(job: str = "shelf-rollout") -> str:
     return next((kind for kind in ("Complete", "Failed") if kind in kinds), "")
 
 
-def walked(candidate: str, *, kills: int = 0, hold: int = 5, prometheus: str = "") -> Ending:
-    """Let the conductor work, killed at random moments; waits until a rejected one has no pods."""
+def walked(
+    candidate: str, *, kills: int = 0, hold: int = 5, prometheus: str = "", leave: bool = False
+) -> Ending:
+    """Let the conductor work, killed at random moments.
+
+    Waits until a rejected one has no pods; `leave` does not.
+    """
     started = time.monotonic()
     stable = max(traffic(), key=lambda name: traffic()[name])
     conduct(hold=hold, prometheus=prometheus)
@@ -100,9 +108,7 @@ def walked(candidate: str, *, kills: int = 0, hold: int = 5, prometheus: str = "
     gone = None
     if state == "Failed":
         until("stable alone", lambda: traffic() == {stable: 100}, 60)
-        left = time.monotonic()
-        until(f"{candidate} has no pod", lambda: not of_revision(candidate), GONE_SECONDS)
-        gone = time.monotonic() - left
+        gone = 0.0 if leave else until_gone(candidate)
     return Ending(
         candidate=candidate,
         complete=state == "Complete",
@@ -110,6 +116,13 @@ def walked(candidate: str, *, kills: int = 0, hold: int = 5, prometheus: str = "
         seconds=seconds,
         gone_seconds=gone,
     )
+
+
+def until_gone(candidate: str) -> float:
+    """Wait until a revision has no pods; returns the seconds. Raises `Failed` where they stay."""
+    left = time.monotonic()
+    until(f"{candidate} has no pod", lambda: not of_revision(candidate), GONE_SECONDS)
+    return time.monotonic() - left
 
 
 def stop() -> None:
@@ -136,4 +149,5 @@ def expect(ending: Ending, *, good: bool, stable: str) -> str:
         raise Failed(msg)
     if good:
         return f"{ending.candidate} has 100 %"
-    return f"{stable} has 100 %, last pod gone after {ending.gone_seconds:.0f} s"
+    gone = f", last pod gone after {ending.gone_seconds:.0f} s" if ending.gone_seconds else ""
+    return f"{stable} has 100 %{gone}"

@@ -102,9 +102,10 @@ def delete_before_send(delivery: Any) -> None:
 def mark_before_publish(audit: Any) -> None:
     publish = audit.Auditor._publish
 
-    def mark_first(self: Any, event: Any, name: str) -> None:
-        self._mark_published(name)
-        publish(self, event, name)
+    def mark_first(self: Any, event: Any, names: set[str]) -> None:
+        for name in names:
+            self._mark_published(name)
+        publish(self, event, names)
 
     audit.Auditor._publish = mark_first
 
@@ -121,11 +122,11 @@ def no_breaker(breaker: Any) -> None:
 
 @patch("no-if-none-match", "events.outbox")
 def no_if_none_match(outbox: Any) -> None:
-    def put(self: Any, audit_id: str, data: Any) -> Any:
-        body = outbox.json.dumps(data).encode()
+    def put(self: Any, audit_id: str, audit: Any) -> Any:
+        body = outbox.json.dumps(audit.data).encode()
         key = f"{outbox.RESULTS}{audit_id}.json"
-        self.s3.put_object(Bucket=self.bucket, Key=key, Body=body)
-        return dict(data)
+        self.s3.put_object(Bucket=self.bucket, Key=key, Body=body, Metadata=audit.attributes)
+        return audit
 
     outbox.Outbox.put = put
 
@@ -134,13 +135,32 @@ def no_if_none_match(outbox: Any) -> None:
 def delete_before_copy(delivery: Any) -> None:
     give_up = delivery.Delivery._give_up
 
-    def delete_first(self: Any, message: Any, reason: Any, detail: Any) -> None:
+    def delete_first(self: Any, message: Any, letters: Any) -> None:
         self.deletions._sqs.delete_message(
             QueueUrl=self.deletions._queue_url, ReceiptHandle=message["ReceiptHandle"]
         )
-        give_up(self, message, reason, detail)
+        give_up(self, message, letters)
 
     delivery.Delivery._give_up = delete_first
+
+
+@patch("credentials-as-any-failure", "function.s3")
+def credentials_as_any_failure(s3: Any) -> None:
+    s3.CREDENTIALS = frozenset()
+
+
+@patch("one-record-for-all", "events.s3_notification")
+def one_record_for_all(s3_notification: Any) -> None:
+    """What is wrong with one record is taken for the whole message's."""
+    item = s3_notification._item
+
+    def raising(*arguments: Any) -> Any:
+        found = item(*arguments)
+        if isinstance(found, s3_notification.InvalidEvent):
+            raise found
+        return found
+
+    s3_notification._item = raising
 
 
 # --- the hook --------------------------------------------------------------------------------

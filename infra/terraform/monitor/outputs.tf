@@ -1,0 +1,23 @@
+output "settings_env" {
+  description = "What goes into knative/monitor/settings.env beside region, bucket and topic"
+  value       = <<-EOT
+    QUEUE_URL=${aws_sqs_queue.events.id}
+    DIGEST_TOPIC_ARN=${aws_sns_topic.digest.arn}
+  EOT
+}
+
+output "next" {
+  description = "The commands to type now"
+  value       = var.database == null ? "" : <<-EOT
+    # A user for the pods, whose password does not rotate with the owner's:
+    aws secretsmanager get-secret-value --region ${var.region} --secret-id ${aws_db_instance.this[0].master_user_secret[0].secret_arn}
+    psql "host=${aws_db_instance.this[0].address} dbname=monitor user=owner sslmode=require"
+      CREATE ROLE monitor LOGIN PASSWORD '…';
+      GRANT CREATE ON DATABASE monitor TO monitor; GRANT CREATE, USAGE ON SCHEMA public TO monitor;
+    kubectl -n ${var.namespace} create secret generic shelfwatch-monitor --from-literal=BOARD_TOKEN=… \
+      --from-literal='DATABASE_URL=postgresql://monitor:…@${aws_db_instance.this[0].address}/monitor?sslmode=require'
+
+    # Read the digest:
+    aws sns subscribe --region ${var.region} --topic-arn ${aws_sns_topic.digest.arn} --protocol email --notification-endpoint you@example.com
+  EOT
+}

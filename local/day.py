@@ -1,0 +1,45 @@
+"""A day at one shelf: what a camera sends every quarter of an hour, for the board to show."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFilter
+
+FOLDER = "store-17/aisle-9"
+SHELF = Path(__file__).parent / "samples" / "store-17" / "cam-1" / "aisle-4.jpg"
+QUARTER = timedelta(minutes=15)
+# Facings of the third row that are gone, by number: left, top, right, bottom in pixels.
+GONE = {2: (596, 293, 675, 371), 3: (596, 293, 712, 371)}
+# From photo to photo: a gap opens and is refilled, and another is left open.
+DAY = (0, 0, 0, 2, 2, 2, 2, 0, 0, 0, 3, 3)
+BACK = (92, 90, 88)  # the wall behind the shelf
+EXIF_PHOTO, TAKEN, OFFSET = 0x8769, 0x9003, 0x9011
+
+
+def photos(until: datetime) -> Iterator[tuple[str, bytes]]:
+    """Draw the day's photos, by key, the last one taken at `until`."""
+    shelf = Image.open(SHELF)
+    drawn = {count: _sold(shelf, count) for count in set(DAY)}
+    first = until.astimezone(UTC) - QUARTER * (len(DAY) - 1)
+    for index, count in enumerate(DAY):
+        taken = first + QUARTER * index
+        exif = Image.Exif()
+        exif.get_ifd(EXIF_PHOTO)[TAKEN] = taken.strftime("%Y:%m:%d %H:%M:%S")
+        exif.get_ifd(EXIF_PHOTO)[OFFSET] = "+00:00"
+        out = io.BytesIO()
+        drawn[count].save(out, "JPEG", quality=85, exif=exif)
+        yield f"{FOLDER}/{taken:%Y-%m-%d-%H%M}.jpg", out.getvalue()
+
+
+def _sold(shelf: Image.Image, count: int) -> Image.Image:
+    """Take some facings away, and show the wall behind them."""
+    picture = shelf.copy()
+    if count:
+        ImageDraw.Draw(picture).rectangle(GONE[count], BACK)
+        part = picture.crop(GONE[count]).filter(ImageFilter.GaussianBlur(1))
+        picture.paste(part, GONE[count][:2])
+    return picture

@@ -1,0 +1,121 @@
+"""The board in a real browser, against the monitor under gunicorn."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, free_port
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from test_page import CHROMIUM_ARGS, DESK, PHONE, REPORT_VIOLATIONS, TIMEOUT_MS
+from test_watcher import audit_data, event
+
+from events.codec import from_json
+from local.stack import STORES, running_monitor
+from monitor.database import migrate, open_database
+from monitor.metrics import Metrics
+from monitor.register import load_register
+from monitor.store import Store
+from monitor.watcher import Watcher
+
+SCREENS = ROOT / "build" / "screens"
+AXE = files("axe_playwright_python") / "axe.min.js"
+QUARTER = timedelta(minutes=15)
+
+
+def play(url: str) -> None:
+    """Fill a database with three hours at a shelf: a gap that was refilled, one that is open."""
+    engine = open_database(url)
+    migrate(engine)
+    watcher = Watcher(store=Store(engine), register=load_register(STORES), metrics=Metrics())
+    start = datetime.now(UTC) - 11 * QUARTER
+    for index, empty in enumerate([[], [], [], [3, 4], [3, 4], [3, 4], [3], [], [], [], [7], [7]]):
+        taken = (start + index * QUARTER).isoformat()
+        uri = f"s3://shelves/store-17/aisle-9/{index:04d}.jpg"
+        data = audit_data(empty, captured_at=taken)
+        data["image"]["uri"] = uri  # type: ignore[index]
+        body = event(index, data, key=f"store-17/aisle-9/{index:04d}.jpg")
+        watcher.take(from_json(body))
+    engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder: Path = tmp_path_factory.mktemp("board")
+    database = f"sqlite:///{folder}/monitor.sqlite"
+    play(database)
+    env = {**os.environ, "DATABASE_URL": database, "STORES": str(STORES), "EVENTS_AUTH": "none"}
+    with running_monitor(free_port(), env, folder) as (url, child):
+        yield url
+        child.kill()
+
+
+@pytest.fixture(scope="module")
+def browser(url: str) -> Iterator[Browser]:
+    """Ends before the service does, which would wait for its connections."""
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("no chromium on PATH: CI must install it")
+        pytest.skip("no chromium on PATH")
+    expect.set_options(timeout=TIMEOUT_MS)
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(params=[DESK, PHONE], ids=["desk", "phone"])
+def page(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(**request.param)
+    context.set_default_timeout(TIMEOUT_MS)
+    context.add_init_script(REPORT_VIOLATIONS)
+    opened = context.new_page()
+    said: list[str] = []
+    opened.on("console", lambda message: said.append(message.text))
+    opened.on("pageerror", lambda error: said.append(str(error)))
+    yield opened
+    assert said == []
+    context.close()
+
+
+def complaints(page: Page) -> list[str]:
+    """What axe has against the page; it runs beside the page's own policy, by the debugger."""
+    page.evaluate(AXE.read_text())
+    found = page.evaluate("axe.run()")
+    return [violation["id"] for violation in found["violations"]]
+
+
+def test_a_store_manager_finds_what_is_empty_and_since_when(url: str, page: Page) -> None:
+    page.goto(f"{url}/")
+    page.get_by_role("link", name="Harbour Street").click()
+    gaps = page.locator("table.gaps tbody tr")
+    expect(gaps).to_have_count(1)
+    expect(gaps).to_contain_text(re.compile(r"1[5-9] min"))
+    expect(page.get_by_text("never")).to_be_visible()  # aisle-10 is registered, and has not sent
+    assert complaints(page) == []
+    gaps.get_by_role("link", name="aisle-9").click()
+    expect(page.locator("svg.history rect")).to_have_count(3)
+    expect(page.locator("svg.history rect.open")).to_have_count(1)
+    expect(page.locator("svg.history circle")).to_have_count(12)
+    assert complaints(page) == []
+    wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+    assert wide <= 0, "the page is wider than the screen"
+    if page.viewport_size == DESK["viewport"]:
+        SCREENS.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=SCREENS / "stock.png")
+
+
+def test_not_a_gap_is_a_button_and_stays_said(url: str, page: Page) -> None:
+    page.goto(f"{url}/stores/store-17/views/aisle-9")
+    buttons = page.get_by_role("button", name="Not a gap")
+    before = buttons.count()
+    buttons.last.click()
+    page.wait_for_url("**/views/aisle-9")
+    expect(buttons).to_have_count(before - 1)
