@@ -504,7 +504,7 @@ def test_the_first_paint_needs_little(page: Page, url: str) -> None:
     page.goto(url, wait_until="networkidle")
     network.detach()
     assert len(received) >= 15
-    assert sum(received) <= FIRST_PAINT_BYTES
+    assert sum(received) <= FIRST_PAINT_BYTES, received
 
 
 def table_of(page: Page) -> list[list[str]]:
