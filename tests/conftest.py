@@ -18,7 +18,6 @@ import pytest
 from cloudevents.core.v1.event import CloudEvent
 from flask import Flask
 from flask.testing import FlaskClient
-from postgresql import Server, bin_directory, running_postgresql
 from schemas import validate_emitted
 
 from events import sns_publisher
@@ -31,6 +30,7 @@ from local.aws import Resources, create_resources, emulator_clients
 from local.processes import HOST, free_port, running
 from local.stack import answers, running_emulator
 from monitor.database import migrate, open_database
+from tests.faults.postgresql import Server, bin_directory, running_postgresql
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = ROOT / "local" / "samples"

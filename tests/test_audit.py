@@ -3,6 +3,7 @@
 import json
 import urllib.parse
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -266,10 +267,10 @@ def test_who_loses_the_race_publishes_the_winners_result(
     winner = replace(auditor, thresholds=Thresholds(confidence=0.9), sns=None)
     outcome = Auditor._outcome
 
-    def overtaken(self: Auditor, opened: OpenObject) -> Result | Rejection:
+    def overtaken(self: Auditor, opened: OpenObject, time: datetime) -> Result | Rejection:
         if self is auditor:
             winner.audit_event(event)
-        return outcome(self, opened)
+        return outcome(self, opened, time)
 
     monkeypatch.setattr(Auditor, "_outcome", overtaken)
     auditor.audit_event(event)

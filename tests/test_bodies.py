@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime
 
 import pytest
+from cloudevents.core.v1.event import CloudEvent
 from conftest import EVENTS as FILES
 
 from events.codec import InvalidEvent, from_json, new_event, to_json
@@ -58,6 +59,7 @@ def test_a_question_of_sns_is_none_of_the_messages(queue_holds: str) -> None:
 def test_notifications_are_read_unless_told_otherwise() -> None:
     body = (FILES / "s3_put.json").read_text()
     (event,) = read_body_of(NOTIFICATIONS, 2)(body)
+    assert isinstance(event, CloudEvent)
     assert event.get_extension("auditgeneration") == 2
     with pytest.raises(InvalidEvent):
         read_body_of(NOTIFICATIONS)(to_json(EVENT).decode())

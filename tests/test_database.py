@@ -10,13 +10,13 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from conftest import ROOT
-from postgresql import Server
 from sqlalchemy import text
 
 from monitor.app import check_ready
 from monitor.database import MIGRATIONS, StoreAway, migrate, open_database
 from monitor.store import Store
 from monitor.tables import metadata
+from tests.faults.postgresql import Server
 
 # What leaves the schema good for the release before. A new column is nullable or has a server's
 # default: the old release writes rows without it.

@@ -29,8 +29,9 @@ def service() -> dict[str, Any]:
 
 
 def container(template: dict[str, Any]) -> dict[str, Any]:
-    (found,) = template["spec"]["containers"]
-    return found
+    found: list[dict[str, Any]] = template["spec"]["containers"]
+    assert len(found) == 1
+    return found[0]
 
 
 def config_map(prefix: str) -> dict[str, Any]:

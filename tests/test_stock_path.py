@@ -8,28 +8,29 @@ from collections import Counter
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import urllib3
 from conftest import Aws, free_port
-from postgresql import Server
 from test_path import function_env, source_env
 
 from local.aws import create_monitor_queue
 from local.day import DAY, photos
 from local.stack import running_function, running_monitor, running_source
 from local.subscriber import receive_events
+from tests.faults.postgresql import Server
 
 SECONDS = 60
 
 
-def gap_events(aws: Aws, wanted: int) -> list[dict[str, object]]:
+def gap_events(aws: Aws, wanted: int) -> list[dict[str, Any]]:
     """Receive until so many events of gaps have come, and none comes any more."""
-    found: list[dict[str, object]] = []
+    found: list[dict[str, Any]] = []
     deadline = time.monotonic() + SECONDS
     while len(found) < wanted:
         assert time.monotonic() < deadline, [event["type"] for event in found]
-        for event in receive_events(aws.sqs, aws.s3, aws.resources.subscriber_url, 1):  # type: ignore[arg-type]
+        for event in receive_events(aws.sqs, aws.s3, aws.resources.subscriber_url, 1):
             found += [event] if ".gap." in str(event["type"]) else []
     return found
 
@@ -43,7 +44,7 @@ def test_two_databases_tell_the_same_of_a_day_under_the_same_ids(
         for name, url in urls.items():
             (tmp_path / name).mkdir()
             prefix = f"{aws.resources.bucket}-{name}"
-            queue_url = create_monitor_queue(aws.sqs, aws.sns, aws.resources.topic_arn, prefix)  # type: ignore[arg-type]
+            queue_url = create_monitor_queue(aws.sqs, aws.sns, aws.resources.topic_arn, prefix)
             env = function_env(aws, DATABASE_URL=url)
             monitor = running_monitor(free_port(), env, tmp_path / name)
             boards[name], _ = running.enter_context(monitor)
@@ -63,8 +64,7 @@ def test_two_databases_tell_the_same_of_a_day_under_the_same_ids(
         pages = [
             urllib3.request("GET", f"{board}/stores/store-17").json() for board in boards.values()
         ]
-    last = {event["data"]["episode"]: event["data"] for event in found}  # type: ignore[index]
-    (data,) = last.values()
+    (data,) = {event["data"]["episode"]: event["data"] for event in found}.values()
     assert (data["state"], data["view"]["name"]) == ("closed", "aisle-9")
     assert data["minutes"] == pytest.approx(60, abs=0.1)
     ids = Counter(event["id"] for event in found)

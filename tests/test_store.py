@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from postgresql import Server
 from sqlalchemy import Row, Table, func, select
 from test_fold import ELSEWHERE, MINUTE, SHELF, photo
 
@@ -27,6 +26,7 @@ from monitor.records import episode_of, telling_of
 from monitor.store import Store
 from monitor.tables import audits, checkpoints, episodes, rejections, tellings, views
 from monitor.telling import due, fact_of
+from tests.faults.postgresql import Server
 
 COUNTER = itertools.count()
 

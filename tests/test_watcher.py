@@ -12,7 +12,7 @@ from conftest import Aws
 from flask.testing import FlaskClient
 
 from events.codec import STRUCTURED, new_event, to_json
-from events.outbox import Outbox
+from events.outbox import Outbox, Stored
 from events.types import DATA_SCHEMAS, IMAGE_REJECTED, SHELF_AUDITED
 from local.subscriber import receive_events
 from monitor.app import create_app
@@ -157,7 +157,7 @@ def test_large_data_are_followed_into_the_results_bucket_alone(
     client: FlaskClient, watcher: Watcher, aws: Aws
 ) -> None:
     outbox = Outbox(aws.s3, aws.resources.results_bucket)
-    outbox.put("a", audit_data([3]))
+    outbox.put("a", Stored(audit_data([3])))
     assert post(client, event(0, None, dataref=outbox.uri("a"))) == (204, "")
     page = read_view(watcher.store.engine, REGISTER, "store-17/cam-2", ms(60), 1)
     assert page is not None

@@ -43,7 +43,7 @@ from monitor.intake import place_of_event, read_news
 from monitor.records import episode_of
 from monitor.register import View
 from monitor.tables import episodes
-from tests.postgresql import Server, bin_directory, running_postgresql
+from tests.faults.postgresql import Server, bin_directory, running_postgresql
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -93,9 +93,14 @@ class Stage:
 
     def waiting(self) -> int:
         """Count what is on the queue."""
-        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-        answer = self.sqs.get_queue_attributes(QueueUrl=self.queue_url, AttributeNames=names)  # type: ignore[arg-type]
-        return sum(int(answer["Attributes"][name]) for name in names)  # type: ignore[index]
+        answer = self.sqs.get_queue_attributes(
+            QueueUrl=self.queue_url,
+            AttributeNames=[
+                "ApproximateNumberOfMessages",
+                "ApproximateNumberOfMessagesNotVisible",
+            ],
+        )
+        return sum(map(int, answer["Attributes"].values()))
 
     def wait(self) -> None:
         """Wait until everything is worked off."""
@@ -112,17 +117,28 @@ def audits(views: int, each: int) -> list[CloudEvent]:
     return [event for together in zip(*lines, strict=True) for event in together]
 
 
+@contextmanager
+def sending(stage: Stage, found: list[CloudEvent]) -> Iterator[threading.Thread]:
+    """Publish audits beside what the block does."""
+    sender = threading.Thread(target=stage.send, args=(found,))
+    sender.start()
+    try:
+        yield sender
+    finally:
+        sender.join()
+
+
 def killed(stage: Stage) -> str:
     """The monitor is killed again and again."""
     port = stage.start()
     stage.feed(port)
-    stage.send(audits(4, 50))
     kills = 0
-    while stage.waiting() and kills < 5:
-        time.sleep(1.5)
-        stage.monitors[port].kill()
-        kills += 1
-        stage.start(port)
+    with sending(stage, audits(4, 50)) as sender:
+        while sender.is_alive() or (stage.waiting() and kills < 5):
+            time.sleep(1)
+            stage.monitors[port].kill()
+            kills += 1
+            stage.start(port)
     return f"{kills} kills"
 
 
@@ -130,12 +146,12 @@ def database_restarted(stage: Stage) -> str:
     """The database is lost in the middle, twice, and comes back."""
     port = stage.start()
     stage.feed(port)
-    stage.send(audits(4, 50))
-    for _ in range(2):
-        time.sleep(1.5)
-        stage.server.stop()
-        time.sleep(3)
-        stage.server.start()
+    with sending(stage, audits(4, 50)):
+        for _ in range(2):
+            time.sleep(1)
+            stage.server.stop()
+            time.sleep(3)
+            stage.server.start()
     return "2 restarts"
 
 
@@ -152,11 +168,8 @@ def two_pods(stage: Stage) -> str:
     for _ in range(2):
         stage.feed(stage.start())
     found = audits(1, 120)
-    halves = [threading.Thread(target=stage.send, args=(found[part::2],)) for part in range(2)]
-    for half in halves:
-        half.start()
-    for half in halves:
-        half.join()
+    with sending(stage, found[::2]), sending(stage, found[1::2]):
+        pass
     return "2 monitors"
 
 
