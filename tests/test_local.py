@@ -351,10 +351,6 @@ def test_the_resources_of_an_emulator_are_created_as_often_as_one_likes(
     ],
 )
 def test_a_gap_has_a_line_of_its_own(data: dict[str, object], line: str) -> None:
-    event: dict[str, object] = {
-        "subject": "store-17/aisle-9",
-        "store": "store-17",
-        "view": "aisle-9",
-        "data": data,
-    }
+    place = {"subject": "store-17/aisle-9", "store": "store-17", "view": "aisle-9"}
+    event: dict[str, object] = {**place, "data": data}
     assert event_line(event, 80) == line

@@ -24,14 +24,15 @@ OF_THE_PROCESS = {"AWS_DEFAULT_REGION"}
 
 
 def service() -> dict[str, Any]:
-    found: dict[str, Any]
-    (found,) = objects(PATH, "Service", "serving.knative.dev")
-    return found
+    found: list[dict[str, Any]] = objects(PATH, "Service", "serving.knative.dev")
+    assert len(found) == 1
+    return found[0]
 
 
 def container(template: dict[str, Any]) -> dict[str, Any]:
-    (found,) = template["spec"]["containers"]
-    return found
+    found: list[dict[str, Any]] = template["spec"]["containers"]
+    assert len(found) == 1
+    return found[0]
 
 
 def config_map(prefix: str) -> dict[str, Any]:

@@ -56,6 +56,7 @@ ACTIONS_OF = {
     "get_object": {"s3:GetObject", "s3:GetObjectVersion"},
     "get_queue_attributes": {"sqs:GetQueueAttributes"},
     "get_queue_url": {"sqs:GetQueueUrl"},
+    "get_topic_attributes": {"sns:GetTopicAttributes"},
     "head_object": {"s3:GetObject"},
     "list_object_versions": {"s3:ListBucketVersions"},
     "list_objects_v2": {"s3:ListBucket"},
@@ -77,7 +78,7 @@ MAY = {
         f"{OUTBOX}/{RESULTS}*": {"s3:GetObject", "s3:PutObject"},
         f"{OUTBOX}/{PUBLISHED}*": {"s3:GetObject", "s3:PutObject"},
         f"{OUTBOX}/{REFERENCES}*": {"s3:GetObject"},
-        TOPIC: {"sns:Publish"},
+        TOPIC: {"sns:Publish", "sns:GetTopicAttributes"},
         KEY: {"kms:Decrypt", "kms:GenerateDataKey"},
     },
     "source": {
