@@ -80,7 +80,7 @@ class Audit:
         if self.pictures:
             drawn = self.pictures / f"{photo.name}.boxes.jpg"
             drawn.parent.mkdir(parents=True, exist_ok=True)
-            drawn.write_bytes(encode(draw_audit(read_header(data).decode().pixels, result), JPEG))
+            drawn.write_bytes(encode(draw_audit(read_header(data).decode().picture, result), JPEG))
         return result
 
 

@@ -160,7 +160,7 @@ def broken(**fields: object) -> dict[str, object]:
         (broken(xyxy=[0, 0, 200, 300]), "shares"),
         (broken(row=-1), "`row` of slot 0 must be a number from 0, got -1"),
         (broken(row="top"), "`row` of slot 0 must be a number from 0, got 'top'"),
-        (broken(label=7), "`label` of slot 0 must be a text, got 7"),
+        (broken(label=7), "`label` of slot 0 must be a text of at most 100 characters, got 7"),
     ],
 )
 def test_a_broken_reference_is_refused_and_named(data: object, named: str) -> None:
@@ -205,7 +205,7 @@ def azure(boxes: Boxes = FULL, boards: bool = True) -> dict[str, Any]:
 def test_a_planogram_lies_over_the_products_and_is_answered_by_position(boards: bool) -> None:
     """Neither its unit nor its margins are the photo's."""
     reference = read_reference({"planogram": azure(boards=boards)})
-    assert reference.row.tolist() == [0] * 5 + [1] * 5
+    assert reference.in_rows().row.tolist() == [0] * 5 + [1] * 5
     found = FULL[:3] + FULL[4:9] + by(FULL[9:], dx=60)
     told = compare(detections(found), NAMES, reference, SIZE, SIZE)
     states = {position["id"]: position["state"] for position in told["positions"]}
