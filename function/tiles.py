@@ -36,7 +36,7 @@ SEAM_IOU = 0.45
 BLOCK = 256  # boxes compared with all others at a time: 10 MB, not a gigabyte
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Tile:
     """A part of a picture, in its pixels."""
 
@@ -79,7 +79,7 @@ def plan_tiles(
         side = math.ceil(side * 1.05)
         columns, rows = (_steps(length, side) for length in (width, height))
     return [
-        Tile(left, top, right, bottom)
+        Tile(left=left, top=top, right=right, bottom=bottom)
         for top, bottom in _spans(height, rows)
         for left, right in _spans(width, columns)
     ]

@@ -64,8 +64,7 @@ def test_two_databases_tell_the_same_of_a_day_under_the_same_ids(
         pages = [
             urllib3.request("GET", f"{board}/stores/store-17").json() for board in boards.values()
         ]
-    last = {event["data"]["episode"]: event["data"] for event in found}
-    (data,) = last.values()
+    (data,) = {event["data"]["episode"]: event["data"] for event in found}.values()
     assert (data["state"], data["view"]["name"]) == ("closed", "aisle-9")
     assert data["minutes"] == pytest.approx(60, abs=0.1)
     ids = Counter(event["id"] for event in found)

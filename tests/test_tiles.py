@@ -78,7 +78,8 @@ def test_tiles_of_a_panorama_want_its_height_at_the_size_of_the_input() -> None:
     assert closer_size(1200, 1200, INPUT) == (1440, 1440)
 
 
-LEFT, RIGHT = Tile(0, 0, 100, 100), Tile(80, 0, 180, 100)
+LEFT = Tile(left=0, top=0, right=100, bottom=100)
+RIGHT = Tile(left=80, top=0, right=180, bottom=100)
 SIZE = (180, 100)
 
 

@@ -117,17 +117,28 @@ def audits(views: int, each: int) -> list[CloudEvent]:
     return [event for together in zip(*lines, strict=True) for event in together]
 
 
+@contextmanager
+def sending(stage: Stage, found: list[CloudEvent]) -> Iterator[threading.Thread]:
+    """Publish audits beside what the block does."""
+    sender = threading.Thread(target=stage.send, args=(found,))
+    sender.start()
+    try:
+        yield sender
+    finally:
+        sender.join()
+
+
 def killed(stage: Stage) -> str:
     """The monitor is killed again and again."""
     port = stage.start()
     stage.feed(port)
-    stage.send(audits(4, 50))
     kills = 0
-    while stage.waiting() and kills < 5:
-        time.sleep(1.5)
-        stage.monitors[port].kill()
-        kills += 1
-        stage.start(port)
+    with sending(stage, audits(4, 50)) as sender:
+        while sender.is_alive() or (stage.waiting() and kills < 5):
+            time.sleep(1)
+            stage.monitors[port].kill()
+            kills += 1
+            stage.start(port)
     return f"{kills} kills"
 
 
@@ -135,12 +146,12 @@ def database_restarted(stage: Stage) -> str:
     """The database is lost in the middle, twice, and comes back."""
     port = stage.start()
     stage.feed(port)
-    stage.send(audits(4, 50))
-    for _ in range(2):
-        time.sleep(1.5)
-        stage.server.stop()
-        time.sleep(3)
-        stage.server.start()
+    with sending(stage, audits(4, 50)):
+        for _ in range(2):
+            time.sleep(1)
+            stage.server.stop()
+            time.sleep(3)
+            stage.server.start()
     return "2 restarts"
 
 
@@ -157,11 +168,8 @@ def two_pods(stage: Stage) -> str:
     for _ in range(2):
         stage.feed(stage.start())
     found = audits(1, 120)
-    halves = [threading.Thread(target=stage.send, args=(found[part::2],)) for part in range(2)]
-    for half in halves:
-        half.start()
-    for half in halves:
-        half.join()
+    with sending(stage, found[::2]), sending(stage, found[1::2]):
+        pass
     return "2 monitors"
 
 
