@@ -12,7 +12,7 @@ NODE := node -e 'const [a, b] = process.versions.node.split(".").map(Number); pr
 # ONNX Runtime reports home otherwise.
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: help .venv run once subscriber serve quick quick-tests test newcomer screens manifests faults rollout-runs fuzz alerts rules bench lint types schemas docs image compose scan sbom package notes publish e2e audit workflows format lock terraform samples judge model evaluate preview clean
+.PHONY: help .venv run once subscriber serve quick quick-tests test newcomer screens manifests faults limits rollout-runs fuzz alerts rules bench lint types schemas docs image compose scan sbom package notes publish e2e audit workflows format lock terraform samples judge model evaluate preview clean
 
 help: ## lists the jobs
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -64,6 +64,9 @@ faults: .venv ## kills, stops and starves the path for a quarter of an hour; pri
 rollout-runs: .venv ## thousands of random rollouts, the table of faults, mutants; real functions behind a splitter
 	$(BIN)/python -m tests.rollout --runs $(or $(RUNS),2000)
 	$(BIN)/pytest -n0 -q tests/rollout/end_to_end.py
+
+limits: .venv ## sends what would end a pod, alone and eight at a time; prints what it took
+	$(BIN)/python -m tests.limits --report build/limits.md
 
 fuzz: .venv ## 1 000 random requests to each route, by the OpenAPI document
 	FUZZ_EXAMPLES=1000 $(BIN)/pytest -s --timeout 3600 tests/test_openapi.py -k undocumented

@@ -38,7 +38,7 @@ EVENT = "event path"
 HERE, THERE = "working tree", "commit"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Side:
     """One of the two functions."""
 
@@ -133,7 +133,7 @@ def running_side(name: str, tree: Path, endpoint_url: str, logs: Path) -> Iterat
     log = logs / f"against-{prefix}.log"
     with running_program(name, command, env, log) as child:
         child.wait_until(lambda: answers(f"{url}/health/ready"), READY_SECONDS)
-        yield Side(url, child, resources)
+        yield Side(url=url, child=child, resources=resources)
 
 
 def main() -> None:

@@ -162,7 +162,7 @@ def _batch(items: object) -> list[CloudEvent | InvalidEvent]:
 
 
 def _binary(headers: Mapping[str, str], body: bytes) -> CloudEvent:
-    """Read an event from headers, its attributes, and a body, its data: JSON whatever they say."""
+    """Read attributes from headers and data from the body, always as JSON."""
     attributes: Json = {
         name[3:]: unquote(_unquoted(value))
         for name, value in headers.items()

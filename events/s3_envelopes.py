@@ -49,7 +49,7 @@ class Unrelated(InvalidEvent):
 
 
 class Unconfirmed(InvalidEvent):
-    """SNS asks whether a subscription is wanted; until it is told, the topic sends nothing."""
+    """SNS asks to confirm a subscription; the topic sends nothing before that."""
 
     reason = Reason.UNCONFIRMED
 

@@ -1,5 +1,7 @@
 """Audit photos without a server: products, rows, gaps and fill rate of each.
 
+With --check, look at what the service of these settings would need, and begin nothing.
+
 Prints a table, or with --json a line of JSON a photo, or with --csv a line a gap and a product. The
 settings of the function hold here too: SHELFWATCH_MODEL, SHELFWATCH_CONFIDENCE and the others.
 Exit code 1 where a photo was refused: it is named on stderr, and the others go on.
@@ -16,6 +18,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+# ONNX Runtime 1.31 reports home unless told not to before it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+from events.checks import run_checks
 from function.audit import audit_image
 from function.batch import Outcome
 from function.config import Config, ConfigError
@@ -30,8 +36,10 @@ from function.parameters import choose_thresholds
 from function.reference import MAX_REFERENCE_BYTES, Reference, parse_reference
 from function.render import draw_audit, encode
 from function.result import Result
+from function.service_checks import service_checks
 
 REFUSED = 1
+FAILED = 1
 MISUSED = 2  # as argparse ends
 INTERRUPTED = 130  # SIGINT, as shells say it
 IMAGES = (".jpg", ".jpeg", ".png", ".webp")
@@ -41,6 +49,7 @@ EXAMPLES = """examples:
   python -m function photos/ --csv > shelves.csv
   python -m function photos/ --json --pictures drawn/ | jq .result.count
   python -m function evening.jpg --reference morning.json
+  EVENTS_BUCKETS=shelves python -m function --check
 """
 
 
@@ -71,7 +80,7 @@ class Audit:
         if self.pictures:
             drawn = self.pictures / f"{photo.name}.boxes.jpg"
             drawn.parent.mkdir(parents=True, exist_ok=True)
-            drawn.write_bytes(encode(draw_audit(read_header(data).decode().pixels, result), JPEG))
+            drawn.write_bytes(encode(draw_audit(read_header(data).decode().picture, result), JPEG))
         return result
 
 
@@ -79,12 +88,19 @@ def main(arguments: list[str] | None = None) -> int:
     """Audit the photos that the command line names; return the exit code."""
     parser = _parser()
     options = parser.parse_args(arguments)
+    if options.check:
+        return 0 if run_checks(service_checks(os.environ), sys.stdout) else FAILED
+    if not options.photos:
+        parser.error("name a PHOTO or a FOLDER, or --check")
     try:
         config = Config.from_env()
         photos = find_photos(options.photos)
         reference = read_reference_file(options.reference) if options.reference else None
         detector = Detector.load(config.model_path, config.threads, config.revision)
-        given = {name: getattr(options, name) for name in ("confidence", "iou", "max_detections")}
+        given = {
+            name: getattr(options, name)
+            for name in ("confidence", "iou", "max_detections", "detail")
+        }
         thresholds = choose_thresholds(
             {name: value for name, value in given.items() if value is not None},
             config.thresholds,
@@ -117,7 +133,10 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "photos", nargs="+", type=Path, metavar="PHOTO|FOLDER", help="JPEG, PNG or WebP"
+        "photos", nargs="*", type=Path, metavar="PHOTO|FOLDER", help="JPEG, PNG or WebP"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="look at settings, model, clock and what AWS has"
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="a line a photo, as a batch answers")
@@ -131,6 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--confidence", help="least of a product, 0.001 to 1")
     parser.add_argument("--iou", help="of boxes that are one product, 0 to 1")
     parser.add_argument("--max-detections", help="most products of a photo, 1 to 3000")
+    parser.add_argument("--detail", help="fast, auto or fine: how closely to look")
     return parser
 
 

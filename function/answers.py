@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from flask import Response, jsonify
 
-from events.codec import BATCHED, STRUCTURED, to_json
+from events.codec import BATCHED, STRUCTURED, Json, to_json
 from function.batch import audit_batch
 from function.errors import NotAcceptable
 from function.image import read_header
 from function.inputs import JSON, Picture
-from function.pixel_budget import PixelBudget
+from function.memory_budget import Memory
+from function.problems import PROBLEM_JSON
 from function.render import draw_audit, encode
 from function.result import Result
+from function.uploads import RETRY_SECONDS
 
 if TYPE_CHECKING:
     from cloudevents.core.v1.event import CloudEvent
@@ -24,7 +27,7 @@ def answer_pictures(
     pictures: list[Picture],
     audit: Callable[[Picture], Result],
     media_type: str,
-    budget: PixelBudget,
+    memory: Memory,
 ) -> Response:
     """Answer one picture with its result, as JSON or drawn, and several with all their outcomes.
 
@@ -38,10 +41,36 @@ def answer_pictures(
     result = audit(pictures[0])
     if media_type == JSON:
         return jsonify(result)
-    header = read_header(pictures[0].data)
-    with budget.hold(header.pixels_to_decode()):
-        drawn = encode(draw_audit(header.decode().pixels, result), media_type)
-    return Response(drawn, content_type=media_type)
+    return _drawn(pictures[0], result, media_type, memory)
+
+
+def _drawn(picture: Picture, result: Result, media_type: str, memory: Memory) -> Response:
+    """Draw a result; the answer's bytes are held until it is sent, or its reader is gone."""
+    header = read_header(picture.data)
+    with ExitStack() as held:
+        held.enter_context(memory.drawn.hold(1))
+        taken = held.enter_context(memory.pictures.hold(header.memory()))
+        answer = encode(draw_audit(header.decode().picture, result), media_type)
+        taken.shrink(len(answer))
+        response = Response(answer, content_type=media_type)
+        response.call_on_close(held.pop_all().close)
+    return response
+
+
+def answer_stored(data: Json | None) -> Response:
+    """Answer with a stored result, with the problem of a rejected photo, or with 202 meanwhile."""
+    if data is None:
+        response = jsonify(status="on its way")
+        response.status_code = 202
+        response.headers["Retry-After"] = str(RETRY_SECONDS)
+        return response
+    reason = data.get("reason")
+    if not isinstance(reason, dict):
+        return jsonify(data)
+    response = jsonify(reason)
+    response.status_code = reason["status"]
+    response.content_type = PROBLEM_JSON
+    return response
 
 
 def answer_events(events: list[CloudEvent], mimetype: str) -> Response:

@@ -13,23 +13,25 @@ import sys
 import threading
 import time
 from functools import lru_cache, partial
+from typing import Any
 
 from flask import Flask, Response, abort, g, jsonify, render_template, request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from werkzeug.routing import Map
 
 from events.codec import from_http
 from function import schemas, v2
-from function.answers import answer_events, answer_pictures
+from function.answers import answer_events, answer_pictures, answer_stored
 from function.audit import audit_image, make_auditor
 from function.bearer import require_token
 from function.config import Config, ConfigError
+from function.cross_site import allow_origin, check_site, is_loopback
 from function.detections import Thresholds
 from function.detector import Detector
 from function.errors import BucketForbidden, ModelError
 from function.inputs import (
     MAX_BODY_BYTES,
-    MAX_FORM_FIELD_BYTES,
-    MAX_FORM_PARTS,
+    MEMORY,
     Picture,
     Request,
     read_body,
@@ -37,11 +39,12 @@ from function.inputs import (
     wanted_type,
 )
 from function.metrics import Metrics
-from function.parameters import read_thresholds
+from function.parameters import check_json, read_thresholds, read_uri
 from function.problems import register_error_handlers
 from function.result import Result
 from function.s3 import make_s3_pictures
 from function.spans import describe_request, export_spans, trace_requests
+from function.uploads import Uploads, make_uploads, now
 
 log = logging.getLogger(__name__)
 
@@ -73,8 +76,10 @@ def create_app(config: Config, detector: Detector | None = None) -> Flask:
     model = detector.model
     metrics.model.labels(model.name, model.digest, model.precision, detector.cpu_isa).set(1)
     metrics.ready.set_function(lambda: detector.ready)
+    app.extensions[MEMORY] = detector.memory
     auditor = make_auditor(config, detector, metrics)
     s3_pictures = make_s3_pictures(config)
+    uploads = make_uploads(config)
 
     def audit(picture: Picture, thresholds: Thresholds) -> Result:
         return audit_image(
@@ -89,7 +94,9 @@ def create_app(config: Config, detector: Detector | None = None) -> Flask:
     def events() -> Response:
         if config.events_auth != "none":
             require_token(_authorization(), config.events_token, "EVENTS_TOKEN")
-        incoming = from_http(dict(request.headers), read_body(request))
+        body = read_body(request)
+        check_json(body, "The event")
+        incoming = from_http(dict(request.headers), body)
         if auditor is None:
             msg = "`EVENTS_BUCKETS` must list the bucket, got an empty list"
             raise BucketForbidden(msg)
@@ -102,11 +109,22 @@ def create_app(config: Config, detector: Detector | None = None) -> Flask:
         thresholds = read_thresholds(request.args, config.thresholds, model.products)
         pictures = read_pictures(request, s3_pictures)
         return answer_pictures(
-            pictures, partial(audit, thresholds=thresholds), wanted_type(request), detector.pixels
+            pictures, partial(audit, thresholds=thresholds), wanted_type(request), detector.memory
         )
+
+    @app.post("/uploads")
+    def offer_upload() -> tuple[Response, int]:
+        offer = _authorize_uploads(config, uploads).offer(read_body(request), now())
+        return jsonify(offer), 201
+
+    @app.get("/results")
+    def stored_result() -> Response:
+        allowed = _authorize_uploads(config, uploads)
+        return answer_stored(allowed.result(read_uri(request.args)))
 
     @app.get("/health/live")
     def live() -> Response:
+        detector.check_live()
         return jsonify(status="live")
 
     @app.get("/health")
@@ -129,7 +147,7 @@ def create_app(config: Config, detector: Detector | None = None) -> Flask:
             abort(404)  # as for a path that is not there: a domain publishes the whole host
         return Response(generate_latest(metrics.registry), content_type=CONTENT_TYPE_LATEST)
 
-    _observe_requests(app, metrics)
+    _observe_requests(app, metrics, config)
     authorize = partial(_authorize_data, config)
     app.register_blueprint(v2.make_blueprint(config, detector, audit, authorize, schemas.version()))
     register_error_handlers(app)
@@ -149,6 +167,9 @@ def serve() -> Flask:
     except (ConfigError, ModelError) as err:
         log.critical("function.failed_to_start", extra={"error": str(err)})
         sys.exit(APP_LOAD_ERROR)
+    except Exception as err:  # whatever it is: trying again would meet it again
+        log.critical("function.failed_to_start", extra={"error": repr(err)}, exc_info=err)
+        sys.exit(APP_LOAD_ERROR)
     threading.Thread(target=_warm_up, args=(detector,), name="warm-up", daemon=True).start()
     return app
 
@@ -159,14 +180,21 @@ def _warm_up(detector: Detector) -> None:
     except ModelError as err:
         log.critical("function.failed_to_start", extra={"error": str(err)})
         os._exit(APP_LOAD_ERROR)  # sys.exit would end this thread alone
+    except Exception as err:
+        log.critical("function.failed_to_start", extra={"error": repr(err)}, exc_info=err)
+        os._exit(APP_LOAD_ERROR)
 
 
-def _observe_requests(app: Flask, metrics: Metrics) -> None:
-    """Measure each request, and add the headers that every answer has."""
+def _observe_requests(app: Flask, metrics: Metrics, config: Config) -> None:
+    """Measure each request, refuse other sites', and add the headers that every answer has."""
 
     @app.before_request
     def start_clock() -> None:
         g.started = time.perf_counter()
+
+    @app.before_request
+    def refuse_other_sites() -> None:
+        check_site(request.method, request.headers, config.cors_origins, is_loopback(config.host))
 
     @app.after_request
     def finish(response: Response) -> Response:
@@ -179,6 +207,7 @@ def _observe_requests(app: Flask, metrics: Metrics) -> None:
         _compress(response)
         response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
         response.headers["X-Content-Type-Options"] = "nosniff"
+        allow_origin(response.headers, request.headers.get("Origin"), config.cors_origins)
         return response
 
 
@@ -217,16 +246,34 @@ def _authorize_data(config: Config) -> None:
         require_token(_authorization(), config.predict_token, "PREDICT_TOKEN")
 
 
+def _authorize_uploads(config: Config, uploads: Uploads | None) -> Uploads:
+    """Let who has the token upload and read results. Raises `BucketForbidden`, `Unauthorized`."""
+    if uploads is None:
+        msg = "Uploads want `UPLOADS_BUCKET`, `UPLOADS_TOKEN` and `RESULTS_BUCKET` to be set"
+        raise BucketForbidden(msg)
+    require_token(_authorization(), config.uploads_token, "UPLOADS_TOKEN")
+    return uploads
+
+
 def _authorization() -> str:
     return request.headers.get("Authorization", "")
 
 
+class _Rules(Map):
+    """Paths as they are: a redirect from //x would go wherever the caller's Host says."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(merge_slashes=False, **options)
+
+
+class _App(Flask):
+    url_map_class = _Rules  # type: ignore[assignment]  # Flask gives host_matching by name
+
+
 def _flask() -> Flask:
-    app = Flask(__name__)
+    app = _App(__name__)
     app.request_class = Request
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
-    app.config["MAX_FORM_MEMORY_SIZE"] = MAX_FORM_FIELD_BYTES
-    app.config["MAX_FORM_PARTS"] = MAX_FORM_PARTS
     app.json.sort_keys = False  # type: ignore[attr-defined]  # results keep the order of their types
     app.wsgi_app = trace_requests(app.wsgi_app)  # type: ignore[assignment,method-assign]
     return app

@@ -40,6 +40,7 @@ from function.batch import BATCH_SECONDS
 from function.config import Config
 from function.detections import Detail, Thresholds
 from function.detector import Detector, Timings
+from function.doubts import find_doubts, measure
 from function.errors import (
     BucketForbidden,
     DependencyFailed,
@@ -49,7 +50,7 @@ from function.errors import (
     ShelfWatchError,
     TryAgain,
 )
-from function.image import Header, captured_at, read_header
+from function.image import MAX_IMAGE_BYTES, Header, Image, captured_at, read_header
 from function.metrics import Metrics
 from function.reference import Reference, compare
 from function.result import AnnouncedJson, ImageJson, Rejection, Result, make_result
@@ -72,6 +73,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# What rows and comparison take at their worst for a pair of boxes, all with all.
+PAIR_BYTES = 48
+
 
 def audit_image(
     data: bytes,
@@ -91,13 +95,15 @@ def audit_image(
     try:
         with timings.stage("decode"):
             header, closer = read_headers(data, detector.model.input_size, thresholds.detail)
-        pixels = header.pixels_to_decode() + (closer.pixels_to_decode() if closer else 0)
         # Held until the image is let go, not just while it is decoded: it may wait for its turn.
         # For both looks at once: who waits for more while it holds some may wait for good. A place
         # only once there is memory: large images must not keep ordinary ones out.
-        with detector.pixels.hold(pixels), detector.place():
+        pairs = max(thresholds.max_detections, len(reference) if reference is not None else 0) ** 2
+        held = max(header.memory() + (closer.memory() if closer else 0), PAIR_BYTES * pairs)
+        with detector.memory.pictures.hold(held), detector.place():
             with timings.stage("decode"):
                 image = header.decode()
+            look = measure(image.picture)
             detections = detector.detect(image, thresholds, timings)
             size = detector.model.input_size
             tiles = plan_tiles(image.width, image.height, size, thresholds.detail, detections)
@@ -106,19 +112,39 @@ def audit_image(
                     image = closer.decode()
             if tiles:
                 detections = detector.look_closer(image, tiles, detections, thresholds, timings)
+            seen = _image_json(image, uri, uploaded)
+            del image  # before the rows, which take memory of their own
+            with timings.stage("audit"):
+                audit = audit_shelf(detections, seen["width"], seen["height"])
+                names, compliance = detector.model.products, None
+                if reference is not None:
+                    compliance = compare(
+                        detections, names, reference, seen["width"], seen["height"]
+                    )
     except ImageError as err:
         metrics.images.labels(err.slug).inc()
         raise
-    with timings.stage("audit"):
-        audit = audit_shelf(detections, image.width, image.height)
-        names = detector.model.products
-        compliance = None
-        if reference:
-            compliance = compare(detections, names, reference, image.width, image.height)
     metrics.images.labels("audited").inc()
     metrics.products.observe(len(detections))
     metrics.truncated.inc(detections.truncated)
     metrics.observe_stages(timings)
+    return make_result(
+        image=seen,
+        model=detector.json(),
+        names=names,
+        detections=detections,
+        audit=audit,
+        warnings=find_doubts(
+            look, detections, (seen["width"], seen["height"]), size, 1 + len(tiles)
+        ),
+        compliance=compliance,
+        thresholds=thresholds,
+        looks=1 + len(tiles),
+        timings_ms=timings,
+    )
+
+
+def _image_json(image: Image, uri: str, uploaded: datetime | None) -> ImageJson:
     described: ImageJson = {
         "uri": uri,
         "width": image.width,
@@ -128,17 +154,7 @@ def audit_image(
     }
     if uploaded:
         described["captured_at"] = captured_at(image.taken, uploaded).isoformat()
-    return make_result(
-        image=described,
-        model=detector.json(),
-        names=names,
-        detections=detections,
-        audit=audit,
-        compliance=compliance,
-        thresholds=thresholds,
-        looks=1 + len(tiles),
-        timings_ms=timings,
-    )
+    return described
 
 
 def read_headers(
@@ -152,7 +168,7 @@ def read_headers(
     header = read_header(data, size)
     if not may_look_closer(header.width, header.height, size, detail):
         return header, None
-    closer = read_header(data, closer_size(header.width, header.height, size))
+    closer = header.scaled_for(closer_size(header.width, header.height, size))
     if closer.scale == header.scale:
         return header, None
     return (closer, None) if closer.decodes_whole else (header, closer)
@@ -334,16 +350,18 @@ class Auditor:
         """Audit the object, or say why that will never be possible."""
         s3_object = opened.s3_object
         try:
-            data, reference = self._read(opened), self._reference(s3_object)
-            return audit_image(
-                data,
-                self.detector,
-                self.thresholds,
-                self.metrics,
-                s3_object.uri,
-                reference,
-                uploaded,
-            )
+            size = MAX_IMAGE_BYTES if s3_object.size is None else s3_object.size
+            with self.detector.memory.bodies.hold(min(size, MAX_IMAGE_BYTES)):
+                data, reference = self._read(opened), self._reference(s3_object)
+                return audit_image(
+                    data,
+                    self.detector,
+                    self.thresholds,
+                    self.metrics,
+                    s3_object.uri,
+                    reference,
+                    uploaded,
+                )
         except ImageError as err:
             return _rejection(s3_object, err)
 
@@ -370,7 +388,7 @@ class Auditor:
             log.error("reference.invalid", extra={"uri": uri, "error": str(err)})
             self.metrics.references.labels("invalid").inc()
             return None
-        self.metrics.references.labels("used" if reference else "absent").inc()
+        self.metrics.references.labels("absent" if reference is None else "used").inc()
         return reference
 
     def _publish(self, event: CloudEvent, names: set[str]) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import NotRequired, TypedDict
 
+from function.container import MAX_IMAGE_PIXELS
 from function.errors import BatchTooLarge, ImageError, Overloaded, Problem, ShelfWatchError
 from function.image import read_header
 from function.inputs import Picture
@@ -13,8 +14,8 @@ from function.result import Result
 
 # The pictures are audited one after another, in the 60 s that a Knative Service has for a request.
 MAX_BATCH = 10
-# Ten photos of a 12 MP phone, and room; three of the largest pictures there may be.
-MAX_BATCH_PIXELS = 150_000_000
+# Three of the largest pictures there may be; ten photos of a 12 MP phone, and room.
+MAX_BATCH_PIXELS = 3 * MAX_IMAGE_PIXELS
 # What has not begun by then is left to the next try: one begun later may wait 20 s and be too late.
 BATCH_SECONDS = 30.0
 

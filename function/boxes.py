@@ -16,6 +16,8 @@ Ints = npt.NDArray[np.int64]
 # more than the sums in them. 250 000 pairs take 15 MB.
 NMS_BLOCK, LEAST_NMS_BLOCK = 2048, 64
 MAX_PAIRS = 250_000
+# A slot or label of a shelf overlaps a handful of boxes; one as large as the picture, all of them.
+MAX_RIVALS = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,8 +139,15 @@ def pairwise_iou(xyxy: Floats, others: Floats) -> Floats:
 
 
 def best_pairs(score: Floats, least: float) -> list[tuple[int, int]]:
-    """Pair rows with columns of a score (n, m) one to one, greedily, down to `least`."""
-    i, j = np.nonzero(score >= least)
+    """Pair rows with columns of a score (n, m) one to one, greedily, down to `least`.
+
+    Of a row with more than `MAX_RIVALS` columns to choose from, the best ones count.
+    """
+    good = score >= least
+    if np.count_nonzero(good) > MAX_RIVALS * len(score):
+        rivals = min(MAX_RIVALS, score.shape[1])
+        good &= score >= np.partition(score, -rivals, axis=1)[:, -rivals, None]
+    i, j = np.nonzero(good)
     order = np.argsort(-score[i, j], kind="stable")
     pairs: list[tuple[int, int]] = []
     rows: set[int] = set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +13,10 @@ from function.detections import MUST_BE, Thresholds, read_detail
 from function.errors import InvalidParameter
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+TOKEN = re.compile(r"[!-~]+")
+ORIGIN = re.compile(r"https?://[a-z0-9.\[\]:-]+")
 
 
 class ConfigError(ValueError):
@@ -39,6 +44,13 @@ class Config:
     predict_token: str = field(default="", repr=False)
     # PREDICT_S3_BUCKETS, comma-separated: what /predict may read for who has the token
     predict_s3_buckets: frozenset[str] = frozenset()
+    # CORS_ORIGINS, comma-separated: whose pages may use the API in a browser
+    cors_origins: frozenset[str] = frozenset()
+    host: str = "0.0.0.0"  # HOST; gunicorn.conf.py listens there, on loopback unless it is set
+    # UPLOADS_TOKEN: the bearer token that /uploads and /results want; without one they are closed
+    uploads_token: str = field(default="", repr=False)
+    uploads_bucket: str = ""  # UPLOADS_BUCKET: where /uploads lets who has that token put photos
+    audit_generation: int = 0  # AUDIT_GENERATION, as the source has it: where /results begins
     revision: str = ""  # K_REVISION, set by Knative
     # OTEL_EXPORTER_OTLP_ENDPOINT: where spans go; the SDK reads this and the other OTEL_* itself
     otlp_endpoint: str = ""
@@ -55,16 +67,41 @@ class Config:
             threads=int(_number(env, "SHELFWATCH_THREADS", cls.threads, "a whole number from 0")),
             thresholds=_thresholds(env),
             events_auth=events_auth,
-            events_token=env.get("EVENTS_TOKEN", ""),
+            events_token=_secret(env, "EVENTS_TOKEN"),
             events_buckets=_names(env, "EVENTS_BUCKETS"),
             results_bucket=env.get("RESULTS_BUCKET", ""),
             topic_arn=_standard_topic(env, "TOPIC_ARN"),
             references_bucket=env.get("REFERENCES_BUCKET", ""),
-            predict_token=env.get("PREDICT_TOKEN", ""),
+            predict_token=_secret(env, "PREDICT_TOKEN"),
             predict_s3_buckets=_names(env, "PREDICT_S3_BUCKETS"),
+            cors_origins=_origins(env),
+            host=env.get("HOST") or "127.0.0.1",
+            uploads_token=_secret(env, "UPLOADS_TOKEN"),
+            uploads_bucket=env.get("UPLOADS_BUCKET", ""),
+            audit_generation=int(
+                _number(env, "AUDIT_GENERATION", cls.audit_generation, "a whole number from 0")
+            ),
             revision=env.get("K_REVISION", ""),
             otlp_endpoint=env.get("OTEL_EXPORTER_OTLP_ENDPOINT", ""),
         )
+
+
+def _secret(env: Mapping[str, str], variable: str) -> str:
+    """Read a bearer token: one that no header can hold would fail each request."""
+    secret = env.get(variable, "")
+    if secret and not TOKEN.fullmatch(secret):
+        msg = f"`{variable}` must be ASCII without spaces and line breaks, as a header holds it"
+        raise ConfigError(msg)
+    return secret
+
+
+def _origins(env: Mapping[str, str]) -> frozenset[str]:
+    origins = _names(env, "CORS_ORIGINS")
+    for origin in origins:
+        if not ORIGIN.fullmatch(origin):
+            msg = f"`CORS_ORIGINS` must be origins such as https://app.example.com, got {origin!r}"
+            raise ConfigError(msg)
+    return origins
 
 
 def _names(env: Mapping[str, str], variable: str) -> frozenset[str]:

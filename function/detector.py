@@ -20,7 +20,7 @@ from function.boxes import Floats, Letterbox, decode, letterbox, non_max_suppres
 from function.detections import Detections, Thresholds
 from function.errors import ModelError, NotReady, Overloaded
 from function.image import RESIZED_BY, Image
-from function.pixel_budget import PixelBudget
+from function.memory_budget import Memory
 from function.result import ModelJson
 from function.session import OpenedSession, cpu_isa, open_session
 from function.spans import stage_span
@@ -45,6 +45,8 @@ MAX_GAPS = 300
 # decoded meanwhile, so that it never idles; more would wait longer than a caller does.
 MAX_WAITING = 2
 WAIT_SECONDS = 10.0
+# YOLO11L takes a second on a slow processor. Readiness says it first, liveness ends the pod.
+STALLED_SECONDS, HUNG_SECONDS = 15.0, 30.0
 InputType = np.dtype[np.uint8] | np.dtype[np.float32]
 INPUT_TYPES: dict[str, InputType] = {
     "tensor(uint8)": np.dtype(np.uint8),  # (1, height, width, 3), what model.quantize makes
@@ -184,7 +186,8 @@ class Detector:
     model: Model
     revision: str = ""
     cpu_isa: str = ""
-    pixels: PixelBudget = field(default_factory=PixelBudget)  # for whoever decodes for `detect`
+    memory: Memory = field(default_factory=Memory)  # for whoever receives and decodes for `detect`
+    _began: float | None = None  # when the inference that runs now began, by time.monotonic()
     _ready: threading.Event = field(default_factory=threading.Event)
     _processor: threading.Lock = field(default_factory=threading.Lock)
     _places: threading.BoundedSemaphore = field(
@@ -223,9 +226,20 @@ class Detector:
         return self._ready.is_set()
 
     def check_ready(self) -> None:
-        """Raise `NotReady` unless a real inference has run."""
+        """Raise `NotReady` unless a real inference has run, and none takes far too long."""
         if not self.ready:
             msg = "The model is not warm yet"
+            raise NotReady(msg)
+        self._check_running(STALLED_SECONDS)
+
+    def check_live(self) -> None:
+        """Raise `NotReady` where an inference hangs, so that the process is replaced."""
+        self._check_running(HUNG_SECONDS)
+
+    def _check_running(self, most: float) -> None:
+        began = self._began
+        if began is not None and time.monotonic() - began > most:
+            msg = f"An inference has not come back for {most:.0f} s"
             raise NotReady(msg)
 
     def warm_up(self) -> None:
@@ -325,7 +339,11 @@ class Detector:
 
     def _run(self, tensor: Pixels) -> Floats:
         fed = tensor if self.model.input_dtype == np.uint8 else to_float_nchw(tensor)
-        output: Floats = self.session.run(None, {self.model.input_name: fed})[0]
+        self._began = time.monotonic()
+        try:
+            output: Floats = self.session.run(None, {self.model.input_name: fed})[0]
+        finally:
+            self._began = None
         if not np.isfinite(output).all():
             msg = "The model's output holds NaN or infinity"
             raise ModelError(msg)

@@ -9,6 +9,7 @@ ShelfWatchError
 │   ├── InvalidReference      400
 │   ├── Unauthorized          401
 │   ├── BucketForbidden       403
+│   ├── CrossSite             403
 │   ├── ImageArchived         403  (not gone: it can be restored)
 │   ├── ModelNotFound         404
 │   ├── NotAcceptable         406
@@ -124,6 +125,12 @@ class BucketForbidden(RequestError):
     """An event or a reference names a bucket that this service does not read for its sender."""
 
     status, slug, title = 403, "bucket-forbidden", "Bucket not allowed"
+
+
+class CrossSite(RequestError):
+    """A page of another site sent the request through its reader's browser."""
+
+    status, slug, title = 403, "cross-site-request", "Cross-site request"
 
 
 class ImageArchived(RequestError):

@@ -4,13 +4,19 @@ import os
 
 from events.log import LOGGING
 
+# ONNX Runtime 1.31 reports home unless told not to before it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 wsgi_app = "function.app:serve()"
 # Loopback unless told otherwise; the container sets HOST=0.0.0.0.
-bind = f"{os.environ.get('HOST', '127.0.0.1')}:{os.environ.get('PORT', '8080')}"
+host = os.environ.get("HOST", "127.0.0.1")
+bind = f"{f'[{host}]' if ':' in host else host}:{os.environ.get('PORT', '8080')}"
 # One process holds one model and fills the processor; threads wait on sockets and S3.
 workers = 1
 worker_class = "function.worker.Worker"  # gthread with time limits
-threads = 32
+threads = 32  # four of them for probes
+# Silent ones cost a socket each; the longest idle makes room for the next.
+worker_connections = 4000
 # Not a request's time-out with gthread: it ends a worker whose main loop has stalled this long.
 timeout = 60
 # Longer than the longest request (the sink gives up after 55 s), shorter than Spot's 120 s notice.

@@ -5,14 +5,15 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
-from function.errors import ImageCorrupt, ImageEmpty, ImageTooLarge, ImageUnsupported
+from function.container import FORMATS, Container, read_container
+from function.errors import ImageCorrupt, ImageEmpty, ImageTooLarge
 
 try:
     import cykooz_resizer as simd
@@ -20,18 +21,8 @@ except ImportError:  # no wheel for this platform, such as Linux on ARM
     simd = None
 
 RESIZED_BY = "Pillow" if simd is None else simd.__name__
-# What cameras, phones and browsers send; each further decoder is attack surface.
-FORMATS = ("JPEG", "PNG", "WEBP")
-JPEGS = ("JPEG", "MPO")
 # A 24 MP camera JPEG is about 10 MB; S3 and HTTP share the limit.
 MAX_IMAGE_BYTES = 20 * 1024 * 1024
-# 50 MP decode to 150 MB of RGB; a 27 kB PNG can claim 225 MP, so the header is asked first.
-MAX_IMAGE_PIXELS = 50_000_000
-EXIF_ORIENTATION = 0x0112
-# When the photo was taken and the clock's offset from UTC, by the camera or by the last program.
-# https://www.cipa.jp/std/documents/download_e.html?DC-008-Translation-2023-E
-EXIF_PHOTO = 0x8769
-EXIF_TIMES = ((EXIF_PHOTO, 0x9003, 0x9011), (0, 0x0132, 0x9010))
 # Cameras without a network send the next day; a clock that is off by more than two is wrong.
 OLDEST_CAPTURE = timedelta(hours=48)
 CLOCK_SKEW = timedelta(minutes=1)
@@ -44,7 +35,16 @@ TURNS = {
     7: PIL.Image.Transpose.TRANSVERSE,
     8: PIL.Image.Transpose.ROTATE_90,
 }
-SIDEWAYS = [TURNS[orientation] for orientation in (5, 6, 7, 8)]
+SIDEWAYS = (5, 6, 7, 8)
+# A JPEG's decoder reads eight bytes ahead, and an end marker stands for whatever is missing: so it
+# gets some bytes more and no marker, and asks for more where its picture is not whole.
+BEYOND = b"\0" * 16
+# What a decoder skips between scans, and what no codes of a scan are likely to be, each and all.
+PROBES = bytes.fromhex("6a5be7d3b6f4796d4e9bd9a7bc5e6d37")
+# Bytes a pixel that decoding holds at its worst moment. A picture takes four, and as many again
+# each time it is converted or turned; libwebp keeps two canvases of four, and Pillow a copy.
+PIXEL_BYTES = {"JPEG": 8, "PNG": 12, "WEBP": 16}
+COEFFICIENT_BYTES = 2  # of a JPEG of several scans
 # What Pillow's decoders raise for damaged files, collected from its plugins.
 DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, IndexError)
 
@@ -97,57 +97,123 @@ class Image:
         return pixels.reshape(size[1], size[0], 3)
 
 
+class _Probe(bytes):
+    """A byte that notes how many bytes were left over when Pillow added it to them."""
+
+    left = 0
+
+    def __radd__(self, left: bytes) -> bytes:
+        self.left = len(left)
+        return left + bytes(self)
+
+
+class _JpegFile(io.BytesIO):
+    """A JPEG without its end marker, and what a decoder is given where it reads on.
+
+    That of several scans asks for more whether its last scan was whole or not. But between scans it
+    takes every byte, and within one it leaves those of a block that it cannot finish: so it gets
+    byte after byte, and the marker last.
+    """
+
+    def __init__(self, container: Container) -> None:
+        super().__init__(container.data)
+        self.probes = [_Probe([byte]) for byte in PROBES] if container.coefficients else []
+        end = [*self.probes, b"\xff\xd9"] if container.coefficients else []
+        self._beyond = iter([BEYOND, *end])
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(size) or next(self._beyond, b"")
+
+    @property
+    def whole(self) -> bool:
+        """Whether the decoder had all of its last scan."""
+        return not any(probe.left for probe in self.probes)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Header:
     """What an image says of itself, checked; nothing is decoded yet."""
 
-    file: PIL.Image.Image
-    width: int  # as it is stored; EXIF, which may turn it, can follow after the pixels
-    height: int
+    container: Container
     bytes: int
     scale: int = 1  # decoded to 1/1, 1/2, 1/4 or 1/8
 
-    def pixels_to_decode(self) -> int:
-        """Count the pixels that decoding takes memory for."""
-        whole = self.decodes_whole
-        return self.width * self.height if whole else self.file.width * self.file.height
+    @property
+    def width(self) -> int:
+        """The stored width in pixels; the orientation may turn it."""
+        return self.container.width
+
+    @property
+    def height(self) -> int:
+        """The stored height in pixels."""
+        return self.container.height
+
+    def memory(self) -> int:
+        """Count the bytes that decoding takes at its worst moment, the container's included."""
+        container, pixels = self.container, self.width * self.height
+        if container.format == "JPEG":  # scaled while it is decoded
+            held = COEFFICIENT_BYTES * container.coefficients
+            pixels = -(-self.width // self.scale) * -(-self.height // self.scale)
+        else:
+            held = 0
+        return len(container.data) + held + PIXEL_BYTES[container.format] * pixels
 
     @property
     def decodes_whole(self) -> bool:
         """Whether it is scaled only after decoding: all but baseline JPEGs are."""
-        return self.file.format not in JPEGS or bool(self.file.info.get("progressive"))
+        return self.container.format != "JPEG" or self.container.coefficients > 0
+
+    def scaled_for(self, size: tuple[int, int]) -> Header:
+        """Take the same image at the scale for a model's input (width, height)."""
+        return replace(self, scale=_scale((self.width, self.height), size))
 
     def decode(self) -> Image:
-        """Decode to upright RGB, once. Raises `ImageCorrupt`."""
+        """Decode to upright RGB. Raises `ImageCorrupt`."""
+        container, exif = self.container, self.container.exif
         try:
-            self.file.load()
-            exif = self.file.getexif()
-            orientation, taken = exif.get(EXIF_ORIENTATION, 1), _taken(exif)
-            turn = TURNS.get(orientation)
-            picture = _to_rgb(_turned(self._reduced(), turn))
-        except DECODE_ERRORS as err:
-            msg = f"The {self.file.format} image cannot be decoded: it is truncated or damaged"
-            self.file.close()
-            raise ImageCorrupt(msg) from err
-        if picture is not self.file:
-            self.file.close()  # its own copy of the pixels would live as long as the header
+            picture = self._upright(self._load())
+        except (PIL.UnidentifiedImageError, *DECODE_ERRORS) as err:
+            raise _corrupt(container, "it is truncated or damaged") from err
         width, height = self.width, self.height
-        if turn in SIDEWAYS:
+        if exif.orientation in SIDEWAYS:
             width, height = height, width
         return Image(
             picture=picture,
             width=width,
             height=height,
             bytes=self.bytes,
-            orientation=orientation if turn is not None else 1,
-            taken=taken,
+            orientation=exif.orientation or 1,
+            taken=exif.taken,
         )
 
-    def _reduced(self) -> PIL.Image.Image:
-        """Scale down, unless draft has done so already for a JPEG."""
-        left = self.scale * max(self.file.size) // max(self.width, self.height)
-        image = _reducible(self.file)
-        return image.reduce(left) if left > 1 else image
+    def _load(self) -> PIL.Image.Image:
+        """Decode as it is stored, and let the decoder go, which keeps pictures of its own."""
+        container = self.container
+        if container.format != "JPEG":
+            with PIL.Image.open(io.BytesIO(container.data), formats=FORMATS) as file:
+                file.load()
+                return file._new(file.im)
+        data = _JpegFile(container)
+        with PIL.Image.open(data, formats=FORMATS) as file:
+            if self.scale > 1:
+                file.draft(None, (file.width // self.scale or 1, file.height // self.scale or 1))
+            try:
+                file.load()
+            except OSError as err:
+                raise _corrupt(container, _where(file)) from err
+            if not data.whole:
+                raise _corrupt(container, "its last scan did not arrive whole")
+            return file._new(file.im)
+
+    def _upright(self, image: PIL.Image.Image) -> PIL.Image.Image:
+        """Reduce, make opaque and turn; each step lets go of the one before."""
+        left = self.scale * max(image.size) // max(self.width, self.height)
+        image = _to_averages(image, self.container.bits)
+        if left > 1:  # draft has done so already for a JPEG
+            image = image.reduce(left)
+        image = _opaque(image)
+        turn = TURNS.get(self.container.exif.orientation)
+        return image if turn is None else image.transpose(turn)
 
 
 def read_image(data: bytes, size: tuple[int, int] | None = None) -> Image:
@@ -161,7 +227,7 @@ def read_image(data: bytes, size: tuple[int, int] | None = None) -> Image:
 
 
 def read_header(data: bytes, size: tuple[int, int] | None = None) -> Header:
-    """Check an image's bytes and what its header claims; `size` as in `read_image`.
+    """Check an image's bytes and what its container claims; `size` as in `read_image`.
 
     Raises `ImageEmpty`, `ImageTooLarge`, `ImageUnsupported` or `ImageCorrupt`.
     """
@@ -171,12 +237,8 @@ def read_header(data: bytes, size: tuple[int, int] | None = None) -> Header:
     if len(data) > MAX_IMAGE_BYTES:
         msg = f"The image must have at most {MAX_IMAGE_BYTES} bytes, got {len(data)}"
         raise ImageTooLarge(msg)
-    file = _open(data)
-    scale = _scale(file.size, size) if size else 1
-    header = Header(file=file, width=file.width, height=file.height, bytes=len(data), scale=scale)
-    if scale > 1:  # does nothing but for JPEGs
-        file.draft(None, (file.width // scale or 1, file.height // scale or 1))
-    return header
+    header = Header(container=read_container(data), bytes=len(data))
+    return header.scaled_for(size) if size else header
 
 
 def captured_at(taken: datetime | None, uploaded: datetime) -> datetime:
@@ -184,18 +246,6 @@ def captured_at(taken: datetime | None, uploaded: datetime) -> datetime:
     if taken and uploaded - OLDEST_CAPTURE <= taken <= uploaded + CLOCK_SKEW:
         return taken
     return uploaded
-
-
-def _taken(exif: PIL.Image.Exif) -> datetime | None:
-    """Read EXIF's time with its offset; None where either is missing or odd."""
-    for place, tag, offset_tag in EXIF_TIMES:
-        tags = exif.get_ifd(EXIF_PHOTO)
-        found, offset = (exif if not place else tags).get(tag), tags.get(offset_tag)
-        try:
-            return datetime.strptime(f"{found} {offset}", "%Y:%m:%d %H:%M:%S %z")
-        except ValueError:
-            continue
-    return None
 
 
 def _scale(stored: tuple[int, int], size: tuple[int, int]) -> int:
@@ -206,54 +256,59 @@ def _scale(stored: tuple[int, int], size: tuple[int, int]) -> int:
     return max(scale for scale in (1, 2, 4, 8) if scale <= max(1, excess))
 
 
-def _open(data: bytes) -> PIL.Image.Image:
-    """Read the header and check what it claims."""
-    try:
-        file = PIL.Image.open(io.BytesIO(data), formats=FORMATS)
-        # A phone's MPO holds a JPEG and its preview: the first frame is the photo.
-        animated = getattr(file, "n_frames", 1) > 1 and file.format != "MPO"
-    except PIL.UnidentifiedImageError as err:
-        msg = f"The image must be one of {', '.join(FORMATS)}"
-        raise ImageUnsupported(msg) from err
-    except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as err:
-        msg = f"The image must have at most {MAX_IMAGE_PIXELS} pixels, got more"
-        raise ImageTooLarge(msg) from err
-    except DECODE_ERRORS as err:
-        msg = "The image's header must be whole, and is damaged"
-        raise ImageCorrupt(msg) from err
-    if file.width * file.height > MAX_IMAGE_PIXELS:
-        size = f"{file.width} x {file.height}"
-        msg = f"The image must have at most {MAX_IMAGE_PIXELS} pixels, got {size}"
-        raise ImageTooLarge(msg)
-    if animated:
-        msg = f"The {file.format} image must be a still, and is animated"
-        raise ImageUnsupported(msg)
-    return file
+def _corrupt(container: Container, why: str) -> ImageCorrupt:
+    return ImageCorrupt(f"The {container.format} image cannot be decoded: {why}")
 
 
-def _turned(image: PIL.Image.Image, turn: PIL.Image.Transpose | None) -> PIL.Image.Image:
-    return image if turn is None else image.transpose(turn)
+def _where(file: PIL.Image.Image) -> str:
+    """Tell where the decoded rows end: what follows them is still black."""
+    box = file.im.getbbox()
+    if not box:
+        return "it is truncated or damaged from the start"
+    return f"it is truncated or damaged, its data ends at {box[3] / file.height:.0%} of the height"
 
 
-def _reducible(file: PIL.Image.Image) -> PIL.Image.Image:
-    """Turn the modes whose values cannot be averaged into ones whose can: 16-bit grey by its high
-    byte, palettes by their colours."""
-    if file.mode.startswith("I"):
+def _to_averages(image: PIL.Image.Image, bits: int) -> PIL.Image.Image:
+    """Turn modes whose values cannot be averaged into ones whose can.
+
+    Palettes go by their colours, 16-bit samples by the eight highest bits that are used.
+    """
+    if image.mode.startswith("I"):
         # convert("RGB") would clip everything above 255 to white.
-        return PIL.Image.fromarray((np.asarray(file) >> 8).clip(0, 255).astype(np.uint8))
-    if file.mode == "1":
-        return file.convert("L")
-    if file.mode == "P":
-        return file.convert("RGBA" if file.has_transparency_data else "RGB")
-    return file
+        samples = np.asarray(image)
+        unused = max(int(samples.max()).bit_length(), 8) - 8
+        return PIL.Image.fromarray((samples >> unused).astype(np.uint8))
+    if image.mode == "1":
+        return image.convert("L")
+    if image.mode == "P":
+        return image.convert("RGBA" if image.has_transparency_data else "RGB")
+    if bits == 16 and image.mode in ("RGB", "RGBA", "LA"):
+        return _brightened(image)
+    return image
 
 
-def _to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
-    """Turn any mode into RGB, transparency over white."""
-    if image.mode == "RGB":
+def _brightened(image: PIL.Image.Image) -> PIL.Image.Image:
+    """Undo what a camera of 12 bits leaves unused in 16; Pillow keeps the higher eight of them."""
+    extrema = image.getextrema()
+    bands = len(image.getbands())
+    colours = bands - 1 if image.mode in ("RGBA", "LA") else bands
+    most = max(int(high) for _, high in extrema[:colours])  # type: ignore[misc]
+    room = 8 - max(most.bit_length(), 4)
+    if room <= 0:
         return image
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        white = PIL.Image.new("RGBA", rgba.size, "white")
-        return PIL.Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")
+    curve = [min(255, value * 255 // ((1 << 8 - room) - 1)) for value in range(256)]
+    plain = list(range(256))
+    return image.point(curve * colours + plain * (bands - colours))
+
+
+def _opaque(image: PIL.Image.Image) -> PIL.Image.Image:
+    """Turn any mode into RGB, transparency over white."""
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    if image.mode != "RGBA":
+        image = image.convert("RGBA")
+    canvas = PIL.Image.new("RGB", image.size, "white")
+    canvas.paste(image, mask=image)
+    return canvas

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-import io
+import zlib
 from dataclasses import dataclass
-from typing import IO
+from typing import cast
 
 import flask
+from werkzeug.datastructures import Headers
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
+from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder
 
 from function.errors import BodyUnsupported, BucketForbidden, InvalidParameter
 from function.image import MAX_IMAGE_BYTES
-from function.parameters import check_names, decode_base64, json_object, parse_json
+from function.memory_budget import Hold, Memory
+from function.parameters import (
+    JSON_VALUE_BYTES,
+    MAX_JSON_BYTES,
+    check_names,
+    decode_base64,
+    json_object,
+    parse_json,
+)
 from function.reference import Reference, parse_reference, read_reference
 from function.s3 import S3Pictures
 
-MULTIPART, JSON = "multipart/form-data", "application/json"
+MULTIPART, JSON, RAW = "multipart/form-data", "application/json", "application/octet-stream"
 JPEG, PNG = "image/jpeg", "image/png"
 PICTURE_PARTS = ("file", "image")
 REFERENCE = "reference"  # the part or field that says how the shelf should stand
@@ -24,24 +34,26 @@ JSON_FIELDS = ("image", REFERENCE)
 MAX_BODY_BYTES = MAX_IMAGE_BYTES + 64 * 1024
 # A form holds pictures and nothing else: ten of a batch, and room to say which one is too many.
 MAX_FORM_PARTS = 32
-# Werkzeug reads forms in steps of 64 KiB and wants room for several, files or not.
-MAX_FORM_FIELD_BYTES = 512 * 1024
+CODINGS = ("gzip", "deflate", "identity")
+AUTO_DETECT = 32  # of zlib: whether the header is gzip's or its own
+MEMORY = "shelfwatch.memory"  # the app's extension that bodies are held in
 
 
 class Request(flask.Request):
-    """A request whose uploads stay in memory: the root file system is read-only in the cluster."""
+    """A request whose body is read at once, and counted while the request lasts."""
 
-    def _get_stream_for_parsing(self) -> IO[bytes]:
-        return io.BytesIO(read_body(self))  # at once: it saves a form of 3 MB a third of its time
+    _held: Hold | None = None
 
-    def _get_file_stream(
-        self,
-        total_content_length: int | None,
-        content_type: str | None,
-        filename: str | None = None,
-        content_length: int | None = None,
-    ) -> IO[bytes]:
-        return io.BytesIO()  # MAX_BODY_BYTES bounds it
+    def hold(self, size: int) -> None:
+        """Hold memory for the body. Raises `Overloaded`."""
+        memory: Memory = flask.current_app.extensions[MEMORY]
+        self._held = memory.bodies.take(size)
+
+    def close(self) -> None:
+        """Let the request go."""
+        if self._held:
+            self._held.shrink(0)
+        super().close()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,14 +67,41 @@ class Picture:
 
 
 def read_body(request: flask.Request) -> bytes:
-    """Read the whole body. Raises `RequestEntityTooLarge` or `ClientDisconnected`.
+    """Read the whole body, and unpack it where it came compressed.
 
-    From the server's own stream and at once: Werkzeug's reads 64 KiB at a time, which takes longer
-    than a camera's photo takes to arrive, and is silent about a body that ends early.
+    Raises `Overloaded`, `BodyUnsupported`, `InvalidParameter`, `RequestEntityTooLarge` or
+    `ClientDisconnected`.
     """
+    coding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if coding not in CODINGS:
+        msg = f"The content encoding must be one of {', '.join(CODINGS)}, got {coding!r}"
+        raise BodyUnsupported(msg)
     told, limit = request.content_length, MAX_BODY_BYTES
     if told is not None and told > limit:
         raise RequestEntityTooLarge
+    known = told is not None and coding == "identity"
+    cast("Request", request).hold(_memory_of(request.mimetype, told if known else limit))
+    body = _receive(request, limit, told)
+    return body if coding == "identity" else _unpack(body, limit, coding)
+
+
+def _memory_of(mimetype: str, length: int | None) -> int:
+    """Estimate what a body of that length takes while it is read and parsed."""
+    size = length or 0
+    if mimetype == MULTIPART:
+        return 2 * size  # itself and its parts
+    if mimetype == JSON or mimetype.endswith("+json"):
+        # As text, its longest text, that decoded; and what its values take as objects.
+        return 4 * size + min(JSON_VALUE_BYTES * size, MAX_JSON_BYTES)
+    return size
+
+
+def _receive(request: flask.Request, limit: int, told: int | None) -> bytes:
+    """Read the body from the server's own stream and at once.
+
+    Werkzeug's stream reads 64 KiB at a time, which takes longer than a camera's photo takes to
+    arrive, and is silent about a body that ends early.
+    """
     try:
         body: bytes = request.environ["wsgi.input"].read(limit + 1 if told is None else told)
     except (OSError, ValueError) as err:  # as Werkzeug's streams take them
@@ -72,6 +111,24 @@ def read_body(request: flask.Request) -> bytes:
     if len(body) < (told or 0):
         raise ClientDisconnected
     return body
+
+
+def _unpack(body: bytes, limit: int, coding: str) -> bytes:
+    """Undo gzip or deflate, to `limit` bytes at most."""
+    # Some senders of "deflate" leave out zlib's header; gzip and zlib are told apart by theirs.
+    raw = coding == "deflate" and body[:1] and (body[0] & 15 != zlib.DEFLATED)
+    unpacker = zlib.decompressobj(-zlib.MAX_WBITS if raw else zlib.MAX_WBITS | AUTO_DETECT)
+    try:
+        unpacked = unpacker.decompress(body, limit + 1)
+    except zlib.error as err:
+        msg = f"The body must be in {coding}, as its Content-Encoding says"
+        raise InvalidParameter(msg) from err
+    if len(unpacked) > limit:
+        raise RequestEntityTooLarge
+    if not unpacker.eof:
+        msg = f"The body must be whole in {coding}, and ends early"
+        raise InvalidParameter(msg)
+    return unpacked
 
 
 def read_pictures(request: flask.Request, s3_pictures: S3Pictures | None) -> list[Picture]:
@@ -84,37 +141,70 @@ def read_pictures(request: flask.Request, s3_pictures: S3Pictures | None) -> lis
         return _from_form(request)
     if request.mimetype == JSON:
         return [_from_json(read_body(request), s3_pictures)]
-    if request.mimetype.startswith("image/"):
+    if request.mimetype.startswith("image/") or request.mimetype == RAW:
         return [Picture(data=read_body(request))]
-    msg = f"The content type must be {MULTIPART}, {JSON} or image/*, got {request.mimetype!r}"
+    msg = (
+        f"The content type must be {MULTIPART}, {JSON}, image/* or {RAW}, got {request.mimetype!r}"
+    )
     raise BodyUnsupported(msg)
 
 
 def _from_form(request: flask.Request) -> list[Picture]:
-    for name in request.form:
-        if name != REFERENCE:
-            msg = f"The form's part {name!r} must be a file; thresholds go into the query"
-            raise InvalidParameter(msg)
-    check_names("A part of the form", request.files, (*PICTURE_PARTS, REFERENCE))
-    reference = _reference_part(request)
-    uploads = [upload for name in PICTURE_PARTS for upload in request.files.getlist(name)]
+    parts = parse_form(read_body(request), request.mimetype_params.get("boundary", ""))
+    for name, _, _ in parts:
+        if name not in (*PICTURE_PARTS, REFERENCE):
+            known = ", ".join((*PICTURE_PARTS, REFERENCE))
+            msg = f"A part of the form must be one of {known}, got {name!r}"
+            raise InvalidParameter(f"{msg}; thresholds go into the query")
+    references = [data for name, _, data in parts if name == REFERENCE]
+    if len(references) > 1:
+        msg = f"The form must have one part named {REFERENCE!r}, got several"
+        raise InvalidParameter(msg)
+    reference = _parse_reference(references[0]) if references else None
+    uploads = [part for part in parts if part[0] in PICTURE_PARTS]
     if not uploads:
         msg = f"The form must have a part named {PICTURE_PARTS[0]!r}"
         raise InvalidParameter(msg)
-    return [
-        Picture(data=upload.read(), name=upload.filename or "", reference=reference)
-        for upload in uploads
-    ]
+    return [Picture(data=data, name=filename, reference=reference) for _, filename, data in uploads]
 
 
-def _reference_part(request: flask.Request) -> Reference | None:
-    """Read the form's reference, a file or a text; it is that of every picture in the form."""
-    files = [upload.read() for upload in request.files.getlist(REFERENCE)]
-    texts = [text.encode() for text in request.form.getlist(REFERENCE)]
-    if len(files) + len(texts) > 1:
-        msg = f"The form must have one part named {REFERENCE!r}, got several"
+def _parse_reference(body: bytes) -> Reference:
+    memory: Memory = flask.current_app.extensions[MEMORY]
+    with memory.pictures.hold(min(JSON_VALUE_BYTES * len(body), MAX_JSON_BYTES)):
+        return parse_reference(body)
+
+
+class FormDecoder(MultipartDecoder):
+    """Werkzeug's, for file names in whatever bytes a client wrote."""
+
+    def _parse_headers(self, data: bytes | bytearray) -> Headers:
+        return super()._parse_headers(data.decode(errors="replace").encode())
+
+
+def parse_form(body: bytes, boundary: str) -> list[tuple[str, str, bytes]]:
+    """Take a form apart: name, file name and bytes of each part, in order.
+
+    A file is a file without a file name, too. Raises `InvalidParameter`, and
+    `RequestEntityTooLarge` for too many parts.
+    """
+    if not boundary:
+        msg = f"The content type must have the form's boundary: {MULTIPART}; boundary=…"
         raise InvalidParameter(msg)
-    return next((parse_reference(body) for body in (*files, *texts)), None)
+    decoder = FormDecoder(boundary.encode(), max_parts=MAX_FORM_PARTS)
+    decoder.receive_data(body)
+    decoder.receive_data(None)
+    parts: list[tuple[str, str, bytes]] = []
+    try:
+        while not isinstance(event := decoder.next_event(), Epilogue):
+            if isinstance(event, File | Field):
+                parts.append((event.name or "", getattr(event, "filename", ""), b""))
+            elif isinstance(event, Data):
+                name, filename, data = parts[-1]
+                parts[-1] = name, filename, data + event.data if data else event.data
+    except ValueError as err:
+        msg = "The form must be whole, its parts apart by its boundary, each with its name"
+        raise InvalidParameter(msg) from err
+    return parts
 
 
 def _from_json(body: bytes, s3_pictures: S3Pictures | None) -> Picture:

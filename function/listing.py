@@ -64,8 +64,8 @@ def csv_lines(name: str, result: Result) -> Iterable[Sequence[object]]:
     safe = f"'{name}" if name.startswith(FORMULA) else name
     gaps = sorted(result["gaps"], key=lambda gap: (gap["row"], gap["xyxy"][0]))
     for number, gap in enumerate(gaps, 1):
-        sure = gap.get("confidence", "")
-        yield safe, "gap", gap["row"] + 1, number, "", sure, whole_facings(gap), *gap["xyxy"]
+        sure, facings = gap["confidence"], whole_facings(gap)
+        yield safe, "gap", gap["row"] + 1, number, "", sure, facings, *gap["xyxy"]
     number_in_row = [0] * len(result["rows"])
     for found in sorted(result["detections"], key=lambda found: (found["row"], found["xyxy"][0])):
         row = found["row"]

@@ -19,14 +19,28 @@ from function.detections import MUST_BE, Thresholds, read_detail
 from function.errors import InvalidParameter
 
 Number = TypeVar("Number", int, float)
+LINE_BREAKS = {ord("\r"): None, ord("\n"): None}
 
+# A result of 3 000 products has 31 000. A value takes up to 200 bytes as an object of Python's, and
+# one byte of text can ask for 40 of them.
+MAX_JSON_VALUES = 50_000
+JSON_VALUE_BYTES, MAX_JSON_BYTES = 40, 200 * MAX_JSON_VALUES
 THRESHOLDS = ("confidence", "iou", "max_detections", "classes", "detail")
 # As JSON writes it, and .5 as people do: Python also takes "1_0", "nan" and other scripts' digits.
 NUMBER = re.compile(r"-?(\d{1,20}(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 
 
+def check_json(body: bytes, what: str = "The body") -> None:
+    """Check how many values some JSON can have, before it is parsed."""
+    values = sum(map(body.count, (b",", b"[", b"{")))
+    if values > MAX_JSON_VALUES:
+        msg = f"{what} must have at most {MAX_JSON_VALUES} JSON values, got {values}"
+        raise InvalidParameter(msg)
+
+
 def parse_json(body: bytes) -> object:
     """Parse a JSON body."""
+    check_json(body)
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as err:
@@ -77,11 +91,13 @@ def read_whole(name: str, value: object, must_be: str = "a whole number") -> int
 def decode_base64(text: str, where: str) -> bytes:
     """Decode base64, strictly: what is no base64 must not pass for an odd image.
 
-    A data URI's head, as browsers write it, is taken off.
+    A data URI's head, as browsers write it, is taken off, and so are line breaks.
     """
     head, comma, rest = text.partition(",")
     if comma and head.startswith("data:image/") and head.endswith(";base64"):
         text = rest
+    if "\n" in text or "\r" in text:  # MIME's lines of 76 (RFC 2045)
+        text = text.translate(LINE_BREAKS)
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as err:
@@ -121,6 +137,13 @@ def _threshold(
     default: Number,
 ) -> Number:
     return read(name, given[name], MUST_BE[name]) if name in given else default
+
+
+def read_uri(args: MultiDict[str, str]) -> str:
+    """Read the one parameter that names an object. Raises `InvalidParameter`."""
+    given = {name: _single(name, values) for name, values in args.lists()}
+    check_names("The parameter", given, ("uri",))
+    return given.get("uri", "")
 
 
 def _single(name: str, values: list[str]) -> str:

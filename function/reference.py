@@ -18,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from function.boxes import Floats, Ints, best_pairs, pairwise_iou
-from function.detections import MAX_DETECTIONS, Detections
-from function.errors import InvalidReference
+from function.detections import Detections
+from function.errors import InvalidParameter, InvalidReference
+from function.parameters import check_json
 from function.result import (
     ComplianceJson,
     PositionJson,
@@ -41,19 +42,33 @@ MOVED_FACINGS = 1.0
 FIT_ROUNDS = 2
 # Fewer pairs say nothing of a scale.
 FIT_PAIRS = 4
-# As many as a result can hold, and the bytes that an earlier result with so many takes.
-MAX_SLOTS = MAX_DETECTIONS
+NO_CLASS = -1  # of a label that the model does not know
+# Twice the products of the fullest shelf that was labelled, and room: comparing takes the square of
+# it in memory. The bytes of an earlier result with so many.
+MAX_SLOTS = 1500
+MAX_LABEL = 100  # characters
 MAX_REFERENCE_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Where facings should stand, in reading order; parallel arrays, shares of the picture."""
+    """Where facings should stand; parallel arrays, shares of the picture."""
 
     xyxy: Floats  # (n, 4), 0 to 1
-    row: Ints  # (n,), 0 at the top
+    row: Ints  # (n,), 0 at the top; all -1 where the boxes are to say it
     label: tuple[str, ...]  # (n,), "" takes any product
     position: tuple[str, ...] | None = None  # (n,), ids of a planogram's positions, not of slots
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def in_rows(self) -> Reference:
+        """Give the slots in reading order, their rows found where none were given."""
+        row = group_rows(self.xyxy)[0] if (self.row < 0).any() else self.row
+        order = np.lexsort((self.xyxy[:, 0], row)).tolist()
+        position = self.position and tuple(self.position[i] for i in order)
+        label = tuple(self.label[i] for i in order)
+        return Reference(self.xyxy[order], row[order], label, position)
 
 
 def parse_reference(body: bytes) -> Reference:
@@ -62,7 +77,10 @@ def parse_reference(body: bytes) -> Reference:
         msg = f"The reference must have at most {MAX_REFERENCE_BYTES} bytes, got {len(body)}"
         raise InvalidReference(msg)
     try:
+        check_json(body, "The reference")
         return read_reference(json.loads(body))
+    except InvalidParameter as err:
+        raise InvalidReference(str(err)) from err
     except (ValueError, RecursionError) as err:
         msg = "The reference must be JSON"
         raise InvalidReference(msg) from err
@@ -104,31 +122,35 @@ def _list_of(data: Mapping[str, object], name: str) -> Sequence[object]:
 
 
 def _from_slots(slots: Sequence[object], size: npt.NDArray[np.float64]) -> Reference:
-    boxes: list[list[float]] = []
-    rows: list[int | None] = []
-    labels: list[str] = []
+    # Equal slots are one.
+    found: dict[tuple[tuple[float, ...], int | None, str], None] = {}
     for index, slot in enumerate(slots):
         if not isinstance(slot, Mapping):
             msg = f"Slot {index} of the reference must be an object"
             raise InvalidReference(msg)
-        boxes.append(_corners(slot.get("xyxy"), index))
+        corners = _corners(slot.get("xyxy"), index)
         given, label = slot.get("row"), slot.get("label", "")
         if not (given is None or (type(given) is int and 0 <= given < MAX_SLOTS)):
             msg = f"`row` of slot {index} must be a number from 0, got {given!r}"
             raise InvalidReference(msg)
-        if not isinstance(label, str):
-            msg = f"`label` of slot {index} must be a text, got {label!r}"
-            raise InvalidReference(msg)
-        rows.append(given)
-        labels.append(label)
+        found[tuple(corners), given, _label(label, f"`label` of slot {index}")] = None
+    boxes, rows, labels = zip(*found, strict=True) if found else ((), (), ())
     xyxy = (np.array(boxes, np.float64).reshape(-1, 4) / np.tile(size, 2)).astype(np.float32)
     if xyxy.size and not (xyxy.min() >= 0 and xyxy.max() <= 1):
         msg = "The corners of each slot must lie in the picture, as shares from 0 to 1"
         raise InvalidReference(msg)
     known = [row for row in rows if row is not None]
-    row = np.array(known, np.int64) if len(known) == len(rows) else group_rows(xyxy)[0]
-    order = np.lexsort((xyxy[:, 0], row))
-    return Reference(xyxy[order], row[order], tuple(labels[i] for i in order.tolist()))
+    told = len(known) == len(rows)
+    row = np.array(known, np.int64) if told else np.full(len(rows), -1)
+    return Reference(xyxy, row, labels)
+
+
+def _label(text: object, where: str) -> str:
+    if not isinstance(text, str) or len(text) > MAX_LABEL:
+        got = len(text) if isinstance(text, str) else repr(text)
+        msg = f"{where} must be a text of at most {MAX_LABEL} characters, got {got}"
+        raise InvalidReference(msg)
+    return text
 
 
 def _from_planogram(data: Mapping[str, object]) -> Reference:
@@ -148,7 +170,7 @@ def _from_planogram(data: Mapping[str, object]) -> Reference:
         width, height = (_measure(product, side, where) for side in ("w", "h"))
         boxes.append([left, top, left + width, top + height])
         tops.append(_measure(fixture, "y", where))
-        labels.append(str(product.get("name", "")))
+        labels.append(_label(product.get("name", ""), f"`name` of the product of {where}"))
     if not (size.min() > 0 and all(box[0] < box[2] and box[1] < box[3] for box in boxes)):
         msg = "The planogram and its products must be wider and higher than 0"
         raise InvalidReference(msg)
@@ -156,15 +178,9 @@ def _from_planogram(data: Mapping[str, object]) -> Reference:
     shares = (xyxy / np.tile(size, 2)).astype(np.float32)
     boards = np.array(tops)
     stands_on_boards = bool((xyxy[:, 1::2].mean(axis=1) <= boards).all())
-    row = np.unique(boards, return_inverse=True)[1] if stands_on_boards else group_rows(shares)[0]
-    order = np.lexsort((shares[:, 0], row)).tolist()
-    names = list(positions)
-    return Reference(
-        shares[order],
-        np.asarray(row[order], np.int64),
-        tuple(labels[i] for i in order),
-        tuple(names[i] for i in order),
-    )
+    row = np.unique(boards, return_inverse=True)[1]
+    row = np.asarray(row if stands_on_boards else np.full(len(boards), -1), np.int64)
+    return Reference(shares, row, tuple(labels), tuple(positions))
 
 
 def _by_id(
@@ -177,6 +193,7 @@ def _by_id(
         if not isinstance(item, Mapping) or not isinstance(known, str) or known in items:
             msg = f"Item {index} of the planogram's {name} must be an object with an id of its own"
             raise InvalidReference(msg)
+        _label(known, f"`id` of item {index} of the planogram's {name}")
         for measure in measures:
             _measure(item, measure, f"{known!r} in `{name}`")
         items[known] = item
@@ -224,6 +241,7 @@ def compare(
     Slots and products are paired one to one, the best overlap first, after the median shift of
     those that overlap is taken back. Takes the size of the image in pixels.
     """
+    reference = reference.in_rows()
     slots = reference.xyxy * np.array((width, height, width, height), np.float32)
     allowed = _allowed(reference, detections, names)
     if reference.position is not None:
@@ -337,9 +355,10 @@ def _allowed(
     """
     if len(names) <= 1:
         return np.ones((len(reference.label), len(detections)), np.bool_)
-    wanted = np.array(reference.label, dtype=np.str_)[:, None]
-    labels = [names.get(cls, str(cls)) for cls in detections.class_id.tolist()]
-    return np.asarray((wanted == "") | (wanted == np.array(labels, dtype=np.str_)))
+    ids = {name: class_id for class_id, name in names.items()}
+    wanted = np.array([ids.get(label, NO_CLASS) for label in reference.label], np.int64)[:, None]
+    any_product = np.array([not label for label in reference.label], np.bool_)[:, None]
+    return np.asarray(any_product | (wanted == detections.class_id))
 
 
 def _nearness(slots: Floats, products: Floats) -> Floats:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 from typing import Final
 
-import numpy as np
-import numpy.typing as npt
 import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
@@ -30,9 +28,8 @@ SMALLEST_TEXT = 10  # pixels; below it the letters of Pillow's own font close up
 JPEG_QUALITY = 90
 
 
-def draw_audit(pixels: npt.NDArray[np.uint8], result: Result) -> PIL.Image.Image:
-    """Draw rows, gaps and products of a result over its image (h, w, 3)."""
-    picture = PIL.Image.fromarray(pixels)
+def draw_audit(picture: PIL.Image.Image, result: Result) -> PIL.Image.Image:
+    """Draw rows, gaps and products of a result over its RGB picture, and return that."""
     pen = PIL.ImageDraw.Draw(picture, "RGBA")
     shorter = min(picture.size)
     line = max(1, round(shorter * LINE_SHARE))

@@ -167,6 +167,19 @@ class ThresholdsJson(TypedDict):
     classes: NotRequired[Annotated[list[Whole], {"description": "where the caller chose some"}]]
 
 
+class WarningJson(TypedDict):
+    """What makes the count doubtful: it may be off by 15 % and more."""
+
+    code: Annotated[
+        str,
+        {
+            "description": "blurred, dark, overexposed, noisy, wide, small_products, truncated or "
+            "nothing_found; more may come"
+        },
+    ]
+    detail: str
+
+
 class Result(TypedDict):
     """The audit of one image; boxes are [left, top, right, bottom] in pixels of the EXIF-turned
     image.
@@ -185,6 +198,9 @@ class Result(TypedDict):
     ]
     rows: Annotated[list[RowJson], {"description": "Shelf rows from the top."}]
     gaps: Annotated[list[GapJson], {"description": "Room for products."}]
+    warnings: Annotated[
+        list[WarningJson], {"description": "What makes the count doubtful; empty for a good photo."}
+    ]
     compliance: NotRequired[ComplianceJson]
     thresholds: ThresholdsJson
     looks: Annotated[
@@ -224,6 +240,7 @@ def make_result(
     names: Mapping[int, str],
     detections: Detections,
     audit: ShelfAudit,
+    warnings: list[WarningJson],
     compliance: ComplianceJson | None,
     thresholds: Thresholds,
     looks: int,
@@ -240,6 +257,7 @@ def make_result(
         "fill_rate": None if audit.fill_rate is None else round(audit.fill_rate, 3),
         "rows": rows_json(audit),
         "gaps": gaps_json(audit),
+        "warnings": warnings,
         **compared,  # type: ignore[typeddict-item]  # mypy takes no optional key by unpacking
         "thresholds": thresholds_json(thresholds),
         "looks": looks,

@@ -72,12 +72,7 @@ class S3Pictures:
 
     def read(self, uri: str) -> bytes:
         """Read s3://bucket/key. Raises `BucketForbidden`, `ImageError` or `DependencyFailed`."""
-        bucket, _, key = uri.removeprefix("s3://").partition("/")
-        # What cannot be printed (a lone surrogate) cannot be sent to S3 either.
-        well_formed = uri.startswith("s3://") and bucket and key and uri.isprintable()
-        if not well_formed or len(key.encode()) > MAX_KEY_BYTES:
-            msg = f"`image.s3` must be s3://bucket/key, got {uri!r}"
-            raise InvalidParameter(msg)
+        bucket, key = split_uri(uri, "image.s3")
         if bucket not in self.buckets:
             msg = f"The bucket must be one of `PREDICT_S3_BUCKETS`, got {bucket!r}"
             raise BucketForbidden(msg)
@@ -85,6 +80,17 @@ class S3Pictures:
             return open_object(self.s3, S3Object(bucket=bucket, key=key)).read()
         except (ClientError, BotoCoreError) as err:
             raise failure_of(err) from err
+
+
+def split_uri(uri: str, name: str) -> tuple[str, str]:
+    """Split s3://bucket/key. Raises `InvalidParameter` that calls it `name`."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    # What cannot be printed (a lone surrogate) cannot be sent to S3 either.
+    well_formed = uri.startswith("s3://") and bucket and key and uri.isprintable()
+    if not well_formed or len(key.encode()) > MAX_KEY_BYTES:
+        msg = f"`{name}` must be s3://bucket/key, got {uri!r}"
+        raise InvalidParameter(msg)
+    return bucket, key
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def openapi() -> Json:
 
 
 def version() -> str:
-    """Return the version of the API, which is that of the release."""
+    """Return the release's version, which is the API's."""
     info = openapi()["info"]
     return str(info["version"])  # type: ignore[index]
 

@@ -211,7 +211,7 @@ def _inferred(spaces: Doubles) -> Found:
 
 
 def _weigh(seen: Doubles, confidence: Doubles, spaces: Doubles, taken: Doubles) -> Found:
-    """Choose among what the model saw by what it says, by the spaces, and by what stands there.
+    """Choose among the model's gaps by their confidence, the spaces and the products there.
 
     Takes levelled boxes: seen (g, 4), best first, spaces (s, 4), products (n, 4). Several boxes of
     one stretch are evidence for it, each by itself.
@@ -392,7 +392,7 @@ def _gap_box(places: list[Corners], space: Space) -> Corners:
 
 
 def _occupied(boxes: Doubles, taken: Doubles) -> Doubles:
-    """Give the share of each gap (g, 4) that boxes (n, 4), of whatever row, stand in, (g,)."""
+    """Give the share of each gap (g, 4) that boxes (n, 4) of any row occupy, (g,)."""
     left, top, right, bottom = boxes.T[:, :, None]
     across = (taken[:, 0] < right) & (taken[:, 2] > left)
     gap, other = (across & (taken[:, 1] < bottom) & (taken[:, 3] > top)).nonzero()

@@ -1,8 +1,9 @@
 """Spans of requests, events and stages: to an OpenTelemetry collector, or nowhere at no cost.
 
 The SDK is an extra (`otel`), imported only where a collector is named. It reads its other settings
-(`OTEL_SERVICE_NAME`, `OTEL_TRACES_SAMPLER`, …) itself. Without it a caller's trace is still told in
-the log lines and handed on with the event, unchanged, as W3C asks of whoever takes no part in it.
+(`OTEL_SERVICE_NAME`, `OTEL_TRACES_SAMPLER`, …) itself. Without it the
+log lines still name a caller's trace, and the event carries it on unchanged, as W3C asks of a
+process that adds no span.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ SEAM_IOU = 0.45
 BLOCK = 256  # boxes compared with all others at a time: 10 MB, not a gigabyte
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Tile:
     """A part of a picture, in its pixels."""
 
@@ -68,7 +68,7 @@ def plan_tiles(
     if not may_look_closer(width, height, size, detail):
         return []
     shorter, aspect = min(width, height), max(width, height) / min(width, height)
-    side_of_products = _median_side(width, height, size, first)
+    side_of_products = median_side(width, height, size, first)
     wide = aspect >= WIDE or (aspect >= BROAD and side_of_products < SMALL_WHERE_BROAD)
     if not (wide or detail == "fine" or side_of_products < SMALL):
         return []
@@ -79,13 +79,13 @@ def plan_tiles(
         side = math.ceil(side * 1.05)
         columns, rows = (_steps(length, side) for length in (width, height))
     return [
-        Tile(left, top, right, bottom)
+        Tile(left=left, top=top, right=right, bottom=bottom)
         for top, bottom in _spans(height, rows)
         for left, right in _spans(width, columns)
     ]
 
 
-def _median_side(width: int, height: int, size: tuple[int, int], first: Detections) -> float:
+def median_side(width: int, height: int, size: tuple[int, int], first: Detections) -> float:
     """Measure the products' shorter sides in the input; infinite without any."""
     if not len(first):
         return math.inf

@@ -77,6 +77,7 @@ def make_blueprint(
 
     @blueprint.get("/health/live")
     def live() -> Response:
+        detector.check_live()
         return jsonify(live=True)
 
     @blueprint.get("/health/ready")

@@ -1,8 +1,11 @@
 """gunicorn's threaded worker, with time limits on each request and its own refusals as problems.
 
-A thread belongs to a request from its first byte to its last, so a caller who sends a byte a second
-would keep one for good. And what gunicorn refuses itself (an endless request line, broken headers)
+A thread belongs to a request from its headers to its last byte, so a caller who sends a byte a
+second would keep one for good. Connections wait for their headers without one, and probes have
+threads of their own. And what gunicorn refuses itself (an endless request line, broken headers)
 never reaches the app, yet its callers parse problems, too.
+
+It overrides what gunicorn calls internal; pyproject.toml holds gunicorn below its next major.
 """
 
 from __future__ import annotations
@@ -11,8 +14,11 @@ import ctypes
 import json
 import logging
 import math
+import resource
+import selectors
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from gunicorn.http.errors import (
     ConfigurationProblem,
@@ -32,6 +38,18 @@ log = logging.getLogger(__name__)
 
 # A body of 20 MiB over 6 Mbit/s; together with the work it stays within a Knative Service's 60 s.
 REQUEST_SECONDS = 30.0
+# From the connection, or from the first byte of its next request, to the end of the headers.
+HEADER_SECONDS = 10.0
+# What of the headers is kept without a thread: Knative's take 2 KiB, gunicorn's limit is 800.
+MAX_HEAD = 16 * 1024
+# A body may keep its reader waiting so long, and as long again as its bytes take at this rate: EDGE
+# networks bring a quarter of it, 3G all of it.
+WAITING_SECONDS = 5.0
+LEAST_RATE = 64 * 1024  # bytes a second
+# Probes are answered while all other threads wait for bodies, and take no time themselves.
+PROBES = (b"GET /health", b"GET /v2/health")
+PROBE_THREADS = 4
+PROBE_SECONDS = 1.0
 # For the answer; a proxy in front takes it at once, a phone without one may need a while.
 ANSWER_SECONDS = 60.0
 
@@ -47,6 +65,11 @@ MALLOC = {
     -1: 24 * 1024 * 1024,  # M_TRIM_THRESHOLD: free memory to keep in the arena
     -8: 1,  # M_ARENA_MAX
 }
+
+
+# Of the files that a process may have open, those that are no connections; and where there is no
+# limit, more than gunicorn's setting asks for.
+OTHER_FILES, MAX_FILES = 100, 65_536
 
 
 class RequestTimeout(ParseException):  # type: ignore[misc]  # gunicorn has no types
@@ -68,24 +91,55 @@ STATUS: dict[type[Exception], int] = {
 class TimedSocket(socket.socket):
     """A socket whose peer has to send its request, and to take its answer, in time."""
 
+    head = b""  # received before the request had a thread
     deadline = math.inf  # of the request that is being received, by time.monotonic()
+    patience = ANSWER_SECONDS
+    waited = received = 0.0  # seconds that the request's bytes were waited for, and how many came
+
+    def begin(self, probe: bool) -> None:
+        """Begin a request: its time is counted from now on."""
+        self.deadline = time.monotonic() + (PROBE_SECONDS if probe else REQUEST_SECONDS)
+        self.patience = PROBE_SECONDS if probe else ANSWER_SECONDS
+        self.waited = self.received = 0.0
 
     def setblocking(self, flag: bool) -> None:
         """Block no longer than the peer may take for an answer."""
-        self.settimeout(ANSWER_SECONDS if flag else 0.0)
+        self.settimeout(self.patience if flag else 0.0)
 
     def recv(self, size: int, flags: int = 0) -> bytes:
-        """Receive before the deadline. Raises `RequestTimeout` after it."""
-        usual, left = self.gettimeout(), max(0.001, self.deadline - time.monotonic())
+        """Receive before the deadline, and at the least rate. Raises `RequestTimeout`."""
+        usual, started = self.gettimeout(), time.monotonic()
+        left = max(0.001, self.deadline - started)
+        if self.deadline < math.inf:
+            slack = WAITING_SECONDS + self.received / LEAST_RATE - self.waited
+            if slack <= 0:
+                raise RequestTimeout
+            left = min(left, slack)
         try:
             self.settimeout(left if usual is None else min(usual, left))
-            return super().recv(size, flags)
+            data = super().recv(size, flags)
+            self.received += len(data)
+            return data
         except TimeoutError as err:
-            if time.monotonic() < self.deadline:
+            if usual is not None and time.monotonic() - started < left:
                 raise
             raise RequestTimeout from err
         finally:
+            self.waited += time.monotonic() - started
             self.settimeout(usual)
+
+    def receive_head(self) -> bool:
+        """Take what has come of a request's headers; tell whether a thread is to go on.
+
+        That is when they are whole, or longer than is kept here, or when the peer has stopped.
+        """
+        try:
+            data = super().recv(MAX_HEAD - len(self.head))
+        except (BlockingIOError, InterruptedError):
+            return False
+        end = self.head[-3:] + data
+        self.head += data
+        return not data or b"\r\n\r\n" in end or len(self.head) >= MAX_HEAD
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]
@@ -94,14 +148,88 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def init_process(self) -> None:
         """Serve until told to stop."""
         tune_malloc()
+        self.worker_connections: int = min(self.cfg.worker_connections, open_files() - OTHER_FILES)
+        self.max_keepalived = self.worker_connections - self.cfg.threads
+        self.probe_pool = ThreadPoolExecutor(PROBE_THREADS, "probe")
         super().init_process()
 
-    def handle(self, conn: TConn) -> object:
-        """Handle one request on a connection, whose time begins now."""
+    def get_thread_pool(self) -> ThreadPoolExecutor:
+        """Make the threads that requests have, but for the probes'."""
+        return ThreadPoolExecutor(self.cfg.threads - PROBE_THREADS)
+
+    def run(self) -> None:
+        """Serve until told to stop, and end what is still in flight then."""
+        try:
+            super().run()
+        finally:
+            self.probe_pool.shutdown(wait=False)
+
+    def accept(self, listener: socket.socket) -> None:
+        """Accept a connection; where there is no room, the longest idle one makes it."""
+        if self.nr_conns >= self.worker_connections - 1:
+            self._drop_idle()
+        super().accept(listener)
+
+    def enqueue_req(self, conn: TConn) -> None:
+        """Give a request a thread as soon as its headers are there."""
         if not isinstance(conn.sock, TimedSocket):
             conn.sock = TimedSocket(fileno=conn.sock.detach())
-        conn.sock.deadline = time.monotonic() + REQUEST_SECONDS
-        return super().handle(conn)
+        if conn.parser and conn.parser.unreader.buf.getvalue():
+            self._submit(conn, b"")  # of requests that were sent one after another
+            return
+        conn.sock.setblocking(False)
+        conn.timeout = time.monotonic() + HEADER_SECONDS
+        self.pending_conns.append(conn)
+        self.poller.register(conn.sock, selectors.EVENT_READ, lambda client: self._read_head(conn))
+        self._read_head(conn)
+
+    def _read_head(self, conn: TConn) -> None:
+        try:
+            if not conn.sock.receive_head():
+                return
+        except OSError:
+            self._forget(conn)
+            conn.close()
+            return
+        self.poller.unregister(conn.sock)
+        self.pending_conns.remove(conn)
+        head, conn.sock.head = conn.sock.head, b""
+        self._submit(conn, head)
+
+    def _submit(self, conn: TConn, head: bytes) -> None:
+        """Have a thread handle the request that begins with `head`."""
+        conn.data_ready = True
+        conn.sock.begin(head.startswith(PROBES))
+        conn.init()
+        conn.sock.setblocking(True)
+        conn.parser.unreader.unread(head)
+        pool = self.probe_pool if head.startswith(PROBES) else self.tpool
+        done = pool.submit(self.handle, conn)
+        done.add_done_callback(
+            lambda future: self.method_queue.defer(self.finish_request, conn, future)
+        )
+
+    def murder_pending(self) -> None:
+        """Close connections whose headers did not come in time; while stopping, all silent ones."""
+        now = time.monotonic()
+        for conn in list(self.pending_conns):
+            if conn.timeout < now or not (self.alive or conn.sock.head):
+                self._forget(conn)
+                if conn.sock.head:
+                    self.handle_error(None, conn.sock, conn.client, RequestTimeout())
+                conn.close()
+
+    def _drop_idle(self) -> None:
+        silent = (conn for conn in self.pending_conns if not conn.sock.head)
+        idle = next(silent, None) or next(iter(self.keepalived_conns), None)
+        if idle:
+            self._forget(idle)
+            idle.close()
+
+    def _forget(self, conn: TConn) -> None:
+        self.poller.unregister(conn.sock)
+        (self.pending_conns if conn in self.pending_conns else self.keepalived_conns).remove(conn)
+        self.nr_conns -= 1
 
     def _keepalive_after(self, conn: TConn, keepalive: bool) -> bool:
         try:
@@ -122,6 +250,15 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             client.sendall(problem_response(status))
         except OSError:
             log.info("request.gone")  # nobody is left to be told
+
+
+def open_files() -> int:
+    """Raise the number of files that this process may have open as far as it may; return it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        return hard
+    return MAX_FILES if soft == resource.RLIM_INFINITY else soft
 
 
 def tune_malloc() -> None:

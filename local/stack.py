@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 STORES = Path(__file__).parent / "stores.toml"
+UPLOADS_TOKEN = "local"  # everything is on loopback
 EMULATOR_SECONDS = 20.0
 MONITOR_SECONDS = 30.0
 FUNCTION_SECONDS = 30.0  # with a large model on a slow machine
@@ -126,6 +127,8 @@ def running_stack(
             "EVENTS_BUCKETS": resources.bucket,
             "RESULTS_BUCKET": resources.results_bucket,
             "TOPIC_ARN": resources.topic_arn,
+            "UPLOADS_BUCKET": resources.bucket,
+            "UPLOADS_TOKEN": UPLOADS_TOKEN,
         }
         with (
             running_function(port, function_env, logs) as (page, function),

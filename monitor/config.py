@@ -42,7 +42,7 @@ class Config:
         """Read the settings. Raises `ConfigError` with the variable's name."""
         events_auth = env.get("EVENTS_AUTH") or cls.events_auth
         if events_auth not in ("token", "none"):
-            msg = f"EVENTS_AUTH must be 'token' or 'none', got {events_auth!r}"
+            msg = f"`EVENTS_AUTH` must be 'token' or 'none', got {events_auth!r}"
             raise ConfigError(msg)
         stores = env.get("STORES", "")
         try:
@@ -73,6 +73,6 @@ class Config:
 def _number(env: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
     text = env.get(name) or str(default)
     if not text.isdecimal() or not low <= int(text) <= high:
-        msg = f"{name} must be a whole number from {low} to {high}, got {text!r}"
+        msg = f"`{name}` must be a whole number from {low} to {high}, got {text!r}"
         raise ConfigError(msg)
     return int(text)

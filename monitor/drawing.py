@@ -24,7 +24,7 @@ def spark(rates: Sequence[float]) -> str:
     return _points(points)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Bar:
     """A gap as a bar in time."""
 
@@ -63,10 +63,10 @@ def history(
     )
     bars = [
         Bar(
-            x(gap.opened),
-            HEIGHT + 20 + BAR * index,
-            max(x(end if gap.closed is None else gap.closed) - x(gap.opened), 1.0),
-            gap,
+            x=x(gap.opened),
+            y=HEIGHT + 20 + BAR * index,
+            width=max(x(end if gap.closed is None else gap.closed) - x(gap.opened), 1.0),
+            episode=gap,
         )
         for index, gap in enumerate(shown)
     ]

@@ -15,7 +15,7 @@ MINUTE = 60_000  # milliseconds
 Span = tuple[int, int]  # milliseconds since 1970
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Point:
     """What one photo says of its shelf."""
 

@@ -76,10 +76,10 @@ def check_type(event: CloudEvent) -> bool:
     """Tell an audit from a rejection. Raises `InvalidEvent` for another type or schema."""
     kind = event.get_type()
     if kind not in (SHELF_AUDITED, IMAGE_REJECTED):
-        msg = f"Event type {kind!r} is neither {SHELF_AUDITED} nor {IMAGE_REJECTED}"
+        msg = f"`type` must be {SHELF_AUDITED} or {IMAGE_REJECTED}, got {kind!r}"
         raise InvalidEvent(msg)
     if event.get_dataschema() != DATA_SCHEMAS[kind]:
-        msg = f"dataschema is {event.get_dataschema()!r}, not {DATA_SCHEMAS[kind]!r}"
+        msg = f"`dataschema` must be {DATA_SCHEMAS[kind]!r}, got {event.get_dataschema()!r}"
         raise InvalidEvent(msg)
     return kind == SHELF_AUDITED
 

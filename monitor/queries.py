@@ -371,7 +371,8 @@ def _history(
     for view, captured, count, empty, doubtful, rate in connection.execute(
         query.order_by(audits.c.view, audits.c.captured)
     ):
-        history.setdefault(view, []).append((Point(captured, count, empty, doubtful), rate))
+        point = Point(captured=captured, count=count, empty=empty, doubtful=doubtful)
+        history.setdefault(view, []).append((point, rate))
     return history
 
 

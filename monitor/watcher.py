@@ -139,7 +139,7 @@ def make_watcher(config: Config) -> Watcher:
 
         session = boto3.Session()
         if not session.region_name:
-            msg = "AWS_DEFAULT_REGION is not set"
+            msg = "`AWS_DEFAULT_REGION` must be set, got nothing"
             raise ConfigError(msg)
         # Three tries fit into the source's 55 s.
         settings = BotoConfig(

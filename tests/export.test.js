@@ -31,7 +31,11 @@ table("a cell is quoted where it must be, and never a formula", csvCell, [
   [["-cmd|' /C calc'!A0"], "'-cmd|' /C calc'!A0"],
   [["@SUM(A1)"], "'@SUM(A1)"],
   [['=HYPERLINK("x","y")'], '"\'=HYPERLINK(""x"",""y"")"'],
-  [["\t=1"], "'\t=1"],
+  [["\t=1"], `"'\t'=1"`],
+  [["a;=1+1"], `"a;'=1+1"`],
+  [["a, =1+1"], `"a,' =1+1"`],
+  [["\uff1d1"], "'\uff1d1"],
+  [["coca-cola"], "coca-cola"],
   [[-0.5], "-0.5"],
 ]);
 

@@ -267,10 +267,10 @@ def test_who_loses_the_race_publishes_the_winners_result(
     winner = replace(auditor, thresholds=Thresholds(confidence=0.9), sns=None)
     outcome = Auditor._outcome
 
-    def overtaken(self: Auditor, opened: OpenObject, time: datetime) -> Result | Rejection:
+    def overtaken(self: Auditor, opened: OpenObject, uploaded: datetime) -> Result | Rejection:
         if self is auditor:
             winner.audit_event(event)
-        return outcome(self, opened, time)
+        return outcome(self, opened, uploaded)
 
     monkeypatch.setattr(Auditor, "_outcome", overtaken)
     auditor.audit_event(event)
@@ -345,17 +345,13 @@ def announced(bucket: str, key: str = KEY, **described: object) -> CloudEvent:
 
 def listed(aws: Aws, bucket: str) -> set[str]:
     """The ids that a listing of the bucket gives its objects."""
-    return {
-        object_id(photo.s3_object)
-        for page in photos(aws.s3, bucket, "")  # type: ignore[arg-type]
-        for photo in page
-    }
+    return {object_id(photo.s3_object) for page in photos(aws.s3, bucket, "") for photo in page}
 
 
 @pytest.mark.parametrize("versioned", [True, False])
 @pytest.mark.parametrize("described", [{}, {"size": 0}, {"size": "0", "eTag": "half-a-tag"}])
 def test_what_a_notification_leaves_out_is_read_from_the_object(
-    aws: Aws, auditor: Auditor, described: dict[str, object], versioned: bool
+    aws: Aws, auditor: Auditor, described: dict[str, Any], versioned: bool
 ) -> None:
     """One id, whatever was left out: that of the listing."""
     if not versioned:
@@ -414,7 +410,7 @@ def test_the_first_deliverys_time_and_trace_are_those_of_all(aws: Aws, auditor: 
 
 @pytest.mark.parametrize("prefix", OUR_PREFIXES)
 def test_all_of_ours_is_ignored_and_counted(aws: Aws, auditor: Auditor, prefix: str) -> None:
-    results = replace(auditor, outbox=Outbox(aws.s3, aws.resources.bucket))  # type: ignore[arg-type]
+    results = replace(auditor, outbox=Outbox(aws.s3, aws.resources.bucket))
     counted = results.metrics.images.labels("ignored")
     assert results.audit_event(announced(aws.resources.bucket, f"{prefix}0")) is None
     assert counted._value.get() == 1
@@ -490,6 +486,7 @@ def test_of_a_batch_what_may_yet_succeed_is_told_first(aws: Aws, auditor: Audito
     """The batch comes again, for the sake of one; the others are done by then."""
     good = uploaded(aws, GOOD_SAMPLE.read_bytes())
     missing = replace(auditor, buckets=frozenset({aws.resources.bucket, "never-made"}))
+    batch: list[CloudEvent | InvalidEvent]
     batch = [InvalidEvent("odd"), announced("never-made"), good]
     with pytest.raises(DependencyFailed, match="NoSuchBucket"):
         missing.audit_events(batch)

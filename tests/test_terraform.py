@@ -20,11 +20,10 @@ import pytest
 from botocore import xform_name
 from conftest import ROOT
 
-from events.outbox import PUBLISHED, RESULTS
 from events.source.config import SourceConfig
 from events.source.queue_checks import Queue, check_queue, check_results_bucket
+from events.types import PUBLISHED, REFERENCES, RESULTS
 from function.config import Config
-from function.s3 import REFERENCES
 
 PLANS = Path(os.environ.get("SHELFWATCH_PLANS", ""))
 PARLIAMENT = os.environ.get("SHELFWATCH_PARLIAMENT", "parliament")
@@ -57,6 +56,7 @@ ACTIONS_OF = {
     "get_object": {"s3:GetObject", "s3:GetObjectVersion"},
     "get_queue_attributes": {"sqs:GetQueueAttributes"},
     "get_queue_url": {"sqs:GetQueueUrl"},
+    "get_topic_attributes": {"sns:GetTopicAttributes"},
     "head_object": {"s3:GetObject"},
     "list_object_versions": {"s3:ListBucketVersions"},
     "list_objects_v2": {"s3:ListBucket"},
@@ -78,7 +78,7 @@ MAY = {
         f"{OUTBOX}/{RESULTS}*": {"s3:GetObject", "s3:PutObject"},
         f"{OUTBOX}/{PUBLISHED}*": {"s3:GetObject", "s3:PutObject"},
         f"{OUTBOX}/{REFERENCES}*": {"s3:GetObject"},
-        TOPIC: {"sns:Publish"},
+        TOPIC: {"sns:Publish", "sns:GetTopicAttributes"},
         KEY: {"kms:Decrypt", "kms:GenerateDataKey"},
     },
     "source": {

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
+import numpy.typing as npt
+import PIL.Image
 import pytest
 
+from function.audit import audit_image
 from function.boxes import Floats
 from function.detections import Detail, Detections, Thresholds
+from function.detector import Detector
+from function.metrics import Metrics
 from function.tiles import MAX_TILES, Tile, closer_size, merge, plan_tiles
+from model.render import render_shelf
 
 INPUT = (800, 800)
 
@@ -70,7 +78,8 @@ def test_tiles_of_a_panorama_want_its_height_at_the_size_of_the_input() -> None:
     assert closer_size(1200, 1200, INPUT) == (1440, 1440)
 
 
-LEFT, RIGHT = Tile(0, 0, 100, 100), Tile(80, 0, 180, 100)
+LEFT = Tile(left=0, top=0, right=100, bottom=100)
+RIGHT = Tile(left=80, top=0, right=180, bottom=100)
 SIZE = (180, 100)
 
 
@@ -113,3 +122,39 @@ def test_the_cap_holds_over_all_tiles() -> None:
     tiles = [(LEFT, found([[5, 5, 15, 15]])), (RIGHT, found([[150, 5, 160, 15]]))]
     merged = merge(NONE, tiles, SIZE, Thresholds(max_detections=1))
     assert (len(merged), merged.truncated) == (1, True)
+
+
+def jpeg(pixels: npt.NDArray[np.uint8]) -> bytes:
+    file = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def bay() -> npt.NDArray[np.uint8]:
+    return render_shelf(5, width=900, height=1200, rows=6, gap_rate=0.1).image
+
+
+def test_a_panorama_of_one_bay_counts_that_often(
+    bay: npt.NDArray[np.uint8], detector: Detector
+) -> None:
+    counts = [
+        audit_image(jpeg(np.concatenate([bay] * times, axis=1)), detector, Thresholds(), Metrics())[
+            "count"
+        ]
+        for times in (1, 2, 3, 4)
+    ]
+    assert counts == pytest.approx([counts[0] * times for times in (1, 2, 3, 4)], rel=0.05)
+
+
+def test_the_size_of_an_upload_does_not_change_its_gaps(
+    bay: npt.NDArray[np.uint8], detector: Detector
+) -> None:
+    large = PIL.Image.fromarray(bay).resize((1800, 2400), PIL.Image.Resampling.BICUBIC)
+    sizes = [large.resize((large.width // by, large.height // by)) for by in (1, 2, 3)]
+    gaps = [
+        len(audit_image(jpeg(np.asarray(size)), detector, Thresholds(), Metrics())["gaps"])
+        for size in sizes
+    ]
+    assert max(gaps) - min(gaps) <= 1
+    assert min(gaps) > 3

@@ -29,7 +29,8 @@ def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, P
     folder, port = tmp_path_factory.mktemp("impatient"), free_port()
     conf = folder / "gunicorn.conf.py"
     conf.write_text(
-        f"import function.worker\nfunction.worker.REQUEST_SECONDS = {SECONDS}\n"
+        "import function.worker\n"
+        f"function.worker.REQUEST_SECONDS = function.worker.HEADER_SECONDS = {SECONDS}\n"
         + (ROOT / "function" / "gunicorn.conf.py").read_text()
     )
     env = {**aws_env("http://127.0.0.1:9"), "PORT": str(port)}

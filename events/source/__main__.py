@@ -7,6 +7,7 @@ queue itself after maxReceiveCount.
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import signal
@@ -18,10 +19,12 @@ from contextlib import ExitStack
 import boto3
 from botocore.config import Config as BotoConfig
 
+from events.checks import run_checks
 from events.log import configure_logging
 from events.source.config import SettingError, SourceConfig
 from events.source.health import serving_health
 from events.source.metrics import SourceMetrics
+from events.source.process_checks import source_checks
 from events.source.queue_checks import NoDeadLetters, check_queue, check_results_bucket
 from events.source.queue_depths import QueueDepths
 from events.source.sink import Sink
@@ -33,8 +36,19 @@ log = logging.getLogger(__name__)
 STOP_SECONDS = 85.0
 
 
-def main() -> None:
-    """Run the source until SIGTERM or Ctrl-C."""
+def main(arguments: list[str] | None = None) -> None:
+    """Run the source until SIGTERM or Ctrl-C, or look at what it needs."""
+    parser = argparse.ArgumentParser(
+        prog="python -m events.source",
+        description=__doc__,
+        epilog="Settings are environment variables: docs/settings.md has them all.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="look at settings, clock, queues and sink, and end"
+    )
+    if parser.parse_args(arguments).check:
+        sys.exit(0 if run_checks(source_checks(os.environ), sys.stdout) else 1)
     configure_logging()
     stop = threading.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):

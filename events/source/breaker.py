@@ -46,12 +46,12 @@ class Breaker:
         return self._pause
 
     def needs_probe(self) -> bool:
-        """Tell whether the pause is over and no message waits in hand to probe with."""
+        """Tell whether the pause is over and a probe must be received: no message waits in hand."""
         with self._changed:
             return bool(self._pause and not self._line and self._may_probe())
 
     def wait(self, stop: threading.Event) -> bool:
-        """Wait for leave to send: all have it while closed, else the first in line after a pause.
+        """Wait until a message may be sent: at once while closed, else one by one after a pause.
 
         False when `stop` came first. Whoever got leave must tell `answered` or `away`.
         """
@@ -71,14 +71,14 @@ class Breaker:
                 self._line.remove(ticket)
 
     def answered(self) -> None:
-        """Note that the sink is there, whatever it said."""
+        """Note that the sink answered, with whatever status."""
         with self._changed:
             self._away.clear()
             self._pause, self._probing = 0.0, False
             self._changed.notify_all()
 
     def away(self, message_id: str, retry_after: float = 0.0) -> None:
-        """Note that a message found the sink away; `retry_after` seconds are the least pause."""
+        """Note that the sink could not be reached; pause for at least `retry_after` seconds."""
         with self._changed:
             if self._pause and not self._probing:
                 return  # sent before it opened

@@ -29,7 +29,7 @@ class SettingError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class SourceConfig:
-    """Everything the source can be told; only `from_env` reads the environment."""
+    """The settings of the source; only `from_env` reads the environment."""
 
     queue_url: str  # QUEUE_URL
     sink: str  # K_SINK, as Knative's SinkBinding sets it
@@ -105,7 +105,7 @@ def _number(env: Mapping[str, str], name: str, default: int, low: int, high: int
 def _queue_holds(env: Mapping[str, str]) -> str:
     text = env.get("QUEUE_HOLDS") or NOTIFICATIONS
     if text not in SENDERS:
-        msg = f"QUEUE_HOLDS must be {' or '.join(map(repr, SENDERS))}, got {text!r}"
+        msg = f"`QUEUE_HOLDS` must be {' or '.join(map(repr, SENDERS))}, got {text!r}"
         raise SettingError(msg)
     return text
 

@@ -73,7 +73,7 @@ def check_queue(config: SourceConfig, sqs: SQSClient, stop: threading.Event) -> 
 
 
 def _attributes(sqs: SQSClient, queue_url: str, stop: threading.Event) -> dict[str, str]:
-    """Read a queue's attributes; empty where that is not allowed or we are told to stop."""
+    """Read a queue's attributes; empty where AWS refuses them or a stop was requested."""
     while not stop.is_set():
         try:
             answer = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["All"])

@@ -53,7 +53,7 @@ class Answer:
 
     @property
     def detail(self) -> str:
-        """Say what came of the attempt, for the log and the dead letter."""
+        """Describe the attempt's result, for the log and the dead letter."""
         return f"{self.status}: {self.problem_detail}" if self.problem_detail else self.status
 
 
@@ -96,8 +96,8 @@ class Sink:
 def answer_of_error(err: HTTPError) -> Answer:
     """Judge an attempt without an answer.
 
-    Where no connection came about, the event was not sent and cannot be what is wrong. Where it
-    broke afterwards, it may have killed whoever worked on it.
+    Without a connection the event was not sent, so it is not at fault. With a connection that broke
+    afterwards, the event may have killed the function.
     """
     cause = err.__cause__ or err.__context__ or err
     unsent = isinstance(err, NewConnectionError | ConnectTimeoutError) or isinstance(

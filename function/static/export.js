@@ -38,11 +38,14 @@ function productLines(name, { detections, rows }) {
     [name, "product", detection.row + 1, i + 1, detection.label, detection.confidence, "", ...detection.xyxy]));
 }
 
+// Where a cell begins, in whatever locale: some part cells by semicolons, and read full-width signs as signs.
+const FORMULA = /(^|[,;\t\r\n])(\s*[=+\-@\uff1d\uff0b\uff0d\uff20])/g;
+
 /** Text that a spreadsheet would run as a formula is disarmed by an apostrophe (OWASP, CSV injection). */
 export function csvCell(value) {
   if (typeof value === "number") return String(value);
-  const text = /^[=+\-@\t\r\n]/.test(value) ? `'${value}` : value;
-  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  const text = value.replace(/^[\t\r\n]/, "'$&").replace(FORMULA, "$1'$2");
+  return /[",;\t\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 
 /** "shelf.jpg", "csv" -> "shelf.csv" */

@@ -55,14 +55,14 @@ class Config:
 
 def _required(env: Mapping[str, str], name: str) -> str:
     if not env.get(name):
-        msg = f"{name} is not set"
+        msg = f"`{name}` must be set, got {env.get(name)!r}"
         raise ConfigError(msg)
     return env[name]
 
 
 def _topic(arn: str) -> str:
     if arn and not re.fullmatch(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[\w.-]+", arn):
-        msg = f"NOTICE_TOPIC_ARN is {arn!r}, not the ARN of an SNS topic"
+        msg = f"`NOTICE_TOPIC_ARN` must be the ARN of an SNS topic, got {arn!r}"
         raise ConfigError(msg)
     return arn
 
@@ -72,7 +72,7 @@ def _steps(text: str) -> tuple[int, ...]:
     steps = tuple(int(part) for part in parts if part.isdecimal())
     rising = all(low < high for low, high in zip((0, *steps), steps, strict=False))
     if len(steps) != len(parts) or not rising or steps[-1] != 100:
-        msg = f"STEPS is {text!r}, not rising percentages that end with 100, such as 20,50,100"
+        msg = f"`STEPS` must be rising percentages up to 100, such as 20,50,100, got {text!r}"
         raise ConfigError(msg)
     return steps
 
@@ -82,16 +82,16 @@ def _seconds(env: Mapping[str, str], name: str, default: float) -> float:
     try:
         seconds = float(text)
     except ValueError as err:
-        msg = f"{name} is {text!r}, not a number of seconds"
+        msg = f"`{name}` must be a number of seconds, got {text!r}"
         raise ConfigError(msg) from err
     if not 0 < seconds < 86400:
-        msg = f"{name} is {text!r}, not above 0 and below a day"
+        msg = f"`{name}` must be above 0 and below 86400 seconds, got {text!r}"
         raise ConfigError(msg)
     return seconds
 
 
 def _rounds(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 100:
-        msg = f"ROUNDS is {text!r}, not a whole number from 1 to 100"
+        msg = f"`ROUNDS` must be a whole number from 1 to 100, got {text!r}"
         raise ConfigError(msg)
     return int(text)

@@ -59,7 +59,7 @@ def read_exam(folder: Path) -> Exam:
 def _floors(given: Mapping[str, float]) -> Floors:
     names = {field.name for field in fields(Floors)}
     if set(given) != names:
-        msg = f"floors.json must hold exactly {', '.join(sorted(names))}"
+        msg = f"floors.json must hold exactly {sorted(names)}, got {sorted(given)}"
         raise ValueError(msg)
     return Floors(**{name: float(value) for name, value in given.items()})
 

@@ -228,10 +228,10 @@ class Stage:
         events = [json.loads(m["Body"]) for m in self._drain(self.resources.subscriber_url)]
         letters = self._drain(self.resources.dlq_url)
         return Outcome(
-            uploads=dict(self.uploads), events=events, letters=letters, versions=self._versions()
+            uploads=dict(self.uploads), events=events, letters=letters, versions=self.versions()
         )
 
-    def _versions(self) -> Counter[str]:
+    def versions(self) -> Counter[str]:
         """Count the times that each result was written."""
         pages = self.ground.s3.get_paginator("list_object_versions").paginate(
             Bucket=self.resources.results_bucket, Prefix="results/"

@@ -141,6 +141,6 @@ def row(name: str, ending: Ending) -> str:
 
 def table() -> str:
     """Play every scenario and write the table."""
-    head = "| what happens | most it had | told | marked | exit codes | ends in |\n"
+    head = "| what happens | highest share | announced | marked | exit codes | ends in |\n"
     rows = [row(name, play(scenario, seed=1)) for name, (scenario, _) in OUTCOMES.items()]
     return head + "|---|--:|---|---|---|---|\n" + "\n".join(rows)

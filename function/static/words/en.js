@@ -139,6 +139,7 @@ export default {
     "not-ready": ["The service is still starting.", "Nothing is wrong with the picture. Please try again."],
     "overloaded": ["The service is busy.", "Nothing is wrong with the picture. Please try again."],
     "dependency-failed": ["The service could not do its work.", "Nothing is wrong with the picture. Please try again."],
+    "credentials-refused": ["The service has lost its access to the storage.", "Nothing is wrong with the picture. Tell the operators of this service."],
     "internal-server-error": ["Something went wrong in the service.", "Nothing is wrong with the picture. Please try again. If it happens again, tell its operators."],
     "request-timeout": ["The upload took too long.", "Please try again, with a better connection or a smaller picture."],
   },

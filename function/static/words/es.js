@@ -137,6 +137,7 @@ export default {
     "not-ready": ["El servicio aún está arrancando.", "La foto está bien. Inténtelo de nuevo."],
     "overloaded": ["El servicio está ocupado.", "La foto está bien. Inténtelo de nuevo."],
     "dependency-failed": ["El servicio no pudo hacer su trabajo.", "La foto está bien. Inténtelo de nuevo."],
+    "credentials-refused": ["El servicio ha perdido el acceso al almacenamiento.", "La foto está bien. Avise a quien opera este servicio."],
     "internal-server-error": ["Algo falló en el servicio.", "La foto está bien. Inténtelo de nuevo. Si vuelve a pasar, avise a quien lo opera."],
     "request-timeout": ["El envío tardó demasiado.", "Inténtelo de nuevo con mejor conexión o una foto más pequeña."],
   },

@@ -13,7 +13,7 @@ locals {
         { Sid = "TellGoneFromForbidden", Action = ["s3:ListBucket"], Resource = [module.photos.arn, module.results.arn] },
         { Sid = "Outbox", Action = ["s3:GetObject", "s3:PutObject"], Resource = local.outbox_arns },
         { Sid = "ReadReferences", Action = ["s3:GetObject"], Resource = ["${module.results.arn}/${local.references}*"] },
-        { Sid = "Publish", Action = ["sns:Publish"], Resource = [aws_sns_topic.events.arn] },
+        { Sid = "Publish", Action = ["sns:Publish", "sns:GetTopicAttributes"], Resource = [aws_sns_topic.events.arn] },
         { Sid = "Key", Action = ["kms:Decrypt", "kms:GenerateDataKey"], Resource = [aws_kms_key.data.arn] },
       ]
     }

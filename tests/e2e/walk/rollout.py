@@ -9,6 +9,8 @@ from copy import deepcopy
 from dataclasses import dataclass
 from itertools import count
 
+import yaml
+
 from tests.e2e.walk.cluster import (
     Failed,
     Object,
@@ -18,7 +20,6 @@ from tests.e2e.walk.cluster import (
     newest,
     of_revision,
     render,
-    service,
     traffic,
     until,
 )
@@ -46,9 +47,11 @@ class Ending:
 
 
 def plain() -> Object:
-    """Take the template that candidates are made of, before any is."""
-    found: Object = service()["spec"]["template"]
-    return found
+    """Take the template that candidates are made of: the live one may be a bad candidate's."""
+    found = [yaml.safe_load(each) for each in render("tests/e2e/path") if "kind: Service\n" in each]
+    [of_knative] = [each for each in found if each["apiVersion"].startswith("serving.knative.dev/")]
+    template: Object = of_knative["spec"]["template"]
+    return template
 
 
 def offer(template: Object, variables: dict[str, str], **annotations: str) -> str:
@@ -60,8 +63,8 @@ def offer(template: Object, variables: dict[str, str], **annotations: str) -> st
     [container] = wanted["spec"]["containers"]
     kept = [each for each in container.get("env", []) if each["name"] not in variables]
     container["env"] = kept + [{"name": k, "value": v} for k, v in variables.items()]
-    patch = json.dumps({"spec": {"template": wanted}})
-    kubectl("patch", "ksvc", "shelf-detector", "--type", "merge", "--patch", patch)
+    patch = json.dumps([{"op": "replace", "path": "/spec/template", "value": wanted}])
+    kubectl("patch", "ksvc", "shelf-detector", "--type", "json", "--patch", patch)
     return str(until("a new revision", lambda: newest() if newest() != before else "", 60))
 
 
