@@ -90,7 +90,8 @@ def _secret(env: Mapping[str, str], variable: str) -> str:
     """Read a bearer token: one that no header can hold would fail each request."""
     secret = env.get(variable, "")
     if secret and not TOKEN.fullmatch(secret):
-        msg = f"`{variable}` must be ASCII without spaces and line breaks, as a header holds it"
+        kind = f"{len(secret)} characters with others"  # never the secret itself
+        msg = f"`{variable}` must be ASCII without spaces and line breaks, got {kind}"
         raise ConfigError(msg)
     return secret
 

@@ -30,7 +30,7 @@ MAX_BURNT = 0.35
 MAX_NOISE = 0.06
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Look:
     """How a photo looks, of luma from 0 to 255."""
 

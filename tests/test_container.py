@@ -1,6 +1,7 @@
 """Whole or not: every format, cut at every place, whatever follows; and what is left out."""
 
 import io
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -17,13 +18,13 @@ from function.image import read_image
 SHELF = PIL.Image.open(GOOD_SAMPLE).convert("RGB").resize((540, 405))
 
 
-def encoded(kind: str, **options: object) -> bytes:
+def encoded(kind: str, **options: Any) -> bytes:
     file = io.BytesIO()
-    SHELF.save(file, kind, **options)  # type: ignore[arg-type]
+    SHELF.save(file, kind, **options)
     return file.getvalue()
 
 
-KINDS = {
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "baseline": ("JPEG", {}),
     "baseline-restarts": ("JPEG", {"restart_marker_rows": 1}),
     "progressive": ("JPEG", {"progressive": True}),

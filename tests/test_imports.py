@@ -70,8 +70,8 @@ def imported(source: str, package: str = "") -> set[str]:
             module = ".".join([*above, *([node.module] if node.module else [])])
             names |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(IMPORTERS):
-            names |= {a.value for a in node.args[:1] if isinstance(a, ast.Constant)}
-    return {str(name) for name in names}
+            names |= {str(a.value) for a in node.args[:1] if isinstance(a, ast.Constant)}
+    return names
 
 
 def room_of(module: str) -> str:

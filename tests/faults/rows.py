@@ -277,7 +277,7 @@ def refused_by_aws(code: str, status: int) -> Callable[[Stage], int]:
         stage.ground.rules({"service": "s3", **rule}, {"service": "sns", **rule})
         upload(stage, 40)
         time.sleep(60)
-        assert stage.depth() == 40
+        assert stage.depth() == 40, "photos were given up that are not at fault"
         fired = stage.ground.fired()
         stage.ground.rules()
         return fired
