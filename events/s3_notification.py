@@ -19,7 +19,13 @@ from cloudevents.core.v1.event import CloudEvent
 
 from events.codec import InvalidEvent, Json, data_of, new_event, shown
 from events.s3_envelopes import Unrelated, child_of, notification_from_body, text_of
-from events.types import OUR_PREFIXES, S3_OBJECT_CREATED, SQS_MESSAGE_TYPES, Ignored
+from events.types import (
+    MAX_GENERATION,
+    OUR_PREFIXES,
+    S3_OBJECT_CREATED,
+    SQS_MESSAGE_TYPES,
+    Ignored,
+)
 
 # MD5 or as long as one, with the number of parts behind a multipart upload's.
 # https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html
@@ -156,12 +162,11 @@ def object_from_record(record: Json) -> S3Object:
     """Read the object out of an S3 record. Raises `InvalidEvent`."""
     s3 = child_of(record, "s3")
     bucket, described = child_of(s3, "bucket"), child_of(s3, "object")
-    written_key, version_id = text_of(described, "key"), described.get("versionId")
+    written_key = text_of(described, "key")
     return S3Object(
         bucket=text_of(bucket, "name"),
         key=_decoded(written_key),
-        # An object older than the bucket's versioning has the version "null".
-        version_id=version_id if isinstance(version_id, str) and version_id != "null" else "",
+        version_id=_version_id(described.get("versionId")),
         etag=_etag(described.get("eTag")),
         size=_size(described.get("size")),
         written_key=written_key,
@@ -260,10 +265,20 @@ def _ignored_operation(record: Json) -> Ignored | None:
 
 
 def _generation(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        msg = f"`{GENERATION}` must be a whole number from 0, got {shown(value)}"
+    if type(value) is not int or not 0 <= value <= MAX_GENERATION:
+        must_be = f"a whole number from 0 to {MAX_GENERATION}"
+        msg = f"`{GENERATION}` must be {must_be}, got {shown(value)}"
         raise InvalidEvent(msg)
     return value
+
+
+def _version_id(value: object) -> str:
+    """Read a version; empty for none and for "null", that of objects older than versioning."""
+    version_id = value if isinstance(value, str) and value != "null" else ""
+    if not version_id.isprintable():
+        msg = f"`versionId` of the S3 record must be printable text, got {shown(version_id)}"
+        raise InvalidEvent(msg)
+    return version_id
 
 
 def _size(value: object) -> int | None:

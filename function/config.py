@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from events.sqs import is_fifo
+from events.types import MAX_GENERATION
 from function.detections import MUST_BE, Thresholds, read_detail
 from function.errors import InvalidParameter
 
@@ -78,9 +79,7 @@ class Config:
             host=env.get("HOST") or cls.host,
             uploads_token=_secret(env, "UPLOADS_TOKEN"),
             uploads_bucket=env.get("UPLOADS_BUCKET", ""),
-            audit_generation=int(
-                _number(env, "AUDIT_GENERATION", cls.audit_generation, "a whole number from 0")
-            ),
+            audit_generation=_generation(env),
             revision=env.get("K_REVISION", ""),
             otlp_endpoint=env.get("OTEL_EXPORTER_OTLP_ENDPOINT", ""),
         )
@@ -103,6 +102,15 @@ def _origins(env: Mapping[str, str]) -> frozenset[str]:
             msg = f"`CORS_ORIGINS` must be origins such as https://app.example.com, got {origin!r}"
             raise ConfigError(msg)
     return origins
+
+
+def _generation(env: Mapping[str, str]) -> int:
+    must_be = f"a whole number from 0 to {MAX_GENERATION}"
+    generation = int(_number(env, "AUDIT_GENERATION", Config.audit_generation, must_be))
+    if generation > MAX_GENERATION:
+        msg = f"`AUDIT_GENERATION` must be {must_be}, got {generation}"
+        raise ConfigError(msg)
+    return generation
 
 
 def _names(env: Mapping[str, str], variable: str) -> frozenset[str]:

@@ -27,7 +27,7 @@ from events.s3_notification import (
     object_id,
     store_and_camera,
 )
-from events.types import OUR_PREFIXES, Ignored
+from events.types import MAX_GENERATION, OUR_PREFIXES, Ignored
 
 EVENTS = Path(__file__).parent / "events"
 PUT = (EVENTS / "s3_put.json").read_text()
@@ -161,6 +161,11 @@ def test_only_created_objects_give_events(body: str, count: int) -> None:
         pytest.param(notification(record(eventVersion="3.0")), "version '3.0'", id="version-3"),
         pytest.param(notification(record(eventSource="aws:ses")), "aws:ses", id="other-service"),
         pytest.param('{"Records": [1], "auditgeneration": -1}', "auditgeneration", id="generation"),
+        pytest.param(
+            '{"Records": [1], "auditgeneration": 1001}',
+            "from 0 to 1000, got 1001",
+            id="generation-far",
+        ),
         pytest.param('{"Records": [1], "auditgeneration": true}', "got True", id="generation-bool"),
         pytest.param(json.dumps({**SNS, "Message": "hello"}), "must be JSON", id="sns-text"),
         pytest.param(
@@ -248,7 +253,7 @@ def test_the_largest_notification_fits_a_message() -> None:
     )
     time = datetime(2026, 11, 22, 8, 15, tzinfo=UTC)
     # Ten to a batch, whose limit of old is 256 KiB in all.
-    assert len(notification_body(largest, time, "eu-central-1", 2**31)) * 10 < 256 * 1024
+    assert len(notification_body(largest, time, "eu-central-1", MAX_GENERATION)) * 10 < 256 * 1024
 
 
 @pytest.mark.parametrize(

@@ -42,8 +42,14 @@ from events.repair.commands import (
     window_of,
 )
 from events.repair.photos import Photo, Watched, photos, watched_by
-from events.s3_notification import S3Object, ignored_as, notification_body, object_id
+from events.s3_notification import (
+    S3Object,
+    ignored_as,
+    notification_body,
+    object_id,
+)
 from events.sqs import send_all
+from events.types import MAX_GENERATION
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -276,8 +282,9 @@ def _parse(arguments: list[str] | None, env: Mapping[str, str]) -> argparse.Name
     if options.model and not re.fullmatch("sha256:[0-9a-f]{64}", options.model):
         parser.error(f"`--model` must be sha256: and 64 hex digits, got {options.model!r}")
     generation = env.get("AUDIT_GENERATION") or "0"
-    if not generation.isdecimal():
-        parser.error(f"`AUDIT_GENERATION` must be a whole number from 0, got {generation!r}")
+    if not generation.isdecimal() or int(generation) > MAX_GENERATION:
+        must_be = f"a whole number from 0 to {MAX_GENERATION}"
+        parser.error(f"`AUDIT_GENERATION` must be {must_be}, got {generation!r}")
     options.generation = int(generation)
     if not has_region():
         parser.error("`AWS_DEFAULT_REGION` must be set, got nothing")

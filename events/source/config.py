@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from events.codec import shown
 from events.source.bodies import NOTIFICATIONS, SENDERS
 from events.sqs import is_fifo
+from events.types import MAX_GENERATION
 
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html
 MAX_WAIT_SECONDS = 20
@@ -72,7 +73,7 @@ class SourceConfig:
             visibility_timeout=_number(env, "VISIBILITY_TIMEOUT", cls.visibility_timeout, 3, 43200),
             sink_timeout=_number(env, "SINK_TIMEOUT", int(cls.sink_timeout), 1, 600),
             queue_holds=_queue_holds(env),
-            generation=_number(env, "AUDIT_GENERATION", cls.generation, 0, 2**31),
+            generation=_number(env, "AUDIT_GENERATION", cls.generation, 0, MAX_GENERATION),
             results_bucket=env.get("RESULTS_BUCKET", ""),
             host=env.get("HOST", "") or cls.host,
             metrics_port=_number(env, "METRICS_PORT", cls.metrics_port, 0, 65535),
