@@ -68,7 +68,8 @@ rollout-runs: .venv ## thousands of random rollouts, the table of faults, mutant
 limits: .venv ## sends what would end a pod, alone and eight at a time; prints what it took
 	$(BIN)/python -m tests.limits --report build/limits.md
 
-fuzz: .venv ## 1 000 random requests to each route, by the OpenAPI document
+fuzz: .venv ## 1 000 random requests to each route, by the OpenAPI document; 10 000 damaged pictures
+	FUZZ_PICTURES=$(or $(PICTURES),10000) $(BIN)/pytest -n0 --timeout 7200 tests/test_edge_cases.py -k damaged_pictures
 	FUZZ_EXAMPLES=1000 $(BIN)/pytest -s --timeout 3600 tests/test_openapi.py -k undocumented
 
 alerts: .venv ## a real Prometheus and Alertmanager over the real path: alerts arrive, the dashboard shows

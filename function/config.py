@@ -46,7 +46,7 @@ class Config:
     predict_s3_buckets: frozenset[str] = frozenset()
     # CORS_ORIGINS, comma-separated: whose pages may use the API in a browser
     cors_origins: frozenset[str] = frozenset()
-    host: str = "0.0.0.0"  # HOST; gunicorn.conf.py listens there, on loopback unless it is set
+    host: str = "127.0.0.1"  # HOST: where gunicorn.conf.py has it listen
     # UPLOADS_TOKEN: the bearer token that /uploads and /results want; without one they are closed
     uploads_token: str = field(default="", repr=False)
     uploads_bucket: str = ""  # UPLOADS_BUCKET: where /uploads lets who has that token put photos
@@ -75,7 +75,7 @@ class Config:
             predict_token=_secret(env, "PREDICT_TOKEN"),
             predict_s3_buckets=_names(env, "PREDICT_S3_BUCKETS"),
             cors_origins=_origins(env),
-            host=env.get("HOST") or "127.0.0.1",
+            host=env.get("HOST") or cls.host,
             uploads_token=_secret(env, "UPLOADS_TOKEN"),
             uploads_bucket=env.get("UPLOADS_BUCKET", ""),
             audit_generation=int(

@@ -45,8 +45,9 @@ def table_notes(result: Result) -> list[str]:
         rate = compared["rate"]
         share = "no slots" if rate is None else f"{rate:.0%} in place"
         notes.append(f"{share}: {missing} missing, {extra} extra, {moved} moved")
-    if result["truncated"]:
+    if result["truncated"] and not any(one["code"] == "truncated" for one in result["warnings"]):
         notes.append(f"only the {result['thresholds']['max_detections']} surest are counted")
+    notes += [f"{one['code']}: {one['detail']}" for one in result["warnings"]]
     return [f"    {note}" for note in notes]
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sns import SNSClient
     from mypy_boto3_sqs import SQSClient
 
+EMULATOR_KEY = "test"  # the one that it knows: it holds presigned addresses to it
 MAX_RECEIVE_COUNT = 8  # a release costs one, and Spot releases often
 VISIBILITY_TIMEOUT = 120  # seconds; the sink answers within 55
 QUEUE_RETENTION = 4 * 86400  # seconds
@@ -50,8 +51,8 @@ def aws_env(endpoint_url: str, env: Mapping[str, str] = os.environ) -> dict[str,
     return {
         **kept,
         "AWS_ENDPOINT_URL": endpoint_url,
-        "AWS_ACCESS_KEY_ID": "local",
-        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_ACCESS_KEY_ID": EMULATOR_KEY,
+        "AWS_SECRET_ACCESS_KEY": EMULATOR_KEY,
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
@@ -70,7 +71,7 @@ def emulator_clients(endpoint_url: str) -> tuple[S3Client, SQSClient, SNSClient]
             "credentials_file": nowhere,
         }
     )
-    core.set_credentials("local", "local")
+    core.set_credentials(EMULATOR_KEY, EMULATOR_KEY)
     session = boto3.Session(botocore_session=core, region_name="us-east-1")
     config = BotoConfig(proxies={}, use_fips_endpoint=False, use_dualstack_endpoint=False)
     return (

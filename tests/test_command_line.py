@@ -55,7 +55,7 @@ def test_photos_are_a_table_and_a_refused_one_stops_none(
     run: Command, tmp_path: Path, expected: Result
 ) -> None:
     code, printed, errors = run(CORRUPT, tmp_path / "no.jpg", GAPS, GOOD_SAMPLE)
-    head, gaps, full = printed.splitlines()
+    head, gaps, full = [line for line in printed.splitlines() if line[0] != " "]  # less the notes
     assert head.split() == ["photo", "products", "rows", "gaps", "facings", "filled"]
     facings = sum(map(whole_facings, expected["gaps"]))
     numbers = [expected["count"], len(expected["rows"]), len(expected["gaps"]), facings]
@@ -104,7 +104,8 @@ def test_a_shelf_is_compared_with_a_reference(run: Command, tmp_path: Path) -> N
     morning = tmp_path / "morning.json"
     morning.write_text(json.dumps(json.loads(printed)["result"]))
     code, printed, _ = run(GAPS, "--reference", morning)
-    assert (code, printed.splitlines()[-1]) == (0, "    100% in place: 0 missing, 0 extra, 0 moved")
+    assert code == 0
+    assert "    100% in place: 0 missing, 0 extra, 0 moved" in printed.splitlines()
 
 
 def test_json_has_the_problem_of_a_refused_photo(run: Command) -> None:

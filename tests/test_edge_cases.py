@@ -8,6 +8,7 @@ import contextlib
 import http.client
 import io
 import json
+import os
 import random
 import socket
 import struct
@@ -652,15 +653,29 @@ def test_a_caller_who_never_stops_sending_is_let_down(service: Service) -> None:
     assert MAX_BODY_BYTES < sent < 150 * 2**20
 
 
+DAMAGED: list[tuple[str, dict[str, object]]] = [
+    ("JPEG", {}),
+    ("JPEG", {"progressive": True}),
+    ("JPEG", {"restart_marker_rows": 1}),
+    ("PNG", {}),
+    ("WEBP", {}),
+    ("WEBP", {"lossless": True}),
+]
+# More in `make fuzz`.
+PICTURES = int(os.environ.get("FUZZ_PICTURES", "200"))
+
+
 def damaged(chance: random.Random) -> bytes:
     """A picture with flipped bytes, or cut short, or both."""
-    kind = chance.choice(["JPEG", "PNG", "WEBP"])
+    kind, options = chance.choice(DAMAGED)
     size = chance.choice([(64, 48), (320, 200), (1, 300)])
-    data = bytearray(saved(plain(size=size), kind))
+    data = bytearray(saved(sample().resize(size), kind, **options))
     for _ in range(chance.choice([0, 1, 3, 30])):
         data[chance.randrange(len(data))] = chance.randrange(256)
     if chance.random() < 0.5:
         del data[chance.randrange(len(data)) :]
+    if chance.random() < 0.2:
+        data += chance.choice([bytes(99), b"\xff\xd9", bytes(data[-40:])])
     return bytes(data)
 
 
@@ -732,7 +747,7 @@ def test_damaged_pictures_are_answered_and_leave_no_memory_behind(service: Servi
     for _ in range(50):
         service.post(damaged(chance))
     before = service.resident_bytes()
-    statuses = [service.post(damaged(chance)).status for _ in range(200)]
+    statuses = [service.post(damaged(chance)).status for _ in range(PICTURES)]
     assert set(statuses) <= {200, 400, 413, 415, 422}
     assert {200, 415, 422} <= set(statuses)
     assert service.resident_bytes() - before < 20 * 2**20

@@ -1,6 +1,8 @@
 """The worker: a caller has so long to send a request, and what gunicorn refuses is a problem."""
 
+import contextlib
 import http.client
+import inspect
 import json
 import os
 import platform
@@ -14,6 +16,7 @@ from pathlib import Path
 import pytest
 from conftest import GOOD_SAMPLE, ROOT, free_port
 from gunicorn.http.errors import InvalidChunkSize, InvalidResponseHeader, LimitRequestLine
+from gunicorn.workers.gthread import ThreadWorker
 
 from function.worker import RequestTimeout, TimedSocket, problem_response, status_of
 from local.aws import aws_env
@@ -143,6 +146,37 @@ def test_what_gunicorn_raises_has_a_status(error: Exception, status: int) -> Non
     assert head.startswith(b"HTTP/1.1 %d " % status)
     assert f"Content-Length: {len(body)}".encode() in head
     assert json.loads(body)["status"] == status
+
+
+def test_what_the_worker_overrides_is_still_there() -> None:
+    """gunicorn calls these from its own loop, and promises none of them."""
+    for name in (
+        *("accept", "enqueue_req", "finish_request", "get_thread_pool", "handle"),
+        *("handle_error", "init_process", "murder_pending", "run", "_keepalive_after"),
+    ):
+        assert callable(getattr(ThreadWorker, name)), name
+    made = inspect.getsource(ThreadWorker.__init__)
+    for name in ("pending_conns", "keepalived_conns", "nr_conns", "poller", "method_queue"):
+        assert f"self.{name} =" in made, name
+    assert "conn.data_ready" in inspect.getsource(ThreadWorker.handle)
+    for name in ("accept", "on_client_socket_readable", "finish_request"):
+        assert "self.enqueue_req(conn)" in inspect.getsource(getattr(ThreadWorker, name)), name
+    assert "self.murder_pending()" in inspect.getsource(ThreadWorker.run)
+
+
+def test_probes_are_answered_while_all_other_threads_wait_for_bodies(
+    impatient: tuple[int, Path],
+) -> None:
+    port, _ = impatient
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
+    with contextlib.ExitStack() as peers:
+        for first in [b""] * 200 + [head] * 64 + [head + b"Content-Length: 9\r\n\r\n"] * 64:
+            peer = peers.enter_context(socket.create_connection(("127.0.0.1", port)))
+            peer.sendall(first)
+        client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        client.request("GET", "/health/live")
+        assert client.getresponse().status == 200
+        client.close()
 
 
 MEMORY = """

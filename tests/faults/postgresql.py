@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pwd
 import shutil
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from local.processes import HOST, free_port
+import psycopg
+
+from local.processes import HOST, PR_SET_PDEATHSIG, free_port
 
 DIRECTORIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
 START_SECONDS = 30
@@ -42,32 +47,54 @@ class Server:
             os.chown(folder, account.pw_uid, account.pw_gid)
             os.chown(self._data, account.pw_uid, account.pw_gid)
         options = ["--username=monitor", "--auth=trust", "--encoding=UTF8", "--no-sync"]
-        self._run("initdb", "--locale=C.UTF-8", f"--pgdata={self._data}", *options)
+        command = [str(programs / "initdb"), "--locale=C.UTF-8", f"--pgdata={self._data}"]
+        done = subprocess.run(
+            [*command, *options], user=self._user, capture_output=True, cwd="/", text=True
+        )
+        assert done.returncode == 0, done.stderr
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
-        settings = f"-c listen_addresses={HOST} -c port={self._port} -c fsync=off"
-        settings += f" -c unix_socket_directories={self._data} -c max_connections=50"
-        options = ["--wait", f"--timeout={START_SECONDS}", f"--log={self._log}"]
-        self._run("pg_ctl", "start", f"--pgdata={self._data}", *options, f"--options={settings}")
+        """Start it, and wait until it answers; it ends with this process, however that ends."""
+        settings = {
+            "listen_addresses": HOST,
+            "port": str(self._port),
+            "unix_socket_directories": str(self._data),
+            "max_connections": "50",
+            "fsync": "off",
+        }
+        options = [f"--{name}={value}" for name, value in settings.items()]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [str(self._programs / "postgres"), "-D", str(self._data), *options],
+                user=self._user,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                start_new_session=True,
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while not self._answers():
+            assert self._process.poll() is None, self._log.read_text()
+            assert time.monotonic() < deadline, self._log.read_text()
+            time.sleep(0.05)
 
-    def stop(self, mode: str = "immediate") -> None:
+    def stop(self) -> None:
         """End it at once, as a node that is lost would."""
-        self._run("pg_ctl", "stop", f"--pgdata={self._data}", f"--mode={mode}", "--wait")
+        self._process.send_signal(signal.SIGQUIT)
+        self._process.wait(START_SECONDS)
 
-    def _run(self, program: str, *arguments: str) -> None:
-        command = [str(self._programs / program), *arguments]
-        # Not a pipe: the server keeps it open as long as it lives.
-        done = subprocess.run(
-            command,
-            user=self._user,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE if program == "initdb" else subprocess.DEVNULL,
-            stdin=subprocess.DEVNULL,
-            cwd="/",
-            text=True,
-        )
-        assert done.returncode == 0, f"{program} failed: {done.stderr}"
+    def _answers(self) -> bool:
+        try:
+            psycopg.connect(self.url, connect_timeout=2).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGQUIT)
 
 
 @contextmanager

@@ -470,7 +470,7 @@ ROWS = [
     Row("forms", "20 MiB in one part", form(("file", lambda: twenty(b"\xff\xd8\xff")))),
     Row(
         "compressed",
-        "20 GiB in 20 MiB of gzip",
+        "512 MiB in half a MiB of gzip",
         lambda f: [f.post(gzip_bomb(), JPEG, Content_Encoding="gzip")],
         quick=True,
     ),
