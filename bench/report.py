@@ -1,7 +1,8 @@
 """Put the last run's tables and plots into the pages on performance: `python -m bench.report`
 
 The part's table, and when and where it ran, replace what stands between `<!-- PART -->` and
-`<!-- end -->`. Parts that were not run stay as they are.
+`<!-- end -->`. Between `<!-- rows of PART -->` and `<!-- end -->` stand rows quoted from the table:
+each is replaced by the row with the same first cell. Parts that were not run stay as they are.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from local.processes import ROOT
 PAGE = ROOT / "docs" / "performance.md"
 PLOTS = PAGE.with_suffix("")  # its history lies there, too
 BLOCK = re.compile(r"<!-- (?P<part>[a-z-]+) -->\n.*?<!-- end -->", re.DOTALL)
+QUOTE = re.compile(r"<!-- rows of (?P<part>[a-z-]+) -->\n.*?<!-- end -->", re.DOTALL)
+FIRST_CELL = re.compile(r"^\| (?P<name>\w[^|]*) \|.*$", re.MULTILINE)
 
 
 def fill(page: str, results: Path) -> str:
-    """Replace the blocks of the parts that have results."""
+    """Replace the blocks and the quoted rows of the parts that have results."""
 
     def block(found: re.Match[str]) -> str:
         part = found["part"]
@@ -30,7 +33,14 @@ def fill(page: str, results: Path) -> str:
         described = describe(json.loads(raw.read_text()))
         return f"<!-- {part} -->\n{described}\n\n{table.read_text().strip()}\n<!-- end -->"
 
-    return BLOCK.sub(block, page)
+    def quote(found: re.Match[str]) -> str:
+        table = results / f"{found['part']}.md"
+        if not table.exists():
+            return found[0]
+        rows = {row["name"]: row[0] for row in FIRST_CELL.finditer(table.read_text())}
+        return FIRST_CELL.sub(lambda row: rows.get(row["name"], row[0]), found[0])
+
+    return QUOTE.sub(quote, BLOCK.sub(block, page))
 
 
 def describe(raw: dict[str, object]) -> str:

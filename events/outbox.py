@@ -1,10 +1,9 @@
-"""Results in S3, written once: what an audit found is stored before it is published, so that no
-audit is published in two versions.
+"""Store each result once, before its event is published.
 
-`results/<id>.json` holds exactly the data of the event with that id; what else the event takes from
-the first delivery, its time and its trace, is the object's metadata. Whoever writes it first wins;
-everybody publishes what is stored. "Published" is a key of its own, written after the fact and only
-to save a second publish: losing it costs a duplicate, never an event.
+`results/<id>.json` holds exactly the data of the event with that id. The object's metadata holds
+the time and the trace of the first delivery. The first writer wins and everybody publishes what is
+stored, so no audit is published in two versions. "Published" is a key of its own, written
+afterwards to save a second publish: losing it costs a duplicate, never an event.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""SQS by the batch of up to ten entries, with the partial failures that its 200 answers hide."""
+"""Batch calls of SQS, with each entry's failure."""
 
 from __future__ import annotations
 

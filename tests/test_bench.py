@@ -9,7 +9,7 @@ import pytest
 from bench.against import median_interval
 from bench.contenders import form
 from bench.load import Step, knee
-from bench.report import fill
+from bench.report import BLOCK, PAGE, PLOTS, QUOTE, fill
 from bench.results import quantile, ratio, table
 
 
@@ -68,6 +68,23 @@ def test_the_page_takes_the_parts_that_were_run_and_keeps_the_others(tmp_path: P
     assert "old" not in filled
     assert filled.endswith("b\n<!-- start -->\nkept\n<!-- end -->\n")
     assert fill(filled, tmp_path) == filled
+
+
+def test_a_quoted_row_follows_its_table_and_one_that_is_gone_stays(tmp_path: Path) -> None:
+    new = "|  | 2 MP |\n| --- | --: |\n| we | 2 |\n| they | 4 |\n"
+    (tmp_path / "start.md").write_text(new)
+    page = "<!-- rows of start -->\n|  | 2 MP |\n| --- | --: |\n{}\n<!-- end -->\n"
+    assert fill(page.format("| they | 3 |"), tmp_path) == page.format("| they | 4 |")
+    assert fill(page.format("| gone | 3 |"), tmp_path) == page.format("| gone | 3 |")
+
+
+def test_the_page_quotes_its_tables_to_the_letter() -> None:
+    history = (PLOTS / "history.md").read_text()
+    tables = {found["part"]: found[0].splitlines() for found in BLOCK.finditer(history)}
+    quotes = list(QUOTE.finditer(PAGE.read_text()))
+    assert {found["part"] for found in quotes} == {"compare", "compare-large", "start"}
+    for found in quotes:
+        assert set(found[0].splitlines()[1:-1]) <= set(tables[found["part"]])
 
 
 @pytest.mark.parametrize(

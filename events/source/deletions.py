@@ -90,7 +90,7 @@ class Deletions:
             log.warning("message.delete_failed", extra={"messages": len(batch)})
 
     def _try(self, batch: list[str]) -> list[str]:
-        """Delete once; return what is worth another try."""
+        """Delete once; return the failures to retry."""
         try:
             failed = delete_all(self._sqs, self._queue_url, batch)
         except (ClientError, BotoCoreError) as err:

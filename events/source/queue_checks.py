@@ -1,8 +1,8 @@
-"""What must be true of the queue before anything is taken from it: a clear line for what is not.
+"""Check the queue before the first receive.
 
-Only a missing dead-letter queue ends the process: without one, what cannot be delivered would
-vanish with the queue's retention. All else costs time or duplicates, or is lost before it comes to
-us, and stopping would not bring it back.
+A failed check is logged. Only a missing dead-letter queue ends the process: without one, a message
+that cannot be delivered vanishes with the queue's retention. Every other fault costs time or
+duplicates, or loses events before they reach the source; stopping would not bring those back.
 """
 
 from __future__ import annotations
