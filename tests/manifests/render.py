@@ -31,7 +31,7 @@ WHOLE = [
     *("knative/serving", "knative/system", "knative/system/eventing"),
     *("argocd/dev", "argocd/prod", "argocd/keda"),
 ]
-OTHERS = ["knative/base", "knative/settings", "argocd/platform"]
+OTHERS = ["knative/base", "knative/monitor", "knative/settings", "argocd/platform"]
 
 
 SETTINGS = "knative/settings/settings.env"
