@@ -340,7 +340,7 @@ def test_what_is_missing_in_aws_fails_and_is_no_empty_answer(
         (
             [],
             {"AUDIT_GENERATION": "one"},
-            "`AUDIT_GENERATION` must be a whole number from 0, got 'one'",
+            "`AUDIT_GENERATION` must be a whole number from 0 to 1000, got 'one'",
         ),
         (["--again"], {}, "`--again` must come with --model"),
         (["--model", BAD], {}, "`--again` must come with --model"),
