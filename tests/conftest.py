@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import botocore.loaders
 import PIL.Image
 import pytest
 from cloudevents.core.v1.event import CloudEvent
@@ -136,6 +137,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         emulators.append(pytest.param(name, marks=marks))
     metafunc.parametrize("aws", emulators, indirect=True)
 
+
+# Each session of the SDK parses megabytes of JSON again, and the tests make hundreds of them.
+_files = botocore.loaders.JSONFileLoader()
+setattr(_files, "load_file", cache(_files.load_file))  # noqa: B010  # a method, mypy says
+setattr(botocore.loaders.Loader, "FILE_LOADER_CLASS", staticmethod(lambda: _files))  # noqa: B010
 
 # Clients of an emulator take longer to make than most tests.
 clients = cache(emulator_clients)

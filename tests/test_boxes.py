@@ -127,7 +127,8 @@ def one_by_one(xyxy: np.ndarray, confidence: np.ndarray, iou_threshold: float) -
     while left:
         best = left.pop(0)
         kept.append(best)
-        left = [other for other in left if box_iou(xyxy[best], xyxy[other]) <= iou_threshold]
+        overlaps = box_iou(xyxy[best], xyxy[left]).tolist()
+        left = [other for other, iou in zip(left, overlaps, strict=True) if iou <= iou_threshold]
     return kept
 
 
