@@ -20,15 +20,17 @@ from events.types import DATA_SCHEMAS, IMAGE_REJECTED, SHELF_AUDITED
 from monitor.fold import Audit, Gap, pack
 from monitor.register import View
 
-# Whether a warning of the audit means that its counts may be wrong: such a photo changes nothing.
-# A word that is not in here does not.
+# Whether a warning of the audit means that a gap of it may be none: such a photo changes nothing. An
+# empty shelf and a full one beyond the limit are what they are. A word that is not here means no.
 DOUBTFUL: Mapping[str, bool] = {
     "blurred": True,
     "dark": True,
-    "bright": True,
-    "obstructed": True,
+    "overexposed": True,
+    "noisy": True,
     "wide": False,
     "small_products": False,
+    "truncated": False,
+    "nothing_found": False,
 }
 # As many as an audit can hold.
 MAX_BOXES = 3000

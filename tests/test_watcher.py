@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Aws
@@ -14,10 +16,13 @@ from flask.testing import FlaskClient
 from events.codec import STRUCTURED, new_event, to_json
 from events.outbox import Outbox, Stored
 from events.types import DATA_SCHEMAS, IMAGE_REJECTED, SHELF_AUDITED
+from function.result import WarningJson
+from function.schemas import schema_of
 from local.subscriber import receive_events
 from monitor.app import create_app
 from monitor.config import Config
 from monitor.database import migrate, open_database
+from monitor.intake import DOUBTFUL
 from monitor.metrics import Metrics
 from monitor.queries import read_store, read_view
 from monitor.register import read_register
@@ -258,3 +263,10 @@ def ms(minute: float) -> int:
 
 def test_data_are_json_as_the_function_writes_them() -> None:
     assert json.loads(event(0, audit_data([])))["data"]["count"] == 10
+
+
+def test_every_warning_of_an_audit_is_decided_upon() -> None:
+    """The function's schema names the codes; the monitor says of each whether it is doubtful."""
+    described: Any = schema_of(WarningJson)
+    codes = described["properties"]["code"]["description"].partition(";")[0]
+    assert set(re.split(", | or ", codes)) == set(DOUBTFUL)
