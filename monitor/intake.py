@@ -20,8 +20,8 @@ from events.types import DATA_SCHEMAS, IMAGE_REJECTED, SHELF_AUDITED
 from monitor.fold import Audit, Gap, pack
 from monitor.register import View
 
-# Whether a warning of the audit means that a gap of it may be none: such a photo changes nothing. An
-# empty shelf and a full one beyond the limit are what they are. A word that is not here means no.
+# Whether a warning of the audit means that a gap of it may be none: such a photo changes nothing.
+# An empty shelf, and a full one beyond the limit, are what they are. Other words mean no.
 DOUBTFUL: Mapping[str, bool] = {
     "blurred": True,
     "dark": True,
