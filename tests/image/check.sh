@@ -86,7 +86,7 @@ inside 'python -c "
 import importlib.util, sys
 sys.exit([name for name in (\"torch\", \"ultralytics\", \"onnx\", \"pytest\", \"ministack\", \"pip\") if importlib.util.find_spec(name)] or 0)"' ||
   fail "it holds packages of training or tests"
-inside '! ls -a | grep -vxE "\.|\.\.|LICENSE|entrypoint.sh|events|function|knative|model"' || fail "it holds other files"
+inside '! ls -a | grep -vxE "\.|\.\.|LICENSE|entrypoint.sh|events|function|knative|model|monitor"' || fail "it holds other files"
 
 port=$((20000 + RANDOM % 10000))
 start "shelfwatch-check-$port" --publish "127.0.0.1:$port:8080" -- function
