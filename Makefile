@@ -12,7 +12,7 @@ NODE := node -e 'const [a, b] = process.versions.node.split(".").map(Number); pr
 # ONNX Runtime reports home otherwise.
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: help .venv run once subscriber serve quick quick-tests test newcomer screens manifests faults limits rollout-runs fuzz alerts rules bench lint types schemas docs image compose scan sbom package notes publish e2e audit workflows format lock terraform samples judge model evaluate preview clean
+.PHONY: help .venv run once subscriber serve quick quick-tests test slow newcomer screens manifests faults limits rollout-runs fuzz alerts rules bench lint types schemas docs image compose scan sbom package notes publish e2e audit workflows format lock terraform samples judge model evaluate preview clean
 
 help: ## lists the jobs
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -37,9 +37,12 @@ quick-tests: .venv ## the second half of it, which pre-commit runs
 	$(BIN)/pytest -n0 -q $(QUICK:%=tests/test_%.py)
 
 # Most tests wait for processes of theirs: three at a time keep two processors at work.
-test: .venv ## every test; no AWS account, no cluster, no Docker
-	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+test: .venv ## every test but the slow ones; no AWS account, no cluster, no Docker
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not slow"
 	@if $(NODE) 2>/dev/null; then node --test tests/*.test.js; else echo "skipped tests/*.test.js: no node 20.19, 22.7 or newer"; fi
+
+slow: .venv ## the slow tests: whole paths under faults, on both emulators and both databases
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m slow
 
 newcomer: ## the README's first commands in a copy of the tree: seconds and megabytes of each
 	tests/newcomer.sh

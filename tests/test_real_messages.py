@@ -44,6 +44,8 @@ from events.s3_notification import (
 from events.types import IMAGE_REJECTED, SHELF_AUDITED
 from local.stack import running_function, running_source
 
+pytestmark = pytest.mark.slow
+
 # A detector of a millisecond: what a photo shows is not what the table is about.
 STAND_IN = {
     "PYTHONPATH": str(Path(__file__).parent / "faults" / "launch"),

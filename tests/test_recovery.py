@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from conftest import GOOD_SAMPLE, ROOT, Aws, free_port, queue_state
 from notifications import events_from_body
 from test_path import function_env, receive, source_env, wait_until_empty
@@ -13,6 +14,8 @@ from test_path import function_env, receive, source_env, wait_until_empty
 from events.s3_notification import object_from_event
 from local.aws import aws_env
 from local.stack import running_function, running_source
+
+pytestmark = pytest.mark.slow
 
 KEYS = [f"store-{number % 3}/cam-1/café + {number}.jpg" for number in range(6)]
 SWEEP = ("events.repair.sweep", "--older-than", "0s")

@@ -21,6 +21,8 @@ from local.stack import running_function, running_monitor, running_source
 from local.subscriber import receive_events
 from tests.faults.postgresql import Server
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 60
 
 

@@ -7,6 +7,8 @@ import pytest
 from tests.faults.rows import MUTANTS, QUICK, QUICK_MUTANTS, ROWS, Row, named, run
 from tests.faults.stage import Ground, running_ground
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:

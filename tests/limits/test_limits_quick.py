@@ -7,6 +7,8 @@ import pytest
 from tests.limits.rows import AT_ONCE, ROWS, Row, run
 from tests.limits.stage import Function, running_limited
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def function(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Function]:
