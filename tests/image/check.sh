@@ -12,7 +12,7 @@ cd "$(dirname "$0")/../.."
 base=${BASE:-python:3.12-slim}
 image=${IMAGE:-shelfwatch:latest}
 docker=${DOCKER:-docker}
-max_megabytes=400
+max_megabytes=450
 ready_seconds=60 # a few on an idle machine
 # The container gets what a pod gets.
 memory=$(sed -n 's/^ *limits: {memory: \([0-9]*\)Mi}.*/\1m/p' knative/base/detector.yaml)
