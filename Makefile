@@ -155,7 +155,7 @@ format: .venv ## has ruff mend and format the code
 lock: .venv ## after a change of pyproject.toml; the image takes the versions that the tests ran with
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pyproject.toml --group dev --extra monitor --extra otel --extra rollout -o requirements-dev.txt
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pyproject.toml --extra monitor --extra rollout -c requirements-dev.txt -o requirements.txt
-	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pyproject.toml --group local -c requirements-dev.txt -o requirements-local.txt
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pyproject.toml --group local --extra monitor -c requirements-dev.txt -o requirements-local.txt
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) --group tools -o requirements-tools.txt
 
 terraform: .venv .venv-tools/installed ## infra/ as far as it can be checked without an account

@@ -1,7 +1,10 @@
 """What ships and how: rules of image, workflows and Compose that need no Docker."""
 
+import ast
 import re
 import subprocess
+import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +123,35 @@ def test_compose_publishes_on_loopback_alone_and_hardens_what_is_ours() -> None:
     assert set(ours) == {"aws", "function", "resources", "source", "subscriber"}
     for service in ours.values():
         assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
+
+
+def imports_at_start(path: Path) -> set[str]:
+    """Name the libraries that a module imports when it is imported itself."""
+    tree = ast.parse(path.read_text())
+    modules = {alias.name for n in tree.body if isinstance(n, ast.Import) for alias in n.names}
+    modules |= {n.module or "" for n in tree.body if isinstance(n, ast.ImportFrom)}
+    return {module.partition(".")[0] for module in modules}
+
+
+@pytest.mark.parametrize(
+    ("lock", "rooms"),
+    [
+        ("requirements-local.txt", ("events", "function", "local", "monitor")),
+        ("requirements.txt", ("events", "function", "knative/rollout", "monitor")),
+    ],
+)
+def test_a_lock_holds_what_the_rooms_that_run_from_it_import(
+    lock: str, rooms: tuple[str, ...]
+) -> None:
+    """`make run` installs the first, and the image the second; the tests' own venv has more."""
+    ours = {"bench", "events", "function", "knative", "local", "model", "monitor", "tests"}
+    paths = [path for room in rooms for path in (ROOT / room).rglob("*.py")]
+    libraries = set().union(*map(imports_at_start, paths)) - ours - set(sys.stdlib_module_names)
+    locked = set(re.findall(r"^([\w.-]+)==", (ROOT / lock).read_text(), re.M))
+    names = packages_distributions()
+    # Pip's names know neither case nor the kind of dash.
+    assert {
+        library
+        for library in libraries
+        if not {name.lower().replace("_", "-") for name in names[library]} & locked
+    } == set()
