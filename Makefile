@@ -224,7 +224,7 @@ $(MODEL_VENV)/bin/yolo: # a venv that has Ultralytics is taken as it is
 	@local/install.sh $(PYTHON) $< "what tests, types and lint need (about 850 MB)"
 	@touch .venv/running .venv/installed
 .venv/running: requirements-local.txt # a third of it: what runs, and the embedded AWS
-	@if [ .venv/installed -nt $< ]; then :; else local/install.sh $(PYTHON) $< "what running needs (about 280 MB)"; fi
+	@if [ .venv/installed -nt $< ]; then :; else local/install.sh $(PYTHON) $< "what running needs (about 320 MB)"; fi
 	@touch .venv/running
 
 .venv-tools/installed: requirements-tools.txt

@@ -4,8 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-PORT=${PORT:-18080} AWS_PORT=${AWS_PORT:-14566}
-export PORT AWS_PORT
+PORT=${PORT:-18080} AWS_PORT=${AWS_PORT:-14566} BOARD_PORT=${BOARD_PORT:-18081}
+export PORT AWS_PORT BOARD_PORT
 home=$(mktemp -d)
 trap 'rm -rf "$home"' EXIT
 git ls-files -z | xargs -0 cp --parents -t "$home"
@@ -20,7 +20,7 @@ fi
 
 # Nothing of the person who runs this: neither a virtual environment, nor a cache or a setting of pip's but its index.
 clean() {
-    env -i HOME="$home" PATH=/usr/local/bin:/usr/bin:/bin PORT="$PORT" AWS_PORT="$AWS_PORT" CI="${CI:-}" \
+    env -i HOME="$home" PATH=/usr/local/bin:/usr/bin:/bin PORT="$PORT" AWS_PORT="$AWS_PORT" BOARD_PORT="$BOARD_PORT" CI="${CI:-}" \
         ${PIP_INDEX_URL:+PIP_INDEX_URL="$PIP_INDEX_URL"} ${PIP_CERT:+PIP_CERT="$PIP_CERT"} \
         ${HTTPS_PROXY:+HTTPS_PROXY="$HTTPS_PROXY"} PIP_NO_CACHE_DIR=1 "$@"
 }
