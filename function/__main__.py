@@ -30,13 +30,14 @@ from function.detector import Detector
 from function.errors import ImageError, ImageGone, ModelError, RequestError
 from function.image import MAX_IMAGE_BYTES, read_header
 from function.inputs import JPEG
-from function.listing import CSV_HEADER, csv_lines, csv_text, table_head, table_line, table_notes
+from function.listing import CSV_HEADER, csv_lines, table_head, table_line, table_notes
 from function.metrics import Metrics
 from function.parameters import choose_thresholds
 from function.reference import MAX_REFERENCE_BYTES, Reference, parse_reference
 from function.render import draw_audit, encode
 from function.result import Result
 from function.service_checks import service_checks
+from function.spreadsheet import csv_text
 
 REFUSED = 1
 FAILED = 1

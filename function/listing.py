@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 
 from function.result import GapJson, Result
@@ -14,8 +12,6 @@ CSV_HEADER = (
     *("picture", "kind", "row", "number", "label"),
     *("confidence", "facings", "left", "top", "right", "bottom"),
 )
-# Spreadsheets run a cell that begins so as a formula (OWASP, CSV injection).
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def table_head(width: int) -> str:
@@ -62,24 +58,16 @@ def _line(name: str, numbers: Sequence[str], width: int) -> str:
 
 def csv_lines(name: str, result: Result) -> Iterable[Sequence[object]]:
     """List a photo's gaps as one walks along the shelf, then its products by row from the left."""
-    safe = f"'{name}" if name.startswith(FORMULA) else name
     gaps = sorted(result["gaps"], key=lambda gap: (gap["row"], gap["xyxy"][0]))
     for number, gap in enumerate(gaps, 1):
         sure, facings = gap["confidence"], whole_facings(gap)
-        yield safe, "gap", gap["row"] + 1, number, "", sure, facings, *gap["xyxy"]
+        yield name, "gap", gap["row"] + 1, number, "", sure, facings, *gap["xyxy"]
     number_in_row = [0] * len(result["rows"])
     for found in sorted(result["detections"], key=lambda found: (found["row"], found["xyxy"][0])):
         row = found["row"]
         number_in_row[row] += 1
         label, sure = found["label"], found["confidence"]
-        yield safe, "product", row + 1, number_in_row[row], label, sure, "", *found["xyxy"]
-
-
-def csv_text(lines: Iterable[Sequence[object]]) -> str:
-    """Write lines as RFC 4180 has them."""
-    file = io.StringIO()
-    csv.writer(file).writerows(lines)
-    return file.getvalue()
+        yield name, "product", row + 1, number_in_row[row], label, sure, "", *found["xyxy"]
 
 
 def whole_facings(gap: GapJson) -> int:

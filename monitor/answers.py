@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 
 from flask import Response, jsonify, request
 
 from function.errors import InvalidParameter
+from function.spreadsheet import csv_text
 from monitor.messages import iso, shares
 from monitor.queries import (
     AuditLine,
@@ -23,8 +22,6 @@ from monitor.queries import (
 
 FORMATS = {"html": "text/html", "json": "application/json", "csv": "text/csv"}
 MAX_DAYS = 366
-# A cell that begins so is a formula to a spreadsheet; a key may.
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def wanted_format() -> str:
@@ -57,17 +54,8 @@ def answer_json(body: object) -> Response:
 
 def answer_csv(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> Response:
     """Answer with a table, its head first; a cell is never a formula."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(columns)
-    writer.writerows([[_cell(row[name]) for name in columns] for row in rows])
-    return Response(text.getvalue(), content_type="text/csv; charset=utf-8")
-
-
-def _cell(value: object) -> object:
-    if isinstance(value, str) and value.startswith(FORMULA):
-        return f"'{value}"
-    return "" if value is None else value
+    lines = [[row[name] for name in columns] for row in rows]
+    return Response(csv_text([columns, *lines]), content_type="text/csv; charset=utf-8")
 
 
 def store_json(line: StoreLine) -> dict[str, object]:

@@ -18,9 +18,10 @@ import function.__main__ as command
 from function.audit import audit_image
 from function.detections import Thresholds
 from function.detector import Detector
-from function.listing import csv_lines, csv_text, table_line, whole_facings
+from function.listing import csv_lines, table_line, whole_facings
 from function.metrics import Metrics
 from function.result import Result
+from function.spreadsheet import csv_text
 
 GAPS = SAMPLES / "store-17" / "cam-1" / "aisle-5-gaps.jpg"
 CORRUPT = SAMPLES / "store-21" / "cam-1" / "corrupt.jpg"
