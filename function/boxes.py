@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
+# Either kind of float, the same in as out.
+Real = TypeVar("Real", npt.NDArray[np.float32], npt.NDArray[np.float64])
 
 # Candidates that NMS judges at a time, fewer where they lie so close that the pairs among them are
 # too many to keep: a full shelf has 1 500 candidates and 40 000 pairs, and then NumPy's calls cost
@@ -116,18 +119,33 @@ def box_iou(xyxy: Floats, others: Floats) -> Floats:
     return iou
 
 
+def shared_area(xyxy: Real, others: Real) -> Real:
+    """Compute the area that xyxy boxes (..., 4) share with others (..., 4), broadcast."""
+    return _overlap(np.moveaxis(xyxy, -1, 0), np.moveaxis(others, -1, 0))
+
+
+def box_area(xyxy: Real) -> Real:
+    """Compute the area (...) of xyxy boxes (..., 4)."""
+    return _area(np.moveaxis(xyxy, -1, 0))
+
+
 def _overlap_and_union(edges: Floats, others: Floats) -> tuple[Floats, Floats]:
     """Measure what boxes with edges (4, ...) share and cover together, in area, broadcast."""
+    overlap = _overlap(edges, others)
+    return overlap, _area(edges) + _area(others) - overlap
+
+
+def _overlap(edges: Real, others: Real) -> Real:
     left, top, right, bottom = edges
     other_left, other_top, other_right, other_bottom = others
     width = np.minimum(right, other_right) - np.maximum(left, other_left)
     height = np.minimum(bottom, other_bottom) - np.maximum(top, other_top)
-    overlap = np.maximum(width, 0) * np.maximum(height, 0)
-    return overlap, _area(edges) + _area(others) - overlap
+    overlap: Real = np.maximum(width, 0) * np.maximum(height, 0)
+    return overlap
 
 
-def _area(edges: Floats) -> Floats:
-    area: Floats = (edges[2] - edges[0]) * (edges[3] - edges[1])
+def _area(edges: Real) -> Real:
+    area: Real = (edges[2] - edges[0]) * (edges[3] - edges[1])
     return area
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from function.boxes import Floats, non_max_suppression
+from function.boxes import Floats, box_area, non_max_suppression, shared_area
 from function.detections import Detail, Detections, Thresholds
 
 # An inference each: six take half a second of a processor.
@@ -148,8 +148,9 @@ def _join(
     kept = kept[~_held_by_better(xyxy[kept])]
     xyxy, confidence, class_id = xyxy[kept], confidence[kept], class_id[kept]
     blocks = [first.xyxy[start : start + BLOCK] for start in range(0, len(first), BLOCK)]
-    covered = np.array([area for block in blocks for area in _shared(block, xyxy).sum(axis=1)])
-    new = covered < KNOWN_SHARE * _areas(first.xyxy)
+    shared = [shared_area(block[:, None], xyxy).sum(axis=1) for block in blocks]
+    covered = np.array([area for areas in shared for area in areas])
+    new = covered < KNOWN_SHARE * box_area(first.xyxy)
     return (
         np.concatenate((xyxy, first.xyxy[new])),
         np.concatenate((confidence, first.confidence[new])),
@@ -159,24 +160,13 @@ def _join(
 
 def _held_by_better(xyxy: Floats) -> npt.NDArray[np.bool_]:
     """Tell which boxes (n, 4), best first, share most of the smaller one with a better one."""
-    area, held = _areas(xyxy), np.zeros(len(xyxy), np.bool_)
+    area, held = box_area(xyxy), np.zeros(len(xyxy), np.bool_)
     for start in range(0, len(xyxy), BLOCK):
         better = slice(start, start + BLOCK)
         least = np.maximum(np.minimum(area[better, None], area), np.finfo(np.float32).tiny)
-        same = _shared(xyxy[better], xyxy) >= SAME_SHARE * least
+        same = shared_area(xyxy[better, None], xyxy) >= SAME_SHARE * least
         held |= np.triu(same, start + 1).any(axis=0)
     return held
-
-
-def _shared(xyxy: Floats, others: Floats) -> Floats:
-    """Compute the area (n, m) that boxes (n, 4) share with others (m, 4)."""
-    wide = np.minimum(xyxy[:, None, 2], others[:, 2]) - np.maximum(xyxy[:, None, 0], others[:, 0])
-    high = np.minimum(xyxy[:, None, 3], others[:, 3]) - np.maximum(xyxy[:, None, 1], others[:, 1])
-    return np.asarray(np.maximum(wide, 0) * np.maximum(high, 0), np.float32)
-
-
-def _areas(xyxy: Floats) -> Floats:
-    return np.asarray(np.prod(xyxy[:, 2:] - xyxy[:, :2], axis=1), np.float32)
 
 
 def _without_cut(found: Detections, tile: Tile, size: tuple[int, int]) -> Detections:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image as PILImage
 from PIL import ImageDraw
 
-from function.boxes import Floats, Ints, best_pairs, pairwise_iou
+from function.boxes import Floats, Ints, best_pairs, box_area, pairwise_iou, shared_area
 from function.config import Config
 from function.detections import Detections, Thresholds
 from function.detector import Detector
@@ -282,10 +282,7 @@ def score_scene(scene: Scene, audit: ShelfAudit, width: int, height: int) -> Sce
 
 def _shares(boxes: Floats, others: Floats) -> Floats:
     """Give the share of each box (n, 4) that each of others (m, 4) takes, (n, m)."""
-    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    return np.asarray(np.prod(np.maximum(high - low, 0), axis=2) / area[:, None])
+    return np.asarray(shared_area(boxes[:, None], others) / box_area(boxes)[:, None])
 
 
 def _covered(stretch: list[float], gaps: Floats) -> float:

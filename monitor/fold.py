@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from function.boxes import Floats, best_pairs, box_iou
+from function.boxes import Floats, best_pairs, box_area, box_iou, shared_area
 
 WHOLE = 65535  # the photo's width and height in the unit of boxes
 # Pairs of products that overlap by a fifth say how far the camera was nudged, by their median.
@@ -228,10 +228,8 @@ def match(before: list[Box], now: list[Box]) -> tuple[dict[int, int], set[int]]:
         return {}, set()
     old = np.array(before, np.float32)[:, None]
     new = np.array(now, np.float32)[None]
-    sides = np.minimum(old[..., 2:], new[..., 2:]) - np.maximum(old[..., :2], new[..., :2])
-    shared = np.clip(sides, 0, None).prod(axis=-1)
-    old_area, new_area = ((b[..., 2:] - b[..., :2]).prod(axis=-1) for b in (old, new))
-    same = shared >= SAME_GAP * np.minimum(old_area, new_area)
+    shared, old_area = shared_area(old, new), box_area(old)
+    same = shared >= SAME_GAP * np.minimum(old_area, box_area(new))
     score = np.where(same & (shared > 0), box_iou(old, new), 0).astype(np.float32)
     covered = np.flatnonzero((shared >= SAME_GAP * old_area).any(axis=1))
     return dict(best_pairs(score, np.nextafter(np.float32(0), np.float32(1)))), set(

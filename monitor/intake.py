@@ -17,6 +17,7 @@ from cloudevents.core.v1.event import CloudEvent
 
 from events.codec import InvalidEvent, Json
 from events.types import DATA_SCHEMAS, IMAGE_REJECTED, SHELF_AUDITED
+from function.boxes import box_area, shared_area
 from monitor.fold import Audit, Gap, pack
 from monitor.register import View
 
@@ -200,12 +201,8 @@ def _xyxy(data: Mapping[str, object], name: str) -> npt.NDArray[np.float64]:
 
 def _masked(boxes: npt.NDArray[np.float64], view: View) -> npt.NDArray[np.bool_]:
     masks = np.array(view.masks, np.float64).reshape(-1, 4)
-    sides = np.minimum(boxes[:, None, 2:], masks[:, 2:]) - np.maximum(
-        boxes[:, None, :2], masks[:, :2]
-    )
-    shared = np.clip(sides, 0, None).prod(axis=-1).max(axis=1, initial=0.0)
-    area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-    return np.asarray((shared > 0) & (shared >= MASKED * area))
+    shared = shared_area(boxes[:, None], masks).max(axis=1, initial=0.0)
+    return np.asarray((shared > 0) & (shared >= MASKED * box_area(boxes)))
 
 
 def _number(entry: Mapping[str, object], name: str) -> float:
