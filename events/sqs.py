@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -77,6 +78,12 @@ def change_visibility(
         )
         failed += _failed("queue.change_visibility_failed", answer.get("Failed"))
     return failed
+
+
+def parse_redrive(text: str) -> tuple[str, int]:
+    """Read a RedrivePolicy: the dead-letter queue's ARN and maxReceiveCount; "" and 0 of none."""
+    policy = json.loads(text or "{}")
+    return str(policy.get("deadLetterTargetArn", "")), int(policy.get("maxReceiveCount", 0))
 
 
 def tens(indices: range) -> Iterator[range]:

@@ -11,6 +11,7 @@ from events.checks import (
     bucket_check,
     clock_check,
     credentials_check,
+    failed_check,
     topic_check,
 )
 from function.config import Config, ConfigError
@@ -24,7 +25,7 @@ def service_checks(env: Mapping[str, str]) -> Iterator[Check]:
     try:
         config = Config.from_env(env)
     except ConfigError as err:
-        yield _failed("settings", str(err))
+        yield failed_check("settings", str(err))
         return
     yield Check("settings", lambda: _settings(config))
     yield Check("model", lambda: _model(config))
@@ -41,7 +42,7 @@ def service_checks(env: Mapping[str, str]) -> Iterator[Check]:
     try:
         session = make_session()
     except ConfigError as err:
-        yield _failed("region", str(err))
+        yield failed_check("region", str(err))
         return
     sts = session.client("sts", config=boto_config())
     yield credentials_check(sts)
@@ -51,13 +52,6 @@ def service_checks(env: Mapping[str, str]) -> Iterator[Check]:
         yield bucket_check(s3, bucket, setting)
     if config.topic_arn:
         yield topic_check(session.client("sns", config=boto_config()), config.topic_arn)
-
-
-def _failed(name: str, words: str) -> Check:
-    def look() -> str:
-        raise CheckFailed(words)
-
-    return Check(name, look)
 
 
 def _settings(config: Config) -> str:

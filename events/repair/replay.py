@@ -39,7 +39,7 @@ from events.repair.commands import (
     window_of,
 )
 from events.repair.selection import REPLAYED, DeadLetter, Selection
-from events.sqs import MAX_ENTRIES, change_visibility, delete_all, send_all
+from events.sqs import MAX_ENTRIES, change_visibility, delete_all, parse_redrive, send_all
 from events.types import Reason
 
 if TYPE_CHECKING:
@@ -156,8 +156,8 @@ class Replay:
 def dead_letter_queue_of(sqs: SQSClient, queue_url: str) -> str:
     """Look up the dead-letter queue in the queue's redrive policy; empty where there is none."""
     answer = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["RedrivePolicy"])
-    policy = json.loads(answer.get("Attributes", {}).get("RedrivePolicy", "{}"))
-    name = str(policy.get("deadLetterTargetArn", "")).rpartition(":")[2]
+    arn, _ = parse_redrive(answer.get("Attributes", {}).get("RedrivePolicy", ""))
+    name = arn.rpartition(":")[2]
     return sqs.get_queue_url(QueueName=name)["QueueUrl"] if name else ""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
@@ -14,9 +13,11 @@ from events.checks import (
     CheckFailed,
     clock_check,
     credentials_check,
+    failed_check,
     queue_check,
 )
 from events.source.config import SettingError, SourceConfig
+from events.sqs import parse_redrive
 
 CONNECT_SECONDS = 5.0
 
@@ -26,12 +27,7 @@ def source_checks(env: Mapping[str, str]) -> Iterator[Check]:
     try:
         config = SourceConfig.from_env(env)
     except SettingError as err:
-        words = str(err)
-
-        def odd() -> str:
-            raise CheckFailed(words)
-
-        yield Check("settings", odd)
+        yield failed_check("settings", str(err))
         return
     yield Check("settings", lambda: f"{config.in_flight} events in flight at most")
     sts, sqs = boto3.client("sts"), boto3.client("sqs")
@@ -43,13 +39,12 @@ def source_checks(env: Mapping[str, str]) -> Iterator[Check]:
         answer = sqs.get_queue_attributes(
             QueueUrl=config.queue_url, AttributeNames=["RedrivePolicy"]
         )
-        policy = json.loads(answer["Attributes"].get("RedrivePolicy") or "{}")
-        arn = str(policy.get("deadLetterTargetArn", ""))
+        arn, receives = parse_redrive(answer["Attributes"].get("RedrivePolicy", ""))
         if not arn:
             msg = "the queue has no RedrivePolicy: give it one, or lost messages are lost for good"
             raise CheckFailed(msg)
         sqs.get_queue_url(QueueName=arn.rpartition(":")[2])
-        return f"{arn} after {policy.get('maxReceiveCount')} receives"
+        return f"{arn} after {receives} receives"
 
     yield Check("DLQ", dead_letters)
     if config.results_bucket:

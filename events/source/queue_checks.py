@@ -19,6 +19,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from events.codec import Json
 from events.source.bodies import SENDERS
 from events.source.config import SourceConfig
+from events.sqs import parse_redrive
 from events.types import OUR_PREFIXES
 
 if TYPE_CHECKING:
@@ -87,8 +88,7 @@ def _attributes(sqs: SQSClient, queue_url: str, stop: threading.Event) -> dict[s
 
 
 def _redrive(sqs: SQSClient, attributes: dict[str, str]) -> Queue:
-    policy = json.loads(attributes.get("RedrivePolicy") or "{}")
-    arn = str(policy.get("deadLetterTargetArn", ""))
+    arn, max_receives = parse_redrive(attributes.get("RedrivePolicy", ""))
     if not arn:
         msg = "`RedrivePolicy` of the queue must be set, got none: what is given up would be lost"
         raise NoDeadLetters(msg)
@@ -101,7 +101,7 @@ def _redrive(sqs: SQSClient, attributes: dict[str, str]) -> Queue:
             raise NoDeadLetters(msg) from err
         log.warning("check.unreadable", extra={"queue_arn": arn, "error": str(err)})
         url = ""
-    return Queue(url, int(policy.get("maxReceiveCount", 0)))
+    return Queue(url, max_receives)
 
 
 def _is_final(err: Exception) -> bool:
