@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -162,12 +163,12 @@ class Model:
     input_step: int  # the sides may be any multiples of it up to input_size; 0: none but that
     input_dtype: InputType
 
-    @property
+    @cached_property
     def products(self) -> dict[int, str]:
         """The classes that are counted."""
         return {label: name for label, name in self.names.items() if not is_gap(name)}
 
-    @property
+    @cached_property
     def gap_classes(self) -> list[int]:
         """The classes that are room for products."""
         return [label for label, name in self.names.items() if is_gap(name)]

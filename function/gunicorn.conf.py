@@ -4,9 +4,6 @@ import os
 
 from events.log import LOGGING
 
-# ONNX Runtime 1.31 reports home unless told not to before it is imported.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-
 wsgi_app = "function.app:serve()"
 # Loopback unless told otherwise; the container sets HOST=0.0.0.0.
 host = os.environ.get("HOST", "127.0.0.1")
