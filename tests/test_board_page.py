@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from browser import DESK, PHONE, REPORT_VIOLATIONS, TIMEOUT_MS, running_chromium
 from conftest import ROOT, free_port
-from playwright.sync_api import Browser, Page, expect, sync_playwright
-from test_page import CHROMIUM_ARGS, DESK, PHONE, REPORT_VIOLATIONS, TIMEOUT_MS
+from playwright.sync_api import Browser, Page, expect
 from test_watcher import audit_data, event
 
 from events.codec import from_json
@@ -59,16 +58,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def browser(url: str) -> Iterator[Browser]:
     """Ends before the service does, which would wait for its connections."""
-    path = shutil.which("chromium") or shutil.which("google-chrome")
-    if path is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("no chromium on PATH: CI must install it")
-        pytest.skip("no chromium on PATH")
-    expect.set_options(timeout=TIMEOUT_MS)
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGS)
-        yield launched
-        launched.close()
+    with running_chromium() as browser:
+        yield browser
 
 
 @pytest.fixture(params=[DESK, PHONE], ids=["desk", "phone"])

@@ -7,9 +7,7 @@ import copy
 import csv
 import io
 import json
-import os
 import re
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +22,7 @@ import PIL.Image
 import PIL.ImageOps
 import pytest
 import urllib3
+from browser import DESK, PHONE, REPORT_VIOLATIONS, TIMEOUT_MS, running_chromium
 from conftest import GOOD_SAMPLE, ROOT, SAMPLES, free_port
 from playwright.sync_api import (
     Browser,
@@ -35,7 +34,6 @@ from playwright.sync_api import (
     Response,
     Route,
     expect,
-    sync_playwright,
 )
 
 from function.errors import ImageError, InvalidReference, ShelfWatchError, TryAgain, Unauthorized
@@ -53,27 +51,6 @@ LAYERS = ("products", "gaps", "rows")
 FIRST_PAINT_BYTES = 60_000
 TOUCH = 44  # CSS pixels; WCAG 2.2, 2.5.5
 SERVICE_CONFIDENCE = 0.3  # not the service's default: the page must take it from the answer
-DESK = {"viewport": {"width": 1280, "height": 800}, "locale": "en-US"}
-PHONE = {
-    "viewport": {"width": 390, "height": 844},
-    "has_touch": True,
-    "is_mobile": True,
-    "device_scale_factor": 2,
-    "locale": "es-ES",
-}
-CHROMIUM_ARGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--in-process-gpu",  # a process less
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-TIMEOUT_MS = 15_000  # on a busy machine; nothing here takes a second on a quiet one
-REPORT_VIOLATIONS = """document.addEventListener("securitypolicyviolation", (event) =>
-    console.error(`CSP: ${event.violatedDirective} ${event.blockedURI}`));"""
 
 
 @pytest.fixture(scope="module")
@@ -87,17 +64,9 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def browser(url: str) -> Iterator[Browser]:
     """Ends before the service does, which would wait for its connections."""
-    path = shutil.which("chromium") or shutil.which("google-chrome")
-    if path is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("no chromium on PATH: CI must install it")
-        pytest.skip("no chromium on PATH")
     SCREENS.mkdir(parents=True, exist_ok=True)
-    expect.set_options(timeout=TIMEOUT_MS)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGS)
+    with running_chromium() as browser:
         yield browser
-        browser.close()
 
 
 @dataclass
