@@ -76,12 +76,12 @@ def read_body(request: flask.Request) -> bytes:
     if coding not in CODINGS:
         msg = f"The content encoding must be one of {', '.join(CODINGS)}, got {coding!r}"
         raise BodyUnsupported(msg)
-    told, limit = request.content_length, MAX_BODY_BYTES
-    if told is not None and told > limit:
+    length, limit = request.content_length, MAX_BODY_BYTES
+    if length is not None and length > limit:
         raise RequestEntityTooLarge
-    known = told is not None and coding == "identity"
-    cast("Request", request).hold(_memory_of(request.mimetype, told if known else limit))
-    body = _receive(request, limit, told)
+    known = length is not None and coding == "identity"
+    cast("Request", request).hold(_memory_of(request.mimetype, length if known else limit))
+    body = _receive(request, limit, length)
     return body if coding == "identity" else _unpack(body, limit, coding)
 
 
@@ -96,19 +96,19 @@ def _memory_of(mimetype: str, length: int | None) -> int:
     return size
 
 
-def _receive(request: flask.Request, limit: int, told: int | None) -> bytes:
+def _receive(request: flask.Request, limit: int, length: int | None) -> bytes:
     """Read the body from the server's own stream and at once.
 
     Werkzeug's stream reads 64 KiB at a time, which takes longer than a camera's photo takes to
     arrive, and is silent about a body that ends early.
     """
     try:
-        body: bytes = request.environ["wsgi.input"].read(limit + 1 if told is None else told)
+        body: bytes = request.environ["wsgi.input"].read(limit + 1 if length is None else length)
     except (OSError, ValueError) as err:  # as Werkzeug's streams take them
         raise ClientDisconnected from err
     if len(body) > limit:
         raise RequestEntityTooLarge
-    if len(body) < (told or 0):
+    if len(body) < (length or 0):
         raise ClientDisconnected
     return body
 

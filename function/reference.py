@@ -140,8 +140,8 @@ def _from_slots(slots: Sequence[object], size: npt.NDArray[np.float64]) -> Refer
         msg = "The corners of each slot must lie in the picture, as shares from 0 to 1"
         raise InvalidReference(msg)
     known = [row for row in rows if row is not None]
-    told = len(known) == len(rows)
-    row = np.array(known, np.int64) if told else np.full(len(rows), -1)
+    numbered = len(known) == len(rows)
+    row = np.array(known, np.int64) if numbered else np.full(len(rows), -1)
     return Reference(xyxy, row, labels)
 
 
@@ -261,27 +261,27 @@ def compare(
     boxes, products = xyxy_json(slots), xyxy_json(detections.xyxy)
     labels = [names.get(cls, str(cls)) for cls in detections.class_id.tolist()]
     rows = reference.row.tolist()
-    told_extra = [
+    extra_slots = [
         _slot_json(row, products[j], labels[j])
         for row, j in zip(extra_row.tolist(), extra, strict=True)
     ]
-    told: dict[str, list[PositionJson]] = {}
+    answered: dict[str, list[PositionJson]] = {}
     if reference.position is not None:
-        told["positions"] = [
+        answered["positions"] = [
             # mypy takes no optional key by unpacking
             {"id": name, **_slot_json(rows[i], boxes[i], reference.label[i]), "state": "missing"}  # type: ignore[typeddict-item]
             for i, name in enumerate(reference.position)
         ]
         for state, pairs in (("in_place", in_place), ("moved", moved)):
             for i, j in pairs:
-                told["positions"][i].update({"state": state, "product": products[j]})
+                answered["positions"][i].update({"state": state, "product": products[j]})
     return {
         "rate": round(len(in_place) / len(slots), 3) if len(slots) else None,
         "expected": len(slots),
         "in_place": len(in_place),
         "shift": [round(pixels, 1) for pixels in shift.tolist()],
         "missing": [_slot_json(rows[i], boxes[i], reference.label[i]) for i in missing],
-        "extra": sorted(told_extra, key=lambda slot: (slot["row"], slot["xyxy"])),
+        "extra": sorted(extra_slots, key=lambda slot: (slot["row"], slot["xyxy"])),
         "moved": [{"row": rows[i], "slot": boxes[i], "xyxy": products[j]} for i, j in moved],
         "rows": _row_differences(
             reference.row,
@@ -289,7 +289,7 @@ def compare(
             extra_row,
             reference.row[np.array([slot for slot, _ in moved], np.int64)],
         ),
-        **told,  # type: ignore[typeddict-item]  # mypy takes no optional key by unpacking
+        **answered,  # type: ignore[typeddict-item]  # mypy takes no optional key by unpacking
     }
 
 

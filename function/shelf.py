@@ -171,15 +171,17 @@ def audit_shelf(detections: Detections, width: int, height: int) -> ShelfAudit:
     common = _common_boxes(detections.xyxy[order], start)
     new_number = {old: new for new, old in enumerate(rows) if old >= 0}
     moved = np.array([new_number[old] for old in range(len(common))], np.int64)
-    told = []
+    summed = []
     for index, old in enumerate(rows):
         empty = [box for of, box in _numbered(gap_row, found.box) if of == index]
         around = common[old] if old >= 0 else _around([g.xyxy for g in gaps if g.row == index])
         full, missing = _full_and_empty(places[index], empty)
         length = full + missing
         fill_rate = full / length if length > 0 else 1.0
-        told.append(Row(xyxy=around, count=len(places[index]), fill_rate=fill_rate, length=length))
-    return ShelfAudit(tuple(told), tuple(gaps), moved[row] if len(row) else row)
+        summed.append(
+            Row(xyxy=around, count=len(places[index]), fill_rate=fill_rate, length=length)
+        )
+    return ShelfAudit(tuple(summed), tuple(gaps), moved[row] if len(row) else row)
 
 
 def _numbered(row: list[int], boxes: Doubles) -> list[tuple[int, Corners]]:
@@ -351,10 +353,10 @@ def _side_edges(
     at_border = telling & (np.abs(end - border) < near)
     if np.count_nonzero(at_border) >= BORDER_ROWS * np.count_nonzero(telling):
         return list(border.tolist())
-    told = np.where(telling, end, -np.inf).tolist()
+    ends = np.where(telling, end, -np.inf).tolist()
     edges = []
     for index, limit in enumerate(border.tolist()):
-        others = told[max(index - NEXT_ROWS, 0) : index] + told[index + 1 : index + 1 + NEXT_ROWS]
+        others = ends[max(index - NEXT_ROWS, 0) : index] + ends[index + 1 : index + 1 + NEXT_ROWS]
         furthest = max(others, default=-math.inf)
         edges.append(max(furthest, limit) if furthest > -math.inf else math.nan)
     return edges
