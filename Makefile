@@ -36,9 +36,9 @@ QUICK := codec config docs imports rows s3_notification shelf
 quick-tests: .venv ## the second half of it, which pre-commit runs
 	$(BIN)/pytest -n0 -q $(QUICK:%=tests/test_%.py)
 
-# Most tests wait for processes of theirs: three at a time keep two processors at work.
+# Most tests wait for processes of theirs: four at a time keep two processors at work.
 test: .venv ## every test but the slow ones; no AWS account, no cluster, no Docker
-	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not slow"
+	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not slow"
 	@if $(NODE) 2>/dev/null; then node --test tests/*.test.js; else echo "skipped tests/*.test.js: no node 20.19, 22.7 or newer"; fi
 
 slow: .venv ## the slow tests: whole paths under faults, on both emulators and both databases
