@@ -456,6 +456,26 @@ def test_argo_cd_is_the_same_before_and_after_it_keeps_itself() -> None:
     assert f"--version {version[1]}" in page
 
 
+@rendered
+def test_images_are_asked_for_their_signature_before_they_start() -> None:
+    spec = applications("argocd/prod")["policy-controller"]
+    webhook = spec["source"]["helm"]["valuesObject"]["webhook"]
+    assert webhook["configData"] == {"no-match-policy": "deny"}
+    assert webhook["replicaCount"] == 2  # no pod starts without one
+    variables = (ROOT / "infra/terraform/shelfwatch/variables.tf").read_text()
+    [role] = re.findall(r'variable "policy_controller" \{(.*?)^\}', variables, re.M | re.S)
+    assert f'namespace = "{spec["destination"]["namespace"]}"' in role
+    assert f'service_account = "{webhook["serviceAccount"]["name"]}"' in role
+    waves = {
+        found["metadata"]["name"]: int(
+            found["metadata"]["annotations"]["argocd.argoproj.io/sync-wave"]
+        )
+        for found in objects("argocd/prod", "Application")
+        if found["metadata"]["name"] in ("policy-controller", "signature", "shelfwatch")
+    }
+    assert waves["policy-controller"] < waves["signature"] < waves["shelfwatch"]
+
+
 def test_people_are_told_of_a_failed_sync() -> None:
     notifications = VALUES["notifications"]
     sent = {
