@@ -49,8 +49,9 @@ NODES = 3
 NODE_CPU = Fraction("1.93") - Fraction("0.18")
 NODE_MEMORY = (3114 - 300) * 2**20  # of the smaller one
 CLUSTER_CPU, CLUSTER_MEMORY = Fraction("0.26"), Fraction(400 * 2**20)
-# What argocd/ adds: Argo CD, cert-manager, Prometheus, Grafana, Loki, Image Updater, the operator.
-PLATFORM_CPU, PLATFORM_MEMORY = Fraction("0.45"), Fraction(2200 * 2**20)
+# What argocd/ adds: Argo CD, cert-manager, Prometheus, Grafana, Loki, Image Updater, the operator,
+# policy-controller.
+PLATFORM_CPU, PLATFORM_MEMORY = Fraction("0.49"), Fraction(2392 * 2**20)
 QUEUE_PROXY = {"cpu": "25m", "memory": "50Mi"}
 UNITS = {"m": Fraction(1, 1000), "Mi": Fraction(2**20), "Gi": Fraction(2**30), "": Fraction(1)}
 
