@@ -57,12 +57,13 @@ def post_once(url: str, body: bytes, content_type: str, timeout: float) -> tuple
     return {"status": status, "detail": told.get("detail", "")}, wait
 
 
-def slow(url: str, body: bytes, seconds: float, count: int) -> Answer:
+def slow(url: str, body: bytes, options: argparse.Namespace) -> Answer:
     """Send bodies in pieces over some seconds, all at once, and ask as anybody does beside them."""
     told: queue.Queue[Answer] = queue.Queue()
+    whole = body.ljust(options.bytes, b"\0")
     sending = [
-        threading.Thread(target=lambda: told.put(in_pieces(url, body, seconds)))
-        for _ in range(count)
+        threading.Thread(target=lambda: told.put(in_pieces(url, whole, options.seconds)))
+        for _ in range(options.count)
     ]
     for thread in sending:
         thread.start()
@@ -204,6 +205,7 @@ def main() -> None:
     parser.add_argument("--type", default="image/jpeg")
     parser.add_argument("--seconds", type=float, default=0)
     parser.add_argument("--count", type=int, default=1, help="slow bodies at once")
+    parser.add_argument("--bytes", type=int, default=0, help="of a slow body, filled up")
     parser.add_argument("--requests", type=float, default=0, help="a second")
     parser.add_argument("--events", type=float, default=0, help="a second")
     # A lost message comes back after 120 s, and a busy machine has a backlog.
@@ -213,7 +215,7 @@ def main() -> None:
     if options.command == "post":
         told = post(options.url, body, options.type)
     elif options.command == "slow":
-        told = slow(options.url, body, options.seconds, options.count)
+        told = slow(options.url, body, options)
     else:
         told = load(options.url, body, options)
     print(json.dumps(told))

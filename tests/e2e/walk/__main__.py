@@ -298,16 +298,17 @@ def to_zero(walk: Walk) -> str:
 def slow_bodies(walk: Walk) -> str:
     """slow bodies give back their place within 7 s"""
     places = 8 * len(pods(FUNCTION))  # containerConcurrency of each
-    told = visit("slow", "--seconds", "60", "--count", str(places))
+    options = ("--seconds", "60", "--bytes", str(2**20), "--count")
+    told = visit("slow", *options, str(places))
     slowest = max(each["seconds"] for each in told["slow"])
     if {each["status"] for each in told["slow"]} != {408} or slowest > SLOT_SECONDS:
         raise Failed(json.dumps(told)[:600])
-    patient = visit("slow", "--seconds", "4", "--count", "1")
+    patient = visit("slow", "--seconds", "4")
     if told["quick"]["status"] != 200 or patient["slow"][0]["status"] != 200:
         raise Failed(f"{told['quick']}, {patient}")
     return (
-        f"{places} of a minute each were answered 408 after {slowest} s at most; "
-        f"one between them waited {told['quick']['seconds']} s; one of 4 s was answered"
+        f"{places} of 1 MiB in a minute were answered 408 after {slowest} s at most; "
+        f"one between them waited {told['quick']['seconds']} s; a small one in 4 s was answered"
     )
 
 
