@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from function.boxes import Floats, Ints, best_pairs, pairwise_iou
+from function.boxes import Floats, Ints, match_one_to_one, pairwise_iou
 from function.detections import Detections
 from function.errors import InvalidParameter, InvalidReference
 from function.parameters import check_json
@@ -30,18 +30,19 @@ from function.result import (
 )
 from function.rows import SIDE_OVERLAP, group_rows
 
-# A product is in its place when it covers half of what it and its slot cover together; a neighbour
-# that slid into the place covers less.
+# A product is in place when it covers half of what it and its slot cover together; a neighbour that
+# slid into the slot covers less.
 IN_PLACE_IOU = 0.5
-# The camera may have been nudged: pairs that still overlap by a fifth say how far, by their median.
+# The camera may have been nudged: boxes that still overlap their slots by a fifth say how far, by
+# their median.
 NUDGE_IOU = 0.2
 # A product that stands up to one facing beside its empty slot was moved; further off it is another.
 MOVED_FACINGS = 1.0
 # A planogram is a drawing: it lies over the photo as it is, or stretched until its outer edges meet
-# those of the products, and is then drawn closer by the pairs it has; two rounds settle it.
+# those of the products, and is then drawn closer by the matches it has; two rounds settle it.
 FIT_ROUNDS = 2
-# Fewer pairs say nothing of a scale.
-FIT_PAIRS = 4
+# Fewer matches say nothing of a scale.
+FIT_MATCHES = 4
 NO_CLASS = -1  # of a label that the model does not know
 # Twice the products of the fullest shelf that was labelled, and room: comparing takes the square of
 # it in memory. The bytes of an earlier result with so many.
@@ -63,7 +64,7 @@ class Reference:
         return len(self.row)
 
     def in_rows(self) -> Reference:
-        """Give the slots in reading order, their rows found where none were given."""
+        """Give the slots in reading order, rows worked out where none were given."""
         row = group_rows(self.xyxy)[0] if (self.row < 0).any() else self.row
         order = np.lexsort((self.xyxy[:, 0], row)).tolist()
         position = self.position and tuple(self.position[i] for i in order)
@@ -123,7 +124,7 @@ def _list_of(data: Mapping[str, object], name: str) -> Sequence[object]:
 
 def _from_slots(slots: Sequence[object], size: npt.NDArray[np.float64]) -> Reference:
     # Equal slots are one.
-    found: dict[tuple[tuple[float, ...], int | None, str], None] = {}
+    distinct: dict[tuple[tuple[float, ...], int | None, str], None] = {}
     for index, slot in enumerate(slots):
         if not isinstance(slot, Mapping):
             msg = f"Slot {index} of the reference must be an object"
@@ -133,8 +134,8 @@ def _from_slots(slots: Sequence[object], size: npt.NDArray[np.float64]) -> Refer
         if not (given is None or (type(given) is int and 0 <= given < MAX_SLOTS)):
             msg = f"`row` of slot {index} must be a number from 0, got {given!r}"
             raise InvalidReference(msg)
-        found[tuple(corners), given, _label(label, f"`label` of slot {index}")] = None
-    boxes, rows, labels = zip(*found, strict=True) if found else ((), (), ())
+        distinct[tuple(corners), given, _label(label, f"`label` of slot {index}")] = None
+    boxes, rows, labels = zip(*distinct, strict=True) if distinct else ((), (), ())
     xyxy = (np.array(boxes, np.float64).reshape(-1, 4) / np.tile(size, 2)).astype(np.float32)
     if xyxy.size and not (xyxy.min() >= 0 and xyxy.max() <= 1):
         msg = "The corners of each slot must lie in the picture, as shares from 0 to 1"
@@ -206,11 +207,11 @@ def _part_of(
     parts: Mapping[str, Mapping[str, object]],
     where: str,
 ) -> Mapping[str, object]:
-    found = position.get(name)
-    if not (isinstance(found, str) and found in parts):
-        msg = f"`{name}` of {where} must be the id of another part, got {found!r}"
+    part = position.get(name)
+    if not (isinstance(part, str) and part in parts):
+        msg = f"`{name}` of {where} must be the id of another part, got {part!r}"
         raise InvalidReference(msg)
-    return parts[found]
+    return parts[part]
 
 
 def _measure(item: Mapping[str, object], name: str, where: str) -> float:
@@ -238,7 +239,7 @@ def compare(
 ) -> ComplianceJson:
     """Find which slots hold their product, and which products have no slot.
 
-    Slots and products are paired one to one, the best overlap first, after the median shift of
+    Slots and products are matched one to one, the best overlap first, after the median shift of
     those that overlap is taken back. Takes the size of the image in pixels.
     """
     reference = reference.in_rows()
@@ -248,15 +249,17 @@ def compare(
         slots = _fit(slots, detections.xyxy, allowed)
     shift = _shift(slots, detections.xyxy, allowed)
     slots = slots + np.tile(shift, 2)
-    in_place = best_pairs(np.where(allowed, pairwise_iou(slots, detections.xyxy), 0), IN_PLACE_IOU)
+    in_place = match_one_to_one(
+        np.where(allowed, pairwise_iou(slots, detections.xyxy), 0), IN_PLACE_IOU
+    )
     free = allowed.copy()
     for slot, product in in_place:
         free[slot], free[:, product] = False, False
     nearness = np.where(free, _nearness(slots, detections.xyxy), -1)
-    moved = sorted(best_pairs(nearness, 1 - MOVED_FACINGS))
-    paired = in_place + moved
-    missing = sorted(set(range(len(slots))) - {slot for slot, _ in paired})
-    extra = sorted(set(range(len(detections))) - {product for _, product in paired})
+    moved = sorted(match_one_to_one(nearness, 1 - MOVED_FACINGS))
+    matched = in_place + moved
+    missing = sorted(set(range(len(slots))) - {slot for slot, _ in matched})
+    extra = sorted(set(range(len(detections))) - {product for _, product in matched})
     extra_row = _rows_of_nearest(slots, reference.row, detections.xyxy[extra])
     boxes, products = xyxy_json(slots), xyxy_json(detections.xyxy)
     labels = [names.get(cls, str(cls)) for cls in detections.class_id.tolist()]
@@ -272,8 +275,8 @@ def compare(
             {"id": name, **_slot_json(rows[i], boxes[i], reference.label[i]), "state": "missing"}  # type: ignore[typeddict-item]
             for i, name in enumerate(reference.position)
         ]
-        for state, pairs in (("in_place", in_place), ("moved", moved)):
-            for i, j in pairs:
+        for state, matches in (("in_place", in_place), ("moved", moved)):
+            for i, j in matches:
                 answered["positions"][i].update({"state": state, "product": products[j]})
     return {
         "rate": round(len(in_place) / len(slots), 3) if len(slots) else None,
@@ -294,7 +297,7 @@ def compare(
 
 
 def _fit(slots: Floats, products: Floats, allowed: npt.NDArray[np.bool_]) -> Floats:
-    """Lay a planogram's slots (n, 4) over the photo, each axis with a scale and a place."""
+    """Lay a planogram's slots (n, 4) over the photo, each axis with a scale and an offset."""
     if not (len(slots) and len(products)):
         return slots
     best, most = slots, -1.0
@@ -302,12 +305,12 @@ def _fit(slots: Floats, products: Floats, allowed: npt.NDArray[np.bool_]) -> Flo
         laid = start
         for _ in range(FIT_ROUNDS + 1):
             score = np.where(allowed, pairwise_iou(laid, products), 0)
-            pairs = best_pairs(score, NUDGE_IOU)
-            here, there = np.array(pairs, np.int64).reshape(-1, 2).T
+            matches = match_one_to_one(score, NUDGE_IOU)
+            here, there = np.array(matches, np.int64).reshape(-1, 2).T
             covered = float(score[here, there].sum())
             if covered > most:
                 best, most = laid, covered
-            if len(pairs) < FIT_PAIRS:
+            if len(matches) < FIT_MATCHES:
                 break
             edges = [_line(laid[here], products[there], laid, axis) for axis in (0, 1)]
             laid = np.stack((edges[0][0], edges[1][0], edges[0][1], edges[1][1]), axis=1)
@@ -338,10 +341,10 @@ def _line(here: Floats, there: Floats, slots: Floats, axis: int) -> Floats:
 
 def _shift(slots: Floats, products: Floats, allowed: npt.NDArray[np.bool_]) -> Floats:
     """Measure how far the camera was nudged, (2,) pixels, by the slots that still overlap."""
-    pairs = best_pairs(np.where(allowed, pairwise_iou(slots, products), 0), NUDGE_IOU)
-    if not pairs:
+    matches = match_one_to_one(np.where(allowed, pairwise_iou(slots, products), 0), NUDGE_IOU)
+    if not matches:
         return np.zeros(2, np.float32)
-    here, there = np.array(pairs).T
+    here, there = np.array(matches).T
     away = products[there] - slots[here]
     return np.asarray(np.median((away[:, :2] + away[:, 2:]) / 2, axis=0), np.float32)
 

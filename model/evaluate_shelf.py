@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image as PILImage
 from PIL import ImageDraw
 
-from function.boxes import Floats, Ints, best_pairs, box_area, pairwise_iou, shared_area
+from function.boxes import Floats, Ints, box_area, match_one_to_one, pairwise_iou, shared_area
 from function.config import Config
 from function.detections import Detections, Thresholds
 from function.detector import Detector
@@ -157,7 +157,7 @@ def score_photos(
         detections = detector.detect(image, thresholds)
         found = gap_boxes(audit_shelf(detections, image.width, image.height))
         report.gaps_as_labelled.add(
-            len(best_pairs(pairwise_iou(found, labels), GAP_IOU)), len(found), len(labels)
+            len(match_one_to_one(pairwise_iou(found, labels), GAP_IOU)), len(found), len(labels)
         )
         truth = join_touching(labels)
         _score_gaps(report, name, image.pixels, detections, found, truth)
@@ -176,11 +176,11 @@ def score_drawn(
         height, width = shelf.image.shape[:2]
         audit = audit_shelf(detections, width, height)
         found = gap_boxes(audit)
-        pairs = np.array(
-            best_pairs(pairwise_iou(detections.xyxy, shelf.xyxy), PRODUCT_IOU), np.int64
+        matches = np.array(
+            match_one_to_one(pairwise_iou(detections.xyxy, shelf.xyxy), PRODUCT_IOU), np.int64
         ).reshape(-1, 2)
-        right = rightly_rowed(shelf.row[pairs[:, 1]], audit.row[pairs[:, 0]])
-        report.rows.add(right, len(pairs), len(shelf.xyxy))
+        right = rightly_rowed(shelf.row[matches[:, 1]], audit.row[matches[:, 0]])
+        report.rows.add(right, len(matches), len(shelf.xyxy))
         _score_gaps(report, name, shelf.image, detections, found, join_touching(shelf.gaps))
         print(f"\r{name}", end="", flush=True)
     print("\r", end="")
@@ -195,9 +195,9 @@ def _score_gaps(
     found: Floats,
     truth: Floats,
 ) -> None:
-    pairs = best_pairs(pairwise_iou(found, truth), GAP_IOU)
-    report.gaps.add(len(pairs), len(found), len(truth))
-    wrong = len(found) + len(truth) - 2 * len(pairs)
+    matches = match_one_to_one(pairwise_iou(found, truth), GAP_IOU)
+    report.gaps.add(len(matches), len(found), len(truth))
+    wrong = len(found) + len(truth) - 2 * len(matches)
     report.keep(wrong, name, lambda: draw(pixels, detections.xyxy, found, truth))
 
 

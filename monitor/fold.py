@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from function.boxes import Floats, best_pairs, box_area, box_iou, shared_area
+from function.boxes import Floats, box_area, box_iou, match_one_to_one, shared_area
 
 WHOLE = 65535  # the photo's width and height in the unit of boxes
 # Pairs of products that overlap by a fifth say how far the camera was nudged, by their median.
@@ -232,7 +232,7 @@ def match(before: list[Box], now: list[Box]) -> tuple[dict[int, int], set[int]]:
     same = shared >= SAME_GAP * np.minimum(old_area, box_area(new))
     score = np.where(same & (shared > 0), box_iou(old, new), 0).astype(np.float32)
     covered = np.flatnonzero((shared >= SAME_GAP * old_area).any(axis=1))
-    return dict(best_pairs(score, np.nextafter(np.float32(0), np.float32(1)))), set(
+    return dict(match_one_to_one(score, np.nextafter(np.float32(0), np.float32(1)))), set(
         covered.tolist()
     )
 

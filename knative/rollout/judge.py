@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from function.boxes import Floats, best_pairs, pairwise_iou
+from function.boxes import Floats, match_one_to_one, pairwise_iou
 from knative.rollout.verdict import Reason, Verdict
 
 
@@ -67,13 +67,13 @@ def score(answers: Sequence[Answer], truth: Mapping[str, Floats], iou: float) ->
     answered = [answer for answer in answers if not answer.error]
     found = sum(len(answer.xyxy) for answer in answered)
     true = sum(len(truth[answer.picture]) for answer in answered)
-    pairs = sum(
-        len(best_pairs(pairwise_iou(answer.xyxy, truth[answer.picture]), iou))
+    matches = sum(
+        len(match_one_to_one(pairwise_iou(answer.xyxy, truth[answer.picture]), iou))
         for answer in answered
     )
     times = [answer.milliseconds for answer in answered]
     return Scores(
-        f1=2 * pairs / (found + true) if found + true else 0.0,
+        f1=2 * matches / (found + true) if found + true else 0.0,
         p95_ms=float(np.percentile(times, 95)) if times else 0.0,
         error_rate=1 - _answered(answers) if answers else 1.0,
     )
