@@ -115,7 +115,7 @@ def _receive(request: flask.Request, limit: int, length: int | None) -> bytes:
 
 def _unpack(body: bytes, limit: int, coding: str) -> bytes:
     """Undo gzip or deflate, to `limit` bytes at most."""
-    # Some senders of "deflate" leave out zlib's header; gzip and zlib are told apart by theirs.
+    # Some senders of "deflate" leave out zlib's header; gzip and zlib differ in theirs.
     raw = coding == "deflate" and body[:1] and (body[0] & 15 != zlib.DEFLATED)
     unpacker = zlib.decompressobj(-zlib.MAX_WBITS if raw else zlib.MAX_WBITS | AUTO_DETECT)
     try:

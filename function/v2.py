@@ -170,8 +170,8 @@ def _image(inputs: object, binary: bytes) -> bytes:
         msg = f"`inputs` must be a list of one tensor, {INPUT!r}"
         raise InvalidParameter(msg)
     tensor = json_object(inputs[0], "The input")
-    found = (tensor.get("name"), tensor.get("datatype"), tensor.get("shape"))
-    if found not in ((INPUT, "BYTES", [1]), (INPUT, "BYTES", [1, 1])):
+    declared = (tensor.get("name"), tensor.get("datatype"), tensor.get("shape"))
+    if declared not in ((INPUT, "BYTES", [1]), (INPUT, "BYTES", [1, 1])):
         msg = f"The input must be {INPUT!r} of datatype BYTES and shape [1]"
         raise InvalidParameter(msg)
     size = json_object(tensor.get("parameters", {}), "The input's parameters").get(
@@ -235,17 +235,17 @@ def answer_tensors(asked: InferRequest, result: Result) -> Response:
 
 def infer_response(request: InferRequest, result: Result) -> tuple[bytes, int | None]:
     """Write the answer: the body, and the length of its JSON where binary data follows."""
-    found = result["detections"]
+    products = result["detections"]
     values: dict[str, list[list[float]] | list[float] | list[str]] = {
-        "boxes": [product["xyxy"] for product in found],
-        "scores": [product["confidence"] for product in found],
-        "labels": [product["label"] for product in found],
+        "boxes": [product["xyxy"] for product in products],
+        "scores": [product["confidence"] for product in products],
+        "labels": [product["label"] for product in products],
     }
     outputs: list[Json] = []
     binary = b""
     for name, as_binary in request.outputs.items():
         datatype, shape = OUTPUTS[name]
-        output: Json = {"name": name, "datatype": datatype, "shape": [len(found), *shape[1:]]}
+        output: Json = {"name": name, "datatype": datatype, "shape": [len(products), *shape[1:]]}
         if as_binary:
             tensor = _to_bytes(values[name], datatype)
             output["parameters"] = {"binary_data_size": len(tensor)}
