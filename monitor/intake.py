@@ -41,7 +41,7 @@ S3_SOURCE = "urn:shelfwatch:s3:"
 
 
 @dataclass(frozen=True)
-class Place:
+class ViewKey:
     """Which view a photo is of: bucket and folder of its key."""
 
     bucket: str
@@ -54,7 +54,7 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True)
-class News:
+class IncomingAudit:
     """One audit as it is kept."""
 
     audit: Audit
@@ -66,13 +66,13 @@ class News:
     warnings: tuple[str, ...]
 
 
-def place_of_event(event: CloudEvent) -> Place:
+def view_key(event: CloudEvent) -> ViewKey:
     """Read which view an event is about. Raises `InvalidEvent`."""
     source, key = event.get_source(), event.get_subject()
     if not source.startswith(S3_SOURCE) or not key:
         msg = f"Event {event.get_id()!r} is not about an object of S3"
         raise InvalidEvent(msg)
-    return Place(source.removeprefix(S3_SOURCE), key.rpartition("/")[0])
+    return ViewKey(source.removeprefix(S3_SOURCE), key.rpartition("/")[0])
 
 
 def check_type(event: CloudEvent) -> bool:
@@ -96,7 +96,7 @@ def uploaded_at(event: CloudEvent) -> int:
     return milliseconds(time)
 
 
-def read_news(event: CloudEvent, data: Json, view: View) -> News:
+def read_audit(event: CloudEvent, data: Json, view: View) -> IncomingAudit:
     """Read an audit. Raises `InvalidEvent` that names what is wrong."""
     image = data.get("image")
     if not isinstance(image, dict):
@@ -117,7 +117,7 @@ def read_news(event: CloudEvent, data: Json, view: View) -> News:
             gaps[box] = Gap(box=box, row=int(row), facings=float(facings))
     warnings = tuple(_codes(data))
     fill_rate = data.get("fill_rate")
-    return News(
+    return IncomingAudit(
         audit=Audit(
             photo=photo_of(event),
             generation=_generation(event),

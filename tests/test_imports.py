@@ -44,7 +44,7 @@ PURE = [
     "monitor/messages.py",
     "monitor/packed.py",
     "monitor/records.py",
-    "monitor/telling.py",
+    "monitor/gap_events.py",
     "knative/rollout/judge.py",
     "knative/rollout/objects.py",
     "knative/rollout/plan.py",
