@@ -191,7 +191,7 @@ class Detector:
     _began: float | None = None  # when the inference that runs now began, by time.monotonic()
     _ready: threading.Event = field(default_factory=threading.Event)
     _processor: threading.Lock = field(default_factory=threading.Lock)
-    _places: threading.BoundedSemaphore = field(
+    _queue_slots: threading.BoundedSemaphore = field(
         default_factory=lambda: threading.BoundedSemaphore(1 + MAX_WAITING)
     )
 
@@ -260,18 +260,18 @@ class Detector:
         log.info("model.ready", extra={"seconds": round(time.monotonic() - started, 3)})
 
     @contextmanager
-    def place(self) -> Iterator[None]:
-        """Hold a place in the queue: taken before decoding, so that a refusal costs no work.
+    def queue_slot(self) -> Iterator[None]:
+        """Hold a slot of the queue: taken before decoding, so that a refusal costs no work.
 
         Raises `Overloaded` when too many wait already.
         """
-        if not self._places.acquire(blocking=False):
+        if not self._queue_slots.acquire(blocking=False):
             msg = f"At most {MAX_WAITING} images wait for the processor, and as many do"
             raise Overloaded(msg)
         try:
             yield
         finally:
-            self._places.release()
+            self._queue_slots.release()
 
     def detect(
         self, image: Image, thresholds: Thresholds, timings: Timings | None = None
@@ -297,7 +297,7 @@ class Detector:
         thresholds: Thresholds,
         timings: Timings,
     ) -> Detections:
-        """Look at tiles of an image and join what is found with what the first look found.
+        """Look at tiles of an image and join their detections with those of the first look.
 
         Raises as `detect` does.
         """
@@ -313,8 +313,8 @@ class Detector:
                 bytes=image.bytes,
                 orientation=image.orientation,
             )
-            found = self.detect(part, thresholds, timings)
-            looks.append((tile, found.moved(tile.left, tile.top)))
+            look = self.detect(part, thresholds, timings)
+            looks.append((tile, look.moved(tile.left, tile.top)))
         with timings.stage("postprocess"):
             return merge(first, looks, (image.width, image.height), thresholds)
 

@@ -205,7 +205,7 @@ def test_two_may_wait_and_the_next_is_shed_before_it_is_decoded(
         thread.start()
     assert slow.entered.acquire(timeout=10)
     for _ in range(1000):  # until both others wait: no place is left
-        if detector._places._value == 0:
+        if detector._queue_slots._value == 0:
             break
         threading.Event().wait(0.005)
     with pytest.raises(Overloaded, match="At most 2 images wait"):
@@ -217,7 +217,7 @@ def test_two_may_wait_and_the_next_is_shed_before_it_is_decoded(
     with pytest.raises(ImageCorrupt):  # and what fails gives its place back
         audit(cut)
     audit(photo)
-    assert detector._places._value == 1 + MAX_WAITING
+    assert detector._queue_slots._value == 1 + MAX_WAITING
 
 
 def test_a_wait_that_is_too_long_is_shed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
