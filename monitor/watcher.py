@@ -17,7 +17,7 @@ from botocore.config import Config as BotoConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
 from events.codec import InvalidEvent, Json, data_of, read_json
-from events.sns_publisher import publish
+from events.sns_publisher import make_client, publish
 from events.trace import about_event, trace_of, traced
 from events.types import RESULTS
 from function.errors import BucketForbidden, DependencyFailed
@@ -148,7 +148,7 @@ def make_watcher(config: Config) -> Watcher:
             retries={"mode": "standard", "total_max_attempts": 3},
         )
         s3 = session.client("s3", config=settings) if config.results_bucket else None
-        sns = session.client("sns", config=settings) if config.topic_arn else None
+        sns = make_client(session, settings) if config.topic_arn else None
     return Watcher(
         store=Store(engine, config.rules, config.keep_days),
         register=config.register,
