@@ -287,7 +287,8 @@ def _read_frame(marker: int, body: memoryview) -> _Frame:
     if len(body) < 6 or len(body) != 6 + 3 * body[5]:
         raise _damaged("JPEG", "its header")
     if marker not in (BASELINE, EXTENDED, PROGRESSIVE) or body[0] != 8:
-        msg = "The JPEG image must be baseline or progressive, Huffman-coded, of 8 bits a sample"
+        must_be = "baseline or progressive, Huffman-coded, of 8 bits a sample"
+        msg = f"The JPEG image must be {must_be}, got SOF{marker - BASELINE} of {body[0]} bits"
         raise ImageUnsupported(msg)
     height, width = struct.unpack(">HH", body[1:5])
     sampling = {body[i]: (body[i + 1] >> 4, body[i + 1] & 15) for i in range(6, len(body), 3)}

@@ -17,10 +17,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from events.codec import shown
 from function.boxes import Floats, Ints, match_one_to_one, pairwise_iou
 from function.detections import Detections
 from function.errors import InvalidParameter, InvalidReference
-from function.parameters import check_json
+from function.parameters import check_json, kind
 from function.result import (
     ComplianceJson,
     PositionJson,
@@ -51,7 +52,7 @@ MAX_LABEL = 100  # characters
 MAX_REFERENCE_BYTES = 1024 * 1024
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Reference:
     """Where facings should stand; parallel arrays, shares of the picture."""
 
@@ -69,7 +70,7 @@ class Reference:
         order = np.lexsort((self.xyxy[:, 0], row)).tolist()
         position = self.position and tuple(self.position[i] for i in order)
         label = tuple(self.label[i] for i in order)
-        return Reference(self.xyxy[order], row[order], label, position)
+        return Reference(xyxy=self.xyxy[order], row=row[order], label=label, position=position)
 
 
 def parse_reference(body: bytes) -> Reference:
@@ -83,7 +84,7 @@ def parse_reference(body: bytes) -> Reference:
     except InvalidParameter as err:
         raise InvalidReference(str(err)) from err
     except (ValueError, RecursionError) as err:
-        msg = "The reference must be JSON"
+        msg = f"The reference must be JSON, got {shown(body)}"
         raise InvalidReference(msg) from err
 
 
@@ -93,13 +94,13 @@ def read_reference(data: object) -> Reference:
     Raises `InvalidReference` that names what is wrong.
     """
     if not isinstance(data, Mapping):
-        msg = "The reference must be a JSON object"
+        msg = f"The reference must be a JSON object, got {kind(data)}"
         raise InvalidReference(msg)
     data = data.get("planogram", data)  # as the body that Azure took has it
     if isinstance(data, Mapping) and "positions" in data:
         return _from_planogram(data)
     if not isinstance(data, Mapping):
-        msg = "The reference's planogram must be a JSON object"
+        msg = f"The reference's planogram must be a JSON object, got {kind(data)}"
         raise InvalidReference(msg)
     if "slots" in data:
         return _from_slots(_list_of(data, "slots"), np.ones(2))
@@ -107,17 +108,18 @@ def read_reference(data: object) -> Reference:
         image = data.get("image")
         size = [image.get(side) for side in ("width", "height")] if isinstance(image, dict) else []
         if not size or not all(isinstance(side, int) and side > 0 for side in size):
-            msg = "The reference's image must have a width and a height in pixels"
+            must_have = "a width and a height in pixels"
+            msg = f"The reference's image must have {must_have}, got {shown(image)}"
             raise InvalidReference(msg)
         return _from_slots(_list_of(data, "detections"), np.array(size, np.float64))
-    msg = "The reference must have slots, detections or positions"
+    msg = f"The reference must have slots, detections or positions, got {shown(list(data))}"
     raise InvalidReference(msg)
 
 
 def _list_of(data: Mapping[str, object], name: str) -> Sequence[object]:
     items = data.get(name)
     if not isinstance(items, list) or len(items) > MAX_SLOTS:
-        msg = f"The reference's {name} must be a list of at most {MAX_SLOTS}"
+        msg = f"The reference's {name} must be a list of at most {MAX_SLOTS}, got {kind(items)}"
         raise InvalidReference(msg)
     return items
 
@@ -127,28 +129,29 @@ def _from_slots(slots: Sequence[object], size: npt.NDArray[np.float64]) -> Refer
     distinct: dict[tuple[tuple[float, ...], int | None, str], None] = {}
     for index, slot in enumerate(slots):
         if not isinstance(slot, Mapping):
-            msg = f"Slot {index} of the reference must be an object"
+            msg = f"Slot {index} of the reference must be an object, got {kind(slot)}"
             raise InvalidReference(msg)
         corners = _corners(slot.get("xyxy"), index)
         given, label = slot.get("row"), slot.get("label", "")
         if not (given is None or (type(given) is int and 0 <= given < MAX_SLOTS)):
-            msg = f"`row` of slot {index} must be a number from 0, got {given!r}"
+            msg = f"`row` of slot {index} must be a number from 0, got {shown(given)}"
             raise InvalidReference(msg)
         distinct[tuple(corners), given, _label(label, f"`label` of slot {index}")] = None
     boxes, rows, labels = zip(*distinct, strict=True) if distinct else ((), (), ())
     xyxy = (np.array(boxes, np.float64).reshape(-1, 4) / np.tile(size, 2)).astype(np.float32)
     if xyxy.size and not (xyxy.min() >= 0 and xyxy.max() <= 1):
-        msg = "The corners of each slot must lie in the picture, as shares from 0 to 1"
+        got = f"{xyxy.min():g} to {xyxy.max():g}"
+        msg = f"The corners of each slot must lie in the picture, as shares from 0 to 1, got {got}"
         raise InvalidReference(msg)
     known = [row for row in rows if row is not None]
     numbered = len(known) == len(rows)
     row = np.array(known, np.int64) if numbered else np.full(len(rows), -1)
-    return Reference(xyxy, row, labels)
+    return Reference(xyxy=xyxy, row=row, label=labels)
 
 
 def _label(text: object, where: str) -> str:
     if not isinstance(text, str) or len(text) > MAX_LABEL:
-        got = len(text) if isinstance(text, str) else repr(text)
+        got = len(text) if isinstance(text, str) else shown(text)
         msg = f"{where} must be a text of at most {MAX_LABEL} characters, got {got}"
         raise InvalidReference(msg)
     return text
@@ -172,16 +175,17 @@ def _from_planogram(data: Mapping[str, object]) -> Reference:
         boxes.append([left, top, left + width, top + height])
         tops.append(_measure(fixture, "y", where))
         labels.append(_label(product.get("name", ""), f"`name` of the product of {where}"))
-    if not (size.min() > 0 and all(box[0] < box[2] and box[1] < box[3] for box in boxes)):
-        msg = "The planogram and its products must be wider and higher than 0"
-        raise InvalidReference(msg)
     xyxy = np.array(boxes, np.float64).reshape(-1, 4)
+    least = float(np.concatenate((size[None], xyxy[:, 2:] - xyxy[:, :2])).min())
+    if least <= 0:
+        msg = f"The planogram and its products must be wider and higher than 0, got {least:g}"
+        raise InvalidReference(msg)
     shares = (xyxy / np.tile(size, 2)).astype(np.float32)
     boards = np.array(tops)
     stands_on_boards = bool((xyxy[:, 1::2].mean(axis=1) <= boards).all())
     row = np.unique(boards, return_inverse=True)[1]
     row = np.asarray(row if stands_on_boards else np.full(len(boards), -1), np.int64)
-    return Reference(shares, row, tuple(labels), tuple(positions))
+    return Reference(xyxy=shares, row=row, label=tuple(labels), position=tuple(positions))
 
 
 def _by_id(
@@ -192,7 +196,8 @@ def _by_id(
     for index, item in enumerate(_list_of(data, name)):
         known = item.get("id") if isinstance(item, Mapping) else None
         if not isinstance(item, Mapping) or not isinstance(known, str) or known in items:
-            msg = f"Item {index} of the planogram's {name} must be an object with an id of its own"
+            got = shown(known) if isinstance(item, Mapping) else kind(item)
+            msg = f"Item {index} of the planogram's {name} must have an id of its own, got {got}"
             raise InvalidReference(msg)
         _label(known, f"`id` of item {index} of the planogram's {name}")
         for measure in measures:
@@ -209,7 +214,7 @@ def _part_of(
 ) -> Mapping[str, object]:
     part = position.get(name)
     if not (isinstance(part, str) and part in parts):
-        msg = f"`{name}` of {where} must be the id of another part, got {part!r}"
+        msg = f"`{name}` of {where} must be the id of another part, got {shown(part)}"
         raise InvalidReference(msg)
     return parts[part]
 
@@ -217,7 +222,7 @@ def _part_of(
 def _measure(item: Mapping[str, object], name: str, where: str) -> float:
     value = item.get(name)
     if not (isinstance(value, int | float) and type(value) is not bool and abs(value) < 1e9):
-        msg = f"`{name}` of {where} must be a number, got {value!r}"
+        msg = f"`{name}` of {where} must be a number, got {shown(value)}"
         raise InvalidReference(msg)
     return float(value)
 
@@ -229,7 +234,7 @@ def _corners(xyxy: object, index: int) -> list[float]:
         or not all(type(edge) in (int, float) and np.isfinite(edge) for edge in xyxy)
         or not (xyxy[0] < xyxy[2] and xyxy[1] < xyxy[3])
     ):
-        msg = f"`xyxy` of slot {index} must be left, top, right, bottom, got {xyxy!r}"
+        msg = f"`xyxy` of slot {index} must be left, top, right, bottom, got {shown(xyxy)}"
         raise InvalidReference(msg)
     return xyxy
 

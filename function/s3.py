@@ -207,7 +207,7 @@ def make_session() -> boto3.Session:
 
     session = boto3.Session()
     if not session.region_name:
-        msg = "`AWS_DEFAULT_REGION` must be set"
+        msg = "`AWS_DEFAULT_REGION` must be set, got nothing"
         raise ConfigError(msg)
     return session
 

@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from events.codec import InvalidEvent, from_http
 from function.bearer import require_token
-from function.errors import InvalidParameter, Unauthorized
+from function.errors import Unauthorized
 from function.problems import register_error_handlers
 from monitor import answers, drawing, words
 from monitor.config import Config, ConfigError
@@ -249,11 +249,7 @@ def serve() -> Flask:
 
 
 def _days() -> int:
-    days = answers.read_number("days", 1, 1, answers.MAX_DAYS)
-    if days is None:
-        msg = "`days` must be a number"
-        raise InvalidParameter(msg)
-    return days
+    return answers.read_number("days", 1, 1, answers.MAX_DAYS)
 
 
 def _now() -> int:

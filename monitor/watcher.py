@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from botocore.config import Config as BotoConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
-from events.codec import InvalidEvent, Json, data_of, read_json
+from events.codec import InvalidEvent, Json, data_of, read_json, shown
 from events.sns_publisher import make_client, publish
 from events.trace import about_event, trace_of, traced
 from events.types import RESULTS
@@ -117,11 +117,11 @@ class Watcher:
             msg = "S3 did not do its part"
             raise DependencyFailed(msg) from err
         if len(body) > MAX_RESULT_BYTES:
-            msg = f"{uri} must have at most {MAX_RESULT_BYTES} bytes"
+            msg = f"{uri} must have at most {MAX_RESULT_BYTES} bytes, got {answer['ContentLength']}"
             raise InvalidEvent(msg)
         data = read_json(body)
         if not isinstance(data, dict):
-            msg = f"{uri} must hold a JSON object"
+            msg = f"{uri} must hold a JSON object, got {shown(data)}"
             raise InvalidEvent(msg)
         return data
 
