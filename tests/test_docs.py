@@ -77,7 +77,7 @@ class Recorder(dict[str, str]):
         super().__init__(given)
         self.asked: set[str] = set()
 
-    def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]
+    def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]  # dict's own takes any default
         self.asked.add(name)
         return super().get(name, default)
 

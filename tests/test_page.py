@@ -16,6 +16,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -99,8 +100,8 @@ def console(heard: Console) -> Iterator[Console]:
     assert heard.errors == []
 
 
-def new_window(browser: Browser, console: Console, **options: object) -> Page:
-    context = browser.new_context(**options)  # type: ignore[arg-type]
+def new_window(browser: Browser, console: Console, **options: Any) -> Page:
+    context = browser.new_context(**options)
     context.add_init_script(REPORT_VIOLATIONS)
     page = context.new_page()
     page.set_default_timeout(TIMEOUT_MS)

@@ -31,11 +31,11 @@ def detections(xyxy: Boxes, class_id: list[int] | None = None) -> Detections:
     return Detections(xyxy=boxes, confidence=np.ones(len(boxes), np.float32), class_id=ids)
 
 
-def planogram(xyxy: Boxes, **fields: Sequence[object]) -> dict[str, object]:
-    slots = [{"xyxy": [edge / SIZE for edge in box]} for box in xyxy]
+def planogram(xyxy: Boxes, **fields: Sequence[object]) -> dict[str, Any]:
+    slots: list[dict[str, object]] = [{"xyxy": [edge / SIZE for edge in box]} for box in xyxy]
     for name, values in fields.items():
         for slot, value in zip(slots, values, strict=True):
-            slot[name] = value  # type: ignore[assignment]
+            slot[name] = value
     return {"slots": slots}
 
 
@@ -134,9 +134,9 @@ def test_rows_may_be_given() -> None:
 GOOD = planogram(FULL[:1])
 
 
-def broken(**fields: object) -> dict[str, object]:
+def broken(**fields: object) -> dict[str, Any]:
     data = copy.deepcopy(GOOD)
-    data["slots"][0].update(fields)  # type: ignore[index]
+    data["slots"][0].update(fields)
     return data
 
 

@@ -372,9 +372,9 @@ def test_the_source_finds_no_fault_at_its_start(
     config = SourceConfig(
         queue_url="https://sqs/q", sink="http://sink", results_bucket=OUTBOX.rpartition(":")[2]
     )
-    planned = PlannedQueues(made)
-    queue = check_queue(config, planned, threading.Event())  # type: ignore[arg-type]
-    check_results_bucket(config, planned)  # type: ignore[arg-type]
+    planned: Any = PlannedQueues(made)
+    queue = check_queue(config, planned, threading.Event())
+    check_results_bucket(config, planned)
     assert [record.message for record in caplog.records] == ["check.done"]
     assert queue == Queue("https://sqs/shelfwatch-photos-dlq", 8)
     photos = made["module.queue.aws_sqs_queue.photos"]
@@ -646,7 +646,7 @@ def test_the_settings_for_the_pods_are_settings_of_the_code(plan: Json) -> None:
     asked: set[str] = {"AWS_DEFAULT_REGION"}
 
     class Recorder(dict[str, str]):
-        def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]
+        def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]  # dict's own takes any default
             asked.add(name)
             return super().get(name, default)
 
