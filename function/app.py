@@ -275,5 +275,5 @@ def _flask() -> Flask:
     app.request_class = Request
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.json.sort_keys = False  # type: ignore[attr-defined]  # results keep the order of their types
-    app.wsgi_app = trace_requests(app.wsgi_app)  # type: ignore[assignment,method-assign]
+    app.wsgi_app = trace_requests(app.wsgi_app)  # type: ignore[assignment,method-assign]  # as Flask's documents have it
     return app

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Engine, and_, func, select
+from sqlalchemy import Engine, Select, and_, func, select
 
 from monitor.database import reading
 from monitor.figures import FacingTime, Point, facing_time, refill_minutes
@@ -408,8 +408,8 @@ def _open_gaps(
     return [_episode_line(row, by_id) for row in connection.execute(query)]
 
 
-def _counts(connection: Connection, query: object) -> dict[str, int]:
-    return {name: count for name, count in connection.execute(query)}  # type: ignore[call-overload]
+def _counts(connection: Connection, query: Select[str, int]) -> dict[str, int]:
+    return {name: count for name, count in connection.execute(query)}
 
 
 def _episode_line(row: Record, by_id: Mapping[str, Record]) -> EpisodeLine:
