@@ -9,14 +9,14 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_UP, Decimal
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import PIL.Image
@@ -38,6 +38,7 @@ from playwright.sync_api import (
 )
 
 from function.errors import ImageError, InvalidReference, ShelfWatchError, TryAgain, Unauthorized
+from function.result import Result
 from local.aws import aws_env
 from local.stack import running_function
 
@@ -185,7 +186,12 @@ def choose(page: Page, *pictures: Path) -> None:
 def predictions(page: Page) -> list[str]:
     """Collect the requests to come for an audit."""
     seen: list[str] = []
-    page.on("request", lambda request: seen.append(request.url) if is_predict(request.url) else 0)
+
+    def note(request: Request) -> None:
+        if is_predict(request.url):
+            seen.append(request.url)
+
+    page.on("request", note)
     return seen
 
 
@@ -194,13 +200,13 @@ def is_predict(address: str) -> bool:
 
 
 @cache
-def ask(url: str, picture: Path, confidence: float | None = None) -> dict[str, object]:
+def ask(url: str, picture: Path, confidence: float | None = None) -> Result:
     """What the service itself answers, at its own confidence where none is given."""
     fields = {"file": (picture.name, picture.read_bytes())}
     query = "" if confidence is None else f"?confidence={confidence}"
     answer = urllib3.request("POST", f"{url}/predict{query}", fields=fields)
     assert answer.status == 200
-    result: dict[str, object] = json.loads(answer.data)
+    result: Result = json.loads(answer.data)
     return result
 
 
@@ -261,7 +267,7 @@ def test_the_places_to_fill_come_first_and_in_words(counted: Page, url: str) -> 
     expect(first).to_have_id("refill-title")
 
 
-def places_of(answer: dict[str, object]) -> list[tuple[int, str, int]]:
+def places_of(answer: Mapping[str, Any]) -> list[tuple[int, str, int]]:
     """The walk along the shelf: row from 1, third of the picture, facings."""
     gaps = sorted(answer["gaps"], key=lambda gap: (gap["row"], gap["xyxy"][0]))
     thirds = ("left third", "middle", "right third")
@@ -374,11 +380,14 @@ def test_a_photo_of_an_earlier_day_says_how_the_shelf_should_look(page: Page, ur
     assert len(requests) == 3  # nobody need be asked to compare with nothing
 
 
-def compare_with(url: str, picture: Path, reference: dict[str, object]) -> dict[str, object]:
-    fields = {"file": (picture.name, picture.read_bytes()), "reference": json.dumps(reference)}
+def compare_with(url: str, picture: Path, reference: Mapping[str, object]) -> Result:
+    fields: dict[str, tuple[str, bytes] | str] = {
+        "file": (picture.name, picture.read_bytes()),
+        "reference": json.dumps(reference),
+    }
     answer = urllib3.request("POST", f"{url}/predict", fields=fields)
     assert answer.status == 200
-    result: dict[str, object] = json.loads(answer.data)
+    result: Result = json.loads(answer.data)
     return result
 
 
@@ -411,7 +420,7 @@ def test_a_planogram_is_answered_position_by_position(
     expect(page.locator("#problem")).to_be_hidden()
 
 
-def planogram_of(answer: dict[str, object]) -> dict[str, object]:
+def planogram_of(answer: Result) -> dict[str, object]:
     """A planogram in centimetres: ten pixels each, with a margin; the widest gap holds tea."""
     gap = max(answer["gaps"], key=lambda gap: gap["facings"])
     left, top, right, bottom = gap["xyxy"]
@@ -483,12 +492,13 @@ def table_of(page: Page) -> list[list[str]]:
     return lines
 
 
-def percent(share: float) -> str:
+def percent(share: float | None) -> str:
     """Write a share as JavaScript does: 92.5 % is 93 %, where Python writes 92 %."""
+    assert share is not None
     return f"{Decimal(str(share * 100)).quantize(Decimal(1), ROUND_HALF_UP)}%"
 
 
-def lines_of(answer: dict[str, object]) -> list[list[str]]:
+def lines_of(answer: Mapping[str, Any]) -> list[list[str]]:
     """What the table of a result says."""
     return [
         [
@@ -541,15 +551,15 @@ def test_the_slider_leaves_out_products_without_asking_the_service(page: Page, u
     assert page.inner_text("#announce") == announced  # once, not at each step
 
 
-def downloaded_result(page: Page) -> dict[str, object]:
+def downloaded_result(page: Page) -> dict[str, Any]:
     return without_times(json.loads(save(page, "#download-json")[1]))
 
 
-def without_times(answer: dict[str, object]) -> dict[str, object]:
+def without_times(answer: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in answer.items() if key != "timings_ms"}
 
 
-def result_at(answer: dict[str, object], confidence: float) -> dict[str, object]:
+def result_at(answer: Result, confidence: float) -> dict[str, Any]:
     """The service's answer with fewer products."""
     detections = [found for found in answer["detections"] if found["confidence"] >= confidence]
     count = Counter(found["row"] for found in detections)
@@ -562,7 +572,7 @@ def result_at(answer: dict[str, object], confidence: float) -> dict[str, object]
     }
 
 
-def found_of(answer: dict[str, object]) -> list[dict[str, object]]:
+def found_of(answer: Mapping[str, Any]) -> list[dict[str, object]]:
     """The products alone: which row they stand on is found at the service's own confidence."""
     return [{key: found[key] for key in found if key != "row"} for found in answer["detections"]]
 
@@ -683,7 +693,7 @@ def test_boxes_are_drawn_on_their_products_in_the_screens_own_pixels(phone: Page
     assert edges.sum(axis=1).max() > 100  # whole lines in the pure colour: nothing is blurred
 
 
-def xyxy_of(answer: dict[str, object]) -> np.ndarray:
+def xyxy_of(answer: Mapping[str, Any]) -> np.ndarray:
     return np.array([found["xyxy"] for found in answer["detections"]])
 
 
@@ -1131,10 +1141,11 @@ def test_axe_finds_no_serious_violation(page: Page, console: Console) -> None:
 def violations(page: Page) -> list[str]:
     """What axe finds on the page as it is; in the dark only the colours differ."""
     found = []
-    for scheme, background, rules, least in (
+    looks: tuple[tuple[Literal["dark", "light"], str, list[str], int], ...] = (
         ("dark", "rgb(15, 21, 20)", ["cat.color"], 1),
         ("light", "rgb(243, 246, 245)", [], 16),
-    ):
+    )
+    for scheme, background, rules, least in looks:
         page.emulate_media(color_scheme=scheme)
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == background
         run = "(rules) => axe.run(rules.length > 0 ? { runOnly: rules } : {})"
@@ -1151,7 +1162,7 @@ def violations(page: Page) -> list[str]:
 def test_every_problem_a_picture_can_meet_has_a_sentence() -> None:
     """`ImageGone` is an event's alone: a picture that is sent is there. The monitor has a store."""
     words = (STATIC / "words" / "en.js").read_text()
-    errors = [*leaves(ImageError), *leaves(TryAgain), Unauthorized, InvalidReference]
+    errors: list[Any] = [*leaves(ImageError), *leaves(TryAgain), Unauthorized, InvalidReference]
     slugs = {error.slug for error in errors} - {"image-gone", "store-away"}
     assert len(slugs) >= 7
     assert {slug for slug in slugs if f'"{slug}": [' not in words} == set()
