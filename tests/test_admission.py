@@ -113,7 +113,7 @@ def test_who_would_wait_too_long_is_told_so_at_once(
 def test_the_pace_is_that_of_images_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three at work that end together after 30 ms took 10 each, on the average."""
     clock = iter([0.0, 0.0, 0.0, 0.03, 0.03, 0.03, 1.0, 1.0, 1.0, 1.03, 1.03, 1.03])
-    monkeypatch.setattr(admission.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr("function.admission.time.monotonic", lambda: next(clock))
     monkeypatch.setattr(admission, "WEIGHT", 0.0)
     queue, paces = Admission(), []
     for weight in (1 / 2, 1 / 3):

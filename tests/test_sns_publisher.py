@@ -236,12 +236,13 @@ def test_the_message_is_encoded_as_botocore_would(text: str) -> None:
     assert dict(parse_qsl(ours[0].decode(), keep_blank_values=True))["Message"] == text
 
 
-def about_to_send(sns: SNSClient, text: str) -> tuple[bytes, bytes, bytes]:
+def about_to_send(sns: SNSClient, text: str) -> tuple[bytes, str, str]:
     """Have a client publish, and stop it where it would connect: body, its type and length."""
-    sent: list[tuple[bytes, bytes, bytes]] = []
+    sent: list[tuple[bytes, str, str]] = []
 
     def stop(request: AWSPreparedRequest, **_: object) -> None:
         body = request.body.encode() if isinstance(request.body, str) else request.body
+        assert isinstance(body, bytes)
         sent.append((body, request.headers["Content-Type"], request.headers["Content-Length"]))
         raise Stopped
 
