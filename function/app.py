@@ -212,7 +212,7 @@ def _observe_requests(app: Flask, metrics: Metrics, config: Config) -> None:
 
 
 def _compress(response: Response) -> None:
-    """Send a file of the page in gzip to who takes it; nothing that depends on the caller."""
+    """Compress the page's files where gzip is accepted; no answer that depends on the caller."""
     if response.status_code != 200 or response.mimetype not in COMPRESSED:
         return
     response.vary.add("Accept-Encoding")

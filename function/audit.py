@@ -1,7 +1,7 @@
 """One image audited; and one image event, from S3 object to published result.
 
-fetch -> detect -> store -> publish, each step repeatable: a crash anywhere is a redelivery, and a
-redelivery repeats only what was not stored yet.
+fetch -> detect -> store -> publish, each step repeatable: after a crash anywhere the event comes
+again, and that delivery repeats only what was not stored yet.
 
 A notification may say less than S3 knows, or spell the key otherwise. The audit has the id of the
 object that was read, so that a second notification and the sweep find it done.
@@ -201,7 +201,7 @@ class Auditor:
     def audit_events(self, incoming: Iterable[CloudEvent | InvalidEvent]) -> list[CloudEvent]:
         """Audit what each event of a request announces, and return what was published.
 
-        What keeps one from it keeps back no other: it is raised in the end, and another delivery
+        A failure of one event holds back no other. It is raised at the end, and the next delivery
         finds the others done. Raises what `audit_event` raises, `TryAgain` before all else.
         """
         published: list[CloudEvent] = []
@@ -298,8 +298,8 @@ class Auditor:
         """Find or make the audit of the object under whichever key it has; it may be gone.
 
         None where the notification was answered under another id, and the object went after that.
-        Of a `first` delivery hardly ever a result is stored: it is not looked for, and where there
-        is one, `_store` finds it.
+        A `first` delivery hardly ever has a stored result, so none is looked for; `_store` finds
+        one that is there.
         """
         for spelling in announced.spellings():
             if not ignored_as(spelling, self._our_buckets) and (
@@ -423,9 +423,9 @@ def outgoing_event(
 ) -> CloudEvent:
     """Wrap an audit's data in its event; equal data and attributes give an equal event.
 
-    `reason` in the data tells a rejection from an audit. Of `attributes`, `time` is when the object
-    was created; the trace's are what is left. `photo` is the same in all audits of one version of
-    one object.
+    `reason` in the data tells a rejection from an audit. `attributes` holds `time`, when the object
+    was created, and what the trace adds. `photo` is the same in all audits of one version of one
+    object.
     """
     store, camera = store_and_camera(s3_object.key)
     event_type = IMAGE_REJECTED if "reason" in data else SHELF_AUDITED
@@ -452,7 +452,7 @@ def _rejection(s3_object: S3Object, err: ImageError) -> Rejection:
 
 
 def make_auditor(config: Config, detector: Detector, metrics: Metrics) -> Auditor | None:
-    """Build what answers events; None where no bucket may be read. Raises `ConfigError`."""
+    """Build the auditor of events; None where no bucket may be read. Raises `ConfigError`."""
     if not config.events_buckets:
         return None
     session, settings = make_session(), boto_config()

@@ -177,7 +177,7 @@ def _parse_reference(body: bytes) -> Reference:
 
 
 class FormDecoder(MultipartDecoder):
-    """Werkzeug's, for file names in whatever bytes a client wrote."""
+    """Decodes forms as Werkzeug does, with file names in any bytes."""
 
     def _parse_headers(self, data: bytes | bytearray) -> Headers:
         return super()._parse_headers(data.decode(errors="replace").encode())
@@ -186,7 +186,7 @@ class FormDecoder(MultipartDecoder):
 def parse_form(body: bytes, boundary: str) -> list[tuple[str, str, bytes]]:
     """Take a form apart: name, file name and bytes of each part, in order.
 
-    A file is a file without a file name, too. Raises `InvalidParameter`, and
+    A part without a file name may be a file, too. Raises `InvalidParameter`, and
     `RequestEntityTooLarge` for too many parts.
     """
     if not boundary:

@@ -1,7 +1,7 @@
 """Parameters and fields of a request, read strictly.
 
-An odd value is named, as a value that is silently ignored is a wrong answer later. Each function
-raises `InvalidParameter`.
+A value that is silently ignored is a wrong answer later, so an odd one is refused by name. Each
+function raises `InvalidParameter`.
 """
 
 from __future__ import annotations

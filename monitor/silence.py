@@ -59,7 +59,7 @@ def main() -> int:
 
 
 def is_behind(sqs: SQSClient, queue_urls: Sequence[str]) -> bool:
-    """Tell whether more than a few messages wait; also where nobody can know."""
+    """Tell whether more than a few messages wait; true where SQS cannot be asked."""
     for url in queue_urls:
         try:
             answer = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[WAITING])

@@ -104,7 +104,7 @@ class Store:
     def take_rejection(
         self, key: ViewKey, photo: str, reason: str, uploaded: int
     ) -> list[OutgoingEvent]:
-        """Take in that a photo was rejected: its camera lives.
+        """Take in a rejected photo: a sign of life of its camera.
 
         Returns the events of its view to be published, in order. Raises `StoreAway`.
         """
@@ -378,7 +378,7 @@ def put(
     rows: Iterable[Mapping[str, object]],
     keep: bool = False,
 ) -> int:
-    """Insert rows; change those that are there, or `keep` them as they are. Count the written."""
+    """Insert rows; update those that are there, or `keep` them. Return how many were written."""
     given = [dict(row) for row in rows]
     if not given:
         return 0
