@@ -27,7 +27,7 @@ def steps(workflow: Path) -> list[dict[str, object]]:
 
 def test_there_are_workflows() -> None:
     names = {path.stem for path in WORKFLOWS}
-    assert names == {"ci", "e2e", "image", "release", "security"}
+    assert names == {"ci", "e2e", "image", "promoted", "release", "security"}
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
@@ -62,6 +62,8 @@ def test_workflows_may_do_nothing_that_a_job_does_not_ask_for(workflow: Path) ->
         ("codeql", "security-events"),
         ("publish", "contents"),
         ("publish", "id-token"),
+        ("offer", "contents"),
+        ("offer", "pull-requests"),
     }
 
 

@@ -122,6 +122,10 @@ MAY = {
         "*": {"ecr:GetAuthorizationToken"},
         IMAGES: {"ecr:ListImages", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"},
     },
+    "policy-controller": {
+        "*": {"ecr:GetAuthorizationToken"},
+        IMAGES: {"ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"},
+    },
 }
 
 ################################################################################
