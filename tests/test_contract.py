@@ -48,9 +48,9 @@ def test_a_bucket_announces_its_rule_and_then_its_objects(aws: Aws) -> None:
     )
     aws.s3.put_object(Bucket=aws.resources.bucket, Key=KEY, Body=b"photo")
     aws.s3.delete_object(Bucket=aws.resources.bucket, Key=KEY)
-    told = [events_from_body(str(message["Body"])) for message in receive(aws, url)]
-    assert sorted(map(len, told)) == [0, 1]
-    (event,) = (event for events in told for event in events)
+    items = [events_from_body(str(message["Body"])) for message in receive(aws, url)]
+    assert sorted(map(len, items)) == [0, 1]
+    (event,) = (event for events in items for event in events)
     found = object_from_event(event)
     assert (found.bucket, found.key, found.size) == (aws.resources.bucket, KEY, 5)
 

@@ -348,10 +348,14 @@ def test_a_shelf_is_compared_with_a_reference_sent_along(client: FlaskClient) ->
         client.post("/predict", data=text[0], content_type=text[1]),
         client.post("/predict", data=file[0], content_type=file[1]),
     ):
-        told = json.loads(response.data)["compliance"]
-        assert (told["rate"], len(told["missing"]), len(told["moved"])) == (1.0, 0, 0)
-        assert len(told["extra"]) == 5
-        assert told["expected"] + 5 == earlier["count"]
+        compliance = json.loads(response.data)["compliance"]
+        assert (compliance["rate"], len(compliance["missing"]), len(compliance["moved"])) == (
+            1.0,
+            0,
+            0,
+        )
+        assert len(compliance["extra"]) == 5
+        assert compliance["expected"] + 5 == earlier["count"]
 
 
 def test_a_reference_counts_for_every_picture_of_a_form(client: FlaskClient) -> None:

@@ -80,8 +80,8 @@ def replay(aws: Aws, sqs: Any = None, selection: Selection = Selection()) -> Rep
 
 def run(aws: Aws, selection: Selection = Selection(), **how: Any) -> dict[str, int]:  # noqa: B008 - frozen
     """Replay and return how many were sent, by reason."""
-    told = replay(aws, selection=selection).run(threading.Event(), **{"send": True, **how})
-    return dict(told.sent)
+    summary = replay(aws, selection=selection).run(threading.Event(), **{"send": True, **how})
+    return dict(summary.sent)
 
 
 def bodies(aws: Aws, queue_url: str) -> list[str]:
