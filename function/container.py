@@ -75,8 +75,9 @@ JFIF, EXIF_SEGMENT, ADOBE = 0xE0, 0xE1, 0xEE
 APPLICATION = 0xE0  # from here on segments are not about decoding
 # Within a scan 0xff is followed by 0, or by a restart marker, or it is no part of the scan.
 MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-RESTART = re.compile(rb"\xff[\xd0-\xd7]")
+RESTARTS = range(0xD0, 0xD8)
 BLOCK, COEFFICIENTS = 8, 64
+BAND = 1024 * 1024  # bytes that are searched at a time
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_KEPT = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
@@ -128,7 +129,9 @@ class _Frame:
         """Tell whether the data of the scan taken last has fewer restart markers than it needs."""
         if not self.interval:
             return False
-        return len(RESTART.findall(scan)) < -(-self.units // self.interval) - 1
+        data = bytes(scan)
+        found = sum(data.count(bytes([0xFF, code])) for code in RESTARTS)
+        return found < -(-self.units // self.interval) - 1
 
     def take(self, scan: Bytes) -> None:
         """Note what a scan brings, by its header."""
@@ -271,7 +274,7 @@ def _interval(segment: bytes) -> int:
 
 def _segment(data: bytes, at: int) -> tuple[int, int, int]:
     """Find the next segment: its marker (EOI where there is none), its start and end."""
-    found = MARKER.search(data, at)
+    found = _marker(data, at)
     if not found:
         return EOI, len(data), len(data)
     marker, start, end = data[found.end() - 1], found.start(), found.end()
@@ -281,6 +284,14 @@ def _segment(data: bytes, at: int) -> tuple[int, int, int]:
     if length < 2 or end + length > len(data):
         return EOI, start, end
     return marker, start, end + length
+
+
+def _marker(data: bytes, at: int) -> re.Match[bytes] | None:
+    """Find the next marker, band by band: one search keeps all other threads waiting."""
+    for start in range(at, len(data), BAND):
+        if found := MARKER.search(data, start, start + BAND + 1):
+            return found
+    return None
 
 
 def _read_frame(marker: int, body: memoryview) -> _Frame:
