@@ -490,6 +490,13 @@ REQUESTS: list[tuple[str, tuple[bytes, str], str, int, str]] = [
         "too many parts",
     ),
     ("form-too-many-images", form(*[("file", FILE)] * 11), "", 413, "at most 10 images"),
+    (
+        "form-long-headers",
+        form_text(b"--X\nX: " + b"y" * 9000 + b"\n\nhi\n--X--\n"),
+        "",
+        400,
+        "at most 8192 bytes, got 9003",
+    ),
     ("form-large-field", form(("note", "x" * 600_000)), "", 400, "'note'"),
     ("query-unknown", (TINY, JPEG), "?conf=0.3", 400, "'conf'"),
     ("query-repeated", (TINY, JPEG), "?iou=0.3&iou=0.3", 400, "'0.3, 0.3'"),
@@ -551,6 +558,14 @@ RAW: list[tuple[str, bytes, int]] = [
     (
         "many-headers",
         b"GET / HTTP/1.1\r\n" + HOST + b"".join(b"x-%d: y\r\n" % n for n in range(200)) + b"\r\n",
+        431,
+    ),
+    (
+        "long-headers-together",
+        b"GET / HTTP/1.1\r\n"
+        + HOST
+        + b"".join(b"x-%d: %s\r\n" % (n, b"y" * 8000) for n in range(5))
+        + b"\r\n",
         431,
     ),
     ("long-header", b"GET / HTTP/1.1\r\n" + HOST + b"x: " + b"y" * 9000 + b"\r\n\r\n", 431),
