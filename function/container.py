@@ -62,6 +62,10 @@ SIGNATURES = {
     b"GIF8": ("GIF", EXPORT),
     b"BM": ("BMP", EXPORT),
     b"%PDF": ("PDF", "send the photo in it as JPEG"),
+    b"<": ("HTML, SVG or other text", "send the photo itself"),
+    b"{": ("JSON", "send the photo itself"),
+    b"PK": ("a ZIP archive", "send the photos in it one by one"),
+    b"\0\0\0\0": ("zeros", "its upload has not begun: send it again"),
     b"\xff\x0a": ("JPEG XL", EXPORT),
     b"\0\0\0\x0cJXL ": ("JPEG XL", EXPORT),
     b"\0\0\0\x0cjP  ": ("JPEG 2000", EXPORT),
@@ -185,7 +189,7 @@ def _other_format(data: bytes) -> str:
     else:
         known = [about for head, about in SIGNATURES.items() if data.startswith(head)]
         if not known:
-            return must_be
+            return f"{must_be}, got a file of another kind"
         name, advice = known[0]
     return f"{must_be}, got {name}; {advice}"
 
@@ -253,7 +257,10 @@ def _read_jpeg(data: bytes) -> Container:
             exif = read_exif(bytes(body[6:]))
         elif marker == DQT:
             tables += 1
-            if tables > MAX_TABLES or len(body) > LONGEST_TABLES:
+            if tables > MAX_TABLES:
+                msg = f"The JPEG image must have at most {MAX_TABLES} segments of tables, got more"
+                raise ImageTooLarge(msg)
+            if len(body) > LONGEST_TABLES:
                 break
             kept.append(segment)
         elif marker in STANDALONE or marker in FRAMES or marker == SOS:
@@ -298,7 +305,9 @@ def _read_frame(marker: int, body: memoryview) -> _Frame:
     if len(body) < 6 or len(body) != 6 + 3 * body[5]:
         raise _damaged("JPEG", "its header")
     if marker not in (BASELINE, EXTENDED, PROGRESSIVE) or body[0] != 8:
-        msg = "The JPEG image must be baseline or progressive, Huffman-coded, of 8 bits a sample"
+        must_be = "baseline or progressive, Huffman-coded, of 8 bits a sample"
+        got = f"process {marker - BASELINE} of {body[0]} bits"  # as T.81 counts them
+        msg = f"The JPEG image must be {must_be}, got {got}"
         raise ImageUnsupported(msg)
     height, width = struct.unpack(">HH", body[1:5])
     sampling = {body[i]: (body[i + 1] >> 4, body[i + 1] & 15) for i in range(6, len(body), 3)}
