@@ -388,6 +388,8 @@ def _read_png(data: bytes) -> Container:
                 kept.append(_png_chunk(name, data[at + 8 : at + 8 + length]))
             dropped = True
             break
+        if name == b"IHDR" and at > 8:  # the decoder would take the size of the last one
+            raise _damaged("PNG", "its header")
         if name in PNG_KEPT:
             kept.append(memoryview(data)[at:end])
             if name == b"IDAT":
@@ -446,7 +448,7 @@ def _read_webp(data: bytes) -> Container:
 def _webp_still(
     data: bytes, chunks: dict[bytes, list[Bytes]], exif: Exif, dropped: bool
 ) -> Container:
-    if len(chunks.get(b"ANMF", [])) > 1 or b"ANIM" in chunks:
+    if b"ANMF" in chunks or b"ANIM" in chunks:
         raise _still("WEBP")
     pictures = [*chunks.get(b"VP8 ", []), *chunks.get(b"VP8L", [])]
     if len(pictures) != 1 or any(len(bodies) > 1 for bodies in chunks.values()):

@@ -430,6 +430,12 @@ IMAGES: list[tuple[str, Callable[[], bytes], int, str | tuple[int, int]]] = [
         "image-too-large: The image must have at most 50331648 pixels, got 8192 x 6145",
     ),
     (
+        "png-of-two-sizes",
+        lambda: claim(64, 48)[:33] + claim(13_000, 13_000)[8:],
+        422,
+        "image-corrupt: The PNG image cannot be decoded: its header is truncated or damaged",
+    ),
+    (
         "pixels-that-are-not-there",
         lambda: claim(8192, 6144),
         422,
@@ -561,6 +567,7 @@ REQUESTS: list[tuple[str, tuple[bytes, str], str, int, str]] = [
     ("json-broken", (b"{", "application/json"), "", 400, "must be JSON"),
     ("json-latin-1", (b'{"image": "\xe9"}', "application/json"), "", 400, "must be JSON"),
     ("json-values", (b"[0," * 30_000, "application/json"), "", 400, "at most 50000 JSON values"),
+    ("json-long-number", (b"9" * 700, "application/json"), "", 400, "must be JSON"),
     ("json-deep", (b"[" * 40_000, "application/json"), "", 400, "must be JSON"),
     ("json-list", (b"[]", "application/json"), "", 400, "must be a JSON object"),
     ("json-null", (b"null", "application/json"), "", 400, "must be a JSON object"),

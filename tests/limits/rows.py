@@ -135,6 +135,15 @@ def png_claim(width: int, height: int, bits: int = 8, colour: int = 2) -> bytes:
     )
 
 
+@cache
+def png_of_two_sizes() -> bytes:
+    """Claim a small size, then a large one whose data is there."""
+    small, side = png_claim(64, 48)[:33], 9000
+    header = struct.pack(">IIBBBBB", side, side, 8, 6, 0, 0, 0)
+    data = png_chunk(b"IDAT", zlib.compress(bytes((4 * side + 1) * side), 1))
+    return small + png_chunk(b"IHDR", header) + data + png_chunk(b"IEND", b"")
+
+
 def webp_claim(width: int, height: int) -> bytes:
     """Claim a size in 38 bytes."""
     picture = b"\x2f" + struct.pack("<I", width - 1 | height - 1 << 14) + bytes(5)
@@ -489,6 +498,7 @@ ROWS = [
         "claims", "WebP of 268 MP in 38 bytes", image(lambda: webp_claim(16383, 16383)), quick=True
     ),
     Row("claims", "WebP of 50 MP in 38 bytes", image(lambda: webp_claim(*LARGEST))),
+    Row("claims", "PNG of 64 x 48, then of 81 MP", image(png_of_two_sizes), quick=True),
     Row("claims", "PNG of 4 terapixels", image(lambda: png_claim(2**31 - 1, 2048)), quick=True),
     Row("claims", "PNG of 50 MP in 100 bytes", image(lambda: png_claim(*LARGEST))),
     Row(
@@ -502,6 +512,7 @@ ROWS = [
     Row("pictures", "WebP of 50 MP", image(lambda: plain("WEBP"))),
     Row("pictures", "16-bit PNG of 50 MP", image(lambda: plain("PNG", "I;16"))),
     Row("JSON", '20 MiB of {"a":0}', text(lambda: b"[" + twenty(b'{"a":0},') + b"0]"), quick=True),
+    Row("JSON", "20 MiB of long numbers", text(lambda: b"[" + twenty(b"9" * 600 + b",") + b"0]")),
     Row("JSON", "20 MiB of empty lists", text(lambda: b"[" + twenty(b"[],") + b"0]")),
     Row("JSON", "20 MiB of brackets", text(lambda: twenty(b"["))),
     Row(
