@@ -220,7 +220,7 @@ def _observe_requests(app: Flask, metrics: Metrics, config: Config) -> None:
 
 
 def _compress(response: Response) -> None:
-    """Send a file of the page in gzip to who takes it; nothing that depends on the caller."""
+    """Compress the page's files where gzip is accepted; no answer that depends on the caller."""
     if response.status_code != 200 or response.mimetype not in COMPRESSED:
         return
     response.vary.add("Accept-Encoding")
@@ -283,5 +283,5 @@ def _flask() -> Flask:
     app.request_class = Request
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.json.sort_keys = False  # type: ignore[attr-defined]  # results keep the order of their types
-    app.wsgi_app = trace_requests(app.wsgi_app)  # type: ignore[assignment,method-assign]
+    app.wsgi_app = trace_requests(app.wsgi_app)  # type: ignore[assignment,method-assign]  # as Flask's documents have it
     return app

@@ -293,7 +293,7 @@ def _brightened(image: PIL.Image.Image) -> PIL.Image.Image:
     extrema = image.getextrema()
     bands = len(image.getbands())
     colours = bands - 1 if image.mode in ("RGBA", "LA") else bands
-    most = max(int(high) for _, high in extrema[:colours])  # type: ignore[misc]
+    most = max(int(high) for _, high in extrema[:colours])  # type: ignore[misc]  # pairs, where there are several bands
     room = 8 - max(most.bit_length(), 4)
     if room <= 0:
         return image

@@ -149,7 +149,7 @@ class TimedSocket(socket.socket):
         return not data or b"\r\n\r\n" in end or len(self.head) >= MAX_HEAD
 
 
-class Worker(ThreadWorker):  # type: ignore[misc]
+class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """Serve as `ThreadWorker` does, within the limits above."""
 
     def init_process(self) -> None:

@@ -205,7 +205,7 @@ def test_not_ready_until_warm(detector: Detector) -> None:
     cold.warm_up()
     assert client.get("/health").status_code == 200
     assert b"\nshelfwatch_ready 1.0\n" in client.get("/metrics").data
-    assert client.get("/health/ready").json["model"] == cold.json()  # type: ignore[index]
+    assert client.get("/health/ready").get_json()["model"] == cold.json()
 
 
 class HangingSession:

@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.features
@@ -92,10 +93,8 @@ def saved(picture: PIL.Image.Image, kind: str = "JPEG", **options: object) -> by
     return file.getvalue()
 
 
-def plain(
-    mode: str = "RGB", size: tuple[int, int] = (64, 48), color: object = 128
-) -> PIL.Image.Image:
-    return PIL.Image.new(mode, size, color)  # type: ignore[arg-type]
+def plain(mode: str = "RGB", size: tuple[int, int] = (64, 48), color: Any = 128) -> PIL.Image.Image:
+    return PIL.Image.new(mode, size, color)
 
 
 def sample() -> PIL.Image.Image:
@@ -511,8 +510,8 @@ def image_json(**fields: object) -> bytes:
     return json.dumps({"image": fields}).encode()
 
 
-def form(*parts: tuple[str, object]) -> tuple[bytes, str]:
-    return encode_multipart_formdata(list(parts))  # type: ignore[arg-type]
+def form(*parts: tuple[str, Any]) -> tuple[bytes, str]:
+    return encode_multipart_formdata(list(parts))
 
 
 def form_text(text: bytes) -> tuple[bytes, str]:

@@ -27,10 +27,11 @@ RECORDED = {rule["record"] for rule in RULES if "record" in rule}
 DASHBOARD = json.loads((OBSERVABILITY / "dashboards" / "shelfwatch.json").read_text())
 QUERIES = [target["expr"] for panel in DASHBOARD["panels"] for target in panel.get("targets", [])]
 RULE_TESTS = Path(__file__).parent / "rules.yaml"
-# Others' metrics that the rules use: Prometheus' own, and those of kube-state-metrics.
+# Others' metrics that the rules use: those of Prometheus, kube-state-metrics and Argo CD.
 FOREIGN = {
     *("up", "kube_job_failed", "kube_job_status_start_time", "kube_node_info"),
     *("kube_deployment_spec_replicas", "kube_cronjob_status_last_successful_time"),
+    "argocd_app_info",
 }
 
 
@@ -100,7 +101,7 @@ def test_each_query_asks_for_what_there_is() -> None:
     there_is = exported() | exported((MonitorMetrics(),)) | RECORDED | FOREIGN
     for expr in [*QUERIES, *(rule["expr"] for rule in RULES)]:
         bare = re.sub(r'"[^"]*"|\{[^}]*\}|\b(?:by|on) \([^)]*\)', " ", expr)
-        asked = set(re.findall(r"\b(?:shelfwatch|process|kube)[a-z_:0-9]+|\bup\b", bare))
+        asked = set(re.findall(r"\b(?:shelfwatch|process|kube|argocd)[a-z_:0-9]+|\bup\b", bare))
         assert asked, expr
         assert asked <= there_is, expr
 
@@ -153,7 +154,8 @@ def test_jobs_have_one_name_in_compose_and_cluster() -> None:
         {each["targetLabel"]: each.get("replacement") for each in endpoint["relabelings"]}
         for monitor in monitors
         for endpoint in monitor["spec"]["podMetricsEndpoints"]
-        if endpoint["port"] != "http-usermetric"  # a laptop has no queue-proxy
+        # A laptop has neither.
+        if endpoint["port"] != "http-usermetric" and monitor["metadata"]["name"] != "argocd"
     ]
     assert [each["job"] for each in labels] == [job["job_name"] for job in compose]
     assert "revision" in labels[0]
@@ -189,7 +191,7 @@ def test_the_queue_proxy_is_scraped_where_knative_tells_and_prometheus_may_enter
 def test_kustomize_renders_what_the_cluster_reads() -> None:
     objects = list(yaml.safe_load_all(run("kubectl", "kustomize", str(OBSERVABILITY))))
     kinds = sorted(each["kind"] for each in objects)
-    assert kinds == ["ConfigMap", "PodMonitor", "PodMonitor", "PrometheusRule"]
+    assert kinds == ["ConfigMap", "PodMonitor", "PodMonitor", "PodMonitor", "PrometheusRule"]
     (dashboard,) = (each for each in objects if each["kind"] == "ConfigMap")
     assert json.loads(dashboard["data"]["shelfwatch.json"]) == DASHBOARD
     assert dashboard["metadata"]["labels"] == {"grafana_dashboard": "1"}
