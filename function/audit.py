@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, cast
 
@@ -289,7 +289,9 @@ class Auditor:
                 },
             )
             if not (audited.known and self.outbox and self.outbox.is_published(audited.name)):
-                self._publish(outgoing, {audited.name, object_id(announced, generation)})
+                gone = audited.name == gone_id(announced, generation)
+                others = set() if gone else {object_id(announced, generation)}
+                self._publish(outgoing, {audited.name} | others)
         return outgoing
 
     def _find(
@@ -306,9 +308,11 @@ class Auditor:
                 audited := self._find_one(spelling, generation, attributes, first)
             ):
                 return audited
-        name = object_id(announced, generation)
-        if self.outbox and self.outbox.is_published(name):
+        if self.outbox and self.outbox.is_published(object_id(announced, generation)):
             return None
+        name = gone_id(announced, generation)
+        if stored := self._stored(name):
+            return Audited(name=name, s3_object=announced, stored=stored, known=True)
         err = ImageGone(f"{announced.uri} is gone")
         self.metrics.images.labels(err.slug).inc()
         return self._store(name, announced, _rejection(announced, err), attributes)
@@ -412,6 +416,17 @@ class Auditor:
         except (ClientError, BotoCoreError) as err:
             # It only saves a second publish; the event is out.
             log.warning("event.not_marked", extra={"error": str(err)})
+
+
+def gone_id(announced: S3Object, generation: int) -> str:
+    """Name the audit of an object that is not there.
+
+    The same bytes under the same key have the same id in a bucket without versions. Whoever
+    announces them early, or puts them anew after they were deleted, must not find their audit
+    answered: so the absence has an id of its own there.
+    """
+    absent = announced if announced.version_id else replace(announced, etag=f"-{announced.etag}")
+    return object_id(absent, generation)
 
 
 def outgoing_event(

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
-from function.container import FORMATS, Container, read_container
+from function.container import Container, read_container
 from function.errors import ImageCorrupt, ImageEmpty, ImageTooLarge
 
 try:
@@ -189,12 +189,13 @@ class Header:
     def _load(self) -> PIL.Image.Image:
         """Decode as it is stored, and let the decoder go, which keeps pictures of its own."""
         container = self.container
-        if container.format != "JPEG":
-            with PIL.Image.open(io.BytesIO(container.data), formats=FORMATS) as file:
+        data = _JpegFile(container) if container.format == "JPEG" else io.BytesIO(container.data)
+        with PIL.Image.open(data, formats=(container.format,)) as file:
+            if file.size != (self.width, self.height):  # memory is taken for what was checked
+                raise _corrupt(container, "its header is truncated or damaged")
+            if not isinstance(data, _JpegFile):
                 file.load()
                 return file._new(file.im)
-        data = _JpegFile(container)
-        with PIL.Image.open(data, formats=FORMATS) as file:
             if self.scale > 1:
                 file.draft(None, (file.width // self.scale or 1, file.height // self.scale or 1))
             try:

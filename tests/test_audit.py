@@ -176,6 +176,27 @@ def test_without_versions_other_content_is_not_what_was_announced(
     assert reasons == ["image-gone", "image-unsupported"]
 
 
+def test_without_versions_an_absence_answers_for_no_photo_that_comes_later(
+    aws: Aws, auditor: Auditor
+) -> None:
+    """Announced early, or deleted and put anew with the same bytes: the id would be the same."""
+    aws.s3.put_bucket_versioning(
+        Bucket=aws.resources.bucket, VersioningConfiguration={"Status": "Suspended"}
+    )
+    early = uploaded(aws, GOOD_SAMPLE.read_bytes())
+    aws.s3.delete_object(Bucket=aws.resources.bucket, Key=KEY)
+    auditor.audit_event(early)
+    auditor.audit_event(early)
+    (gone,) = published(aws)
+    assert gone["data"]["reason"]["type"] == "urn:shelfwatch:problem:image-gone"
+    again = uploaded(aws, GOOD_SAMPLE.read_bytes())
+    auditor.audit_event(again)
+    auditor.audit_event(early)
+    (audited,) = published(aws)
+    assert (audited["type"], audited["id"]) == (SHELF_AUDITED, again.get_id())
+    assert early.get_id() == again.get_id() != gone["id"]
+
+
 def test_an_image_that_was_cut_on_the_way_is_not_rejected(aws: Aws, auditor: Auditor) -> None:
     event = uploaded(aws, GOOD_SAMPLE.read_bytes())
     record: Any = data_of(event)

@@ -212,7 +212,7 @@ def test_every_option_of_a_program_is_documented(module: str, page: str) -> None
 
 def test_what_events_md_says_of_the_events_is_so() -> None:
     fields = {**{name: "x" for name in ("store", "camera")}, "id": "1", "source": "s"}
-    data = {"model": {"name": "m", "revision": "r"}, "count": 1, "gaps": [], "fill_rate": 1}
+    data = {"model": {"revision": "r"}, "count": 1, "gaps": [], "fill_rate": 1, "warnings": []}
     attributes = attributes_of(
         new_event({**fields, "type": "t"}, {**data, "reason": {"type": "urn:x"}})
     )

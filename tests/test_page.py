@@ -8,6 +8,8 @@ import csv
 import io
 import json
 import re
+import struct
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -38,6 +40,7 @@ from playwright.sync_api import (
 )
 
 from function.errors import ImageError, InvalidReference, ShelfWatchError, TryAgain, Unauthorized
+from function.image import TURNS
 from function.result import Result
 from local.aws import aws_env
 from local.stack import running_function
@@ -49,6 +52,7 @@ TURNED = SAMPLES / "store-17" / "cam-2" / "turned-by-exif.jpg"
 CORRUPT = SAMPLES / "store-21" / "cam-1" / "corrupt.jpg"
 MOST_EDGES = 0.8  # those on the border of the picture or under a gap's are covered
 FULL, SHELF = (STATIC / "samples" / name for name in ("full.jpg", "gaps.jpg"))
+SAME_PICTURE = 15  # of 255, on average; one that is turned otherwise differs by 50
 LAYERS = ("products", "gaps", "rows")
 FIRST_PAINT_BYTES = 60_000
 TOUCH = 44  # CSS pixels; WCAG 2.2, 2.5.5
@@ -220,11 +224,7 @@ def save(page: Page, button: str) -> tuple[str, bytes]:
 
 def overlay(page: Page) -> np.ndarray:
     """Read what is drawn over the picture, (H, W, 4) RGBA, after the next frame."""
-    data = page.evaluate(
-        """() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(() =>
-            resolve(document.getElementById("overlay").toDataURL()))))"""
-    )
-    return np.array(PIL.Image.open(io.BytesIO(base64.b64decode(data.partition(",")[2]))))
+    return canvas(page, "overlay")
 
 
 def has_colour(pixels: np.ndarray, red: int, green: int, blue: int) -> bool:
@@ -686,6 +686,95 @@ def test_boxes_are_drawn_on_their_products_in_the_screens_own_pixels(phone: Page
     assert share_drawn(pixels, boxes_on(pixels, answer)) > MOST_EDGES
     edges = (pixels == (*PRODUCT, 255)).all(axis=2)
     assert edges.sum(axis=1).max() > 100  # whole lines in the pure colour: nothing is blurred
+
+
+SHORT, LONG = 3, 4
+# What a tag of EXIF says: type, number of values, orientation; and how the picture is turned.
+# None for one in XMP. No two that follow each other show the same.
+ORIENTATIONS: dict[str, tuple[tuple[int, int, int] | None, int]] = {
+    "two": ((SHORT, 1, 2), 2),
+    "of type long": ((LONG, 1, 6), 1),
+    "three": ((SHORT, 1, 3), 3),
+    "with two values": ((SHORT, 2, 6), 1),
+    "four": ((SHORT, 1, 4), 4),
+    "nine": ((SHORT, 1, 9), 1),
+    "five": ((SHORT, 1, 5), 5),
+    "in XMP alone": (None, 1),
+    "six": ((SHORT, 1, 6), 6),
+    "one": ((SHORT, 1, 1), 1),
+    "seven": ((SHORT, 1, 7), 7),
+    "eight": ((SHORT, 1, 8), 8),
+}
+XMP = (
+    b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta xmlns:x='adobe:ns:meta/'><rdf:RDF xmlns:rdf="
+    b"'http://www.w3.org/1999/02/22-rdf-syntax-ns#'><rdf:Description xmlns:tiff="
+    b"'http://ns.adobe.com/tiff/1.0/' tiff:Orientation='6'/></rdf:RDF></x:xmpmeta>"
+)
+
+
+def with_segment(jpeg: bytes, body: bytes) -> bytes:
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + jpeg[2:]
+
+
+def orientation_tag(kind: int, count: int, value: int) -> bytes:
+    """Exif data of one tag, of any type and count."""
+    number = struct.pack(">HH", value, 0) if kind == SHORT else struct.pack(">I", value)
+    entry = struct.pack(">HHI", 0x0112, kind, count) + number
+    return b"Exif\0\0MM\0*\0\0\0\x08\0\x01" + entry + bytes(4)
+
+
+def test_boxes_lie_on_their_products_whatever_a_photo_says_of_its_orientation(
+    page: Page, tmp_path: Path, url: str
+) -> None:
+    """Service and browser turn the same photos: the view shows the shelf as it was counted."""
+    with PIL.Image.open(GAPS) as opened:
+        shelf = opened.convert("RGB").resize((600, 400))
+    file = io.BytesIO()
+    shelf.save(file, "JPEG", quality=90)
+    photos = [tmp_path / f"{name}.jpg" for name in ORIENTATIONS]
+    for photo, (tag, _) in zip(photos, ORIENTATIONS.values(), strict=True):
+        said = orientation_tag(*tag) if tag else XMP
+        photo.write_bytes(with_segment(file.getvalue(), said))
+    choose(page, *photos)
+    show_layers(page, "products")
+    for number, (name, (_, turn)) in enumerate(ORIENTATIONS.items()):
+        upright = shelf if turn == 1 else shelf.transpose(TURNS[turn])
+        page.locator(".strip .tile").nth(number).click()
+        answer, deadline = ask(url, photos[number]), time.monotonic() + TIMEOUT_MS / 1000
+        assert (answer["image"]["width"], answer["image"]["height"]) == upright.size, name
+        while (lost := difference(page, upright)) > SAME_PICTURE and time.monotonic() < deadline:
+            page.wait_for_timeout(50)
+        assert lost <= SAME_PICTURE, name
+        drawn = overlay(page)
+        scale, offset = placed(drawn, upright)
+        assert share_drawn(drawn, xyxy_of(answer) * scale + np.tile(offset, 2)) > MOST_EDGES, name
+    show_layers(page, *LAYERS)
+
+
+def placed(pixels: np.ndarray, picture: PIL.Image.Image) -> tuple[float, np.ndarray]:
+    """Where a picture lies in a view that shows it whole: its scale, and its left top corner."""
+    scale = min(pixels.shape[1] / picture.width, pixels.shape[0] / picture.height)
+    return scale, (np.array(pixels.shape[1::-1]) - scale * np.array(picture.size)) / 2
+
+
+def difference(page: Page, picture: PIL.Image.Image) -> float:
+    """How far the view is from a picture, of 255 on average."""
+    seen = canvas(page, "picture")
+    scale, offset = placed(seen, picture)
+    left, top = offset.round().astype(int)
+    size = int(scale * picture.width), int(scale * picture.height)
+    shown = seen[top : top + size[1], left : left + size[0], :3].astype(int)
+    return float(np.abs(shown - np.asarray(picture.resize(size)).astype(int)).mean())
+
+
+def canvas(page: Page, name: str) -> np.ndarray:
+    """Read a canvas after the next frame, (H, W, 4) RGBA."""
+    data = page.evaluate(
+        """(id) => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(() =>
+            resolve(document.getElementById(id).toDataURL()))))""",
+        name,
+    )
+    return np.array(PIL.Image.open(io.BytesIO(base64.b64decode(data.partition(",")[2]))))
 
 
 def boxes_on(pixels: np.ndarray, answer: Mapping[str, Any]) -> np.ndarray:
