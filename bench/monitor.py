@@ -49,7 +49,7 @@ def shelf_events(view: int, audits: int, until: datetime) -> Iterator[CloudEvent
             empty.add((rng.randrange(ROWS), rng.randrange(COLUMNS)))
         if rng.random() < 0.1:
             row = rng.randrange(ROWS)
-            empty = {place for place in empty if place[0] != row}
+            empty = {slot for slot in empty if slot[0] != row}
         time_of = until - QUARTER * (audits - index)
         yield _event(rng, folder, f"{view}-{index}", time_of, empty)
 
@@ -62,8 +62,8 @@ def _event(
         loose = [rng.gauss(0, 1.5) for _ in range(4)]
         return [round(edge + d, 1) for edge, d in zip((x, y, x + 100, y + 300), loose, strict=True)]
 
-    places = [(row, column) for row in range(ROWS) for column in range(COLUMNS)]
-    stand = [place for place in places if place not in empty]
+    slots = [(row, column) for row in range(ROWS) for column in range(COLUMNS)]
+    stand = [slot for slot in slots if slot not in empty]
     data = {
         "image": {
             "uri": f"s3://shelves/{folder}/{name}.jpg",
@@ -72,12 +72,12 @@ def _event(
             "captured_at": taken.isoformat(),
         },
         "detections": [
-            {"label": "product", "class_id": 0, "confidence": 0.9, "xyxy": box(*place)}
-            for place in stand
+            {"label": "product", "class_id": 0, "confidence": 0.9, "xyxy": box(*slot)}
+            for slot in stand
         ],
         "gaps": [{"row": r, "xyxy": box(r, c), "facings": 1.0} for r, c in sorted(empty)],
         "count": len(stand),
-        "fill_rate": round(len(stand) / len(places), 3),
+        "fill_rate": round(len(stand) / len(slots), 3),
     }
     return new_event(
         {

@@ -20,8 +20,10 @@ from cloudevents.core.v1.event import CloudEvent
 from events.codec import InvalidEvent, Json, data_of, new_event, shown
 from events.s3_envelopes import Unrelated, child_of, notification_from_body, text_of
 from events.types import (
+    GENERATION,
     MAX_GENERATION,
     OUR_PREFIXES,
+    RECEIVE_COUNT,
     S3_OBJECT_CREATED,
     SQS_MESSAGE_TYPES,
     Ignored,
@@ -32,7 +34,6 @@ from events.types import (
 ETAG = re.compile(r"[0-9a-fA-F]{32}(-\d{1,5})?")
 ADAPTER_PREFIX = "com.amazonaws.s3."
 CREATED = "ObjectCreated"
-GENERATION = "auditgeneration"  # extension attribute; names are lower-case letters and digits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,11 +77,11 @@ Item = CloudEvent | IgnoredRecord | InvalidEvent
 def items_from_body(
     body: str | bytes, generation: int = 0, our_buckets: Collection[str] = ()
 ) -> list[Item]:
-    """Read an SQS message's body, whatever form S3's news took: one item a record.
+    """Read an SQS message's body in any form of an S3 notification: one item a record.
 
     A record that cannot be read is an `InvalidEvent` in its place, as the others may be good.
-    `our_buckets` hold results or references. A generation in the notification, which only
-    `body_of` writes, goes before the given one. Raises `InvalidEvent` for a body without records.
+    `our_buckets` hold results or references. A generation in the notification, which only `body_of`
+    writes, overrides the given one. Raises `InvalidEvent` for a body without records.
     """
     notification = notification_from_body(body)
     generation = _generation(notification.get(GENERATION, generation))
@@ -91,7 +92,7 @@ def items_from_body(
 def image_items(event: CloudEvent | InvalidEvent, generation: int = 0) -> list[Item]:
     """Turn an event into image events: itself, or those of the SQS message that it carries.
 
-    What is wrong with it, or with a record of the message, stands in its place.
+    An `InvalidEvent` takes the position of it, or of a record, where that cannot be read.
     """
     if isinstance(event, InvalidEvent):
         return [event]
@@ -204,6 +205,11 @@ def generation_of(event: CloudEvent) -> int:
     value = event.get_extension(GENERATION) or 0
     # Headers carry texts, and so do the events of who knows no numbers.
     return _generation(int(value) if isinstance(value, str) and value.isdecimal() else value)
+
+
+def is_first_delivery(event: CloudEvent) -> bool:
+    """Tell whether the event's source says that SQS handed its message out for the first time."""
+    return str(event.get_extension(RECEIVE_COUNT)) == "1"
 
 
 def audit_id(event: CloudEvent) -> str:

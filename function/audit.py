@@ -1,7 +1,7 @@
 """One image audited; and one image event, from S3 object to published result.
 
-fetch -> detect -> store -> publish, each step repeatable: a crash anywhere is a redelivery, and a
-redelivery repeats only what was not stored yet.
+fetch -> detect -> store -> publish, each step repeatable: after a crash anywhere the event comes
+again, and that delivery repeats only what was not stored yet.
 
 A notification may say less than S3 knows, or spell the key otherwise. The audit has the id of the
 object that was read, so that a second notification and the sweep find it done.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, cast
 
@@ -21,21 +21,21 @@ from botocore.exceptions import BotoCoreError, ClientError
 from events.codec import InvalidEvent, Json, data_of, new_event
 from events.outbox import Outbox, Stored
 from events.s3_notification import (
-    GENERATION,
     IgnoredRecord,
     Item,
     S3Object,
     generation_of,
     ignored_as,
     image_items,
+    is_first_delivery,
     object_from_event,
     object_id,
     store_and_camera,
     time_of_record,
 )
-from events.sns_publisher import publish
+from events.sns_publisher import make_client, publish
 from events.trace import about_event, current_trace, trace_of
-from events.types import DATA_SCHEMAS, IMAGE_REJECTED, REFERENCES, SHELF_AUDITED
+from events.types import DATA_SCHEMAS, GENERATION, IMAGE_REJECTED, REFERENCES, SHELF_AUDITED
 from function.batch import BATCH_SECONDS
 from function.config import Config
 from function.detections import Detail, Thresholds
@@ -96,11 +96,11 @@ def audit_image(
         with timings.stage("decode"):
             header, closer = read_headers(data, detector.model.input_size, thresholds.detail)
         # Held until the image is let go, not just while it is decoded: it may wait for its turn.
-        # For both looks at once: who waits for more while it holds some may wait for good. A place
+        # For both looks at once: who waits for more while it holds some may wait for good. A turn
         # only once there is memory: large images must not keep ordinary ones out.
         pairs = max(thresholds.max_detections, len(reference) if reference is not None else 0) ** 2
         held = max(header.memory() + (closer.memory() if closer else 0), PAIR_BYTES * pairs)
-        with detector.memory.pictures.hold(held), detector.place():
+        with detector.memory.pictures.hold(held), detector.admission.turn():
             with timings.stage("decode"):
                 image = header.decode()
             look = measure(image.picture)
@@ -201,7 +201,7 @@ class Auditor:
     def audit_events(self, incoming: Iterable[CloudEvent | InvalidEvent]) -> list[CloudEvent]:
         """Audit what each event of a request announces, and return what was published.
 
-        What keeps one from it keeps back no other: it is raised in the end, and another delivery
+        A failure of one event holds back no other. It is raised at the end, and the next delivery
         finds the others done. Raises what `audit_event` raises, `TryAgain` before all else.
         """
         published: list[CloudEvent] = []
@@ -268,7 +268,7 @@ class Auditor:
         attributes = {"time": time_of_record(data_of(event)).isoformat()}
         if trace := current_trace():
             attributes |= trace.attributes()
-        audited = self._find(announced, generation, attributes)
+        audited = self._find(announced, generation, attributes, is_first_delivery(event))
         if audited is None:
             log.info("image.known", extra={"uri": announced.uri})
             return None
@@ -289,38 +289,46 @@ class Auditor:
                 },
             )
             if not (audited.known and self.outbox and self.outbox.is_published(audited.name)):
-                self._publish(outgoing, {audited.name, object_id(announced, generation)})
+                gone = audited.name == gone_id(announced, generation)
+                others = set() if gone else {object_id(announced, generation)}
+                self._publish(outgoing, {audited.name} | others)
         return outgoing
 
     def _find(
-        self, announced: S3Object, generation: int, attributes: dict[str, str]
+        self, announced: S3Object, generation: int, attributes: dict[str, str], first: bool
     ) -> Audited | None:
         """Find or make the audit of the object under whichever key it has; it may be gone.
 
         None where the notification was answered under another id, and the object went after that.
+        A `first` delivery hardly ever has a stored result, so none is looked for; `_store` finds
+        one that is there.
         """
         for spelling in announced.spellings():
             if not ignored_as(spelling, self._our_buckets) and (
-                audited := self._find_one(spelling, generation, attributes)
+                audited := self._find_one(spelling, generation, attributes, first)
             ):
                 return audited
-        name = object_id(announced, generation)
-        if self.outbox and self.outbox.is_published(name):
+        if self.outbox and self.outbox.is_published(object_id(announced, generation)):
             return None
+        name = gone_id(announced, generation)
+        if stored := self._stored(name):
+            return Audited(name=name, s3_object=announced, stored=stored, known=True)
         err = ImageGone(f"{announced.uri} is gone")
         self.metrics.images.labels(err.slug).inc()
         return self._store(name, announced, _rejection(announced, err), attributes)
 
     def _find_one(
-        self, announced: S3Object, generation: int, attributes: dict[str, str]
+        self, announced: S3Object, generation: int, attributes: dict[str, str], first: bool
     ) -> Audited | None:
         """Find or make the audit of the object under this key; None where it is not there."""
         name = object_id(announced, generation)
-        if stored := self._stored(name):
+        if not first and (stored := self._stored(name)):
             return Audited(name=name, s3_object=announced, stored=stored, known=True)
         try:
             opened = open_object(self.s3, announced)
         except ImageGone:
+            if first and (stored := self._stored(name)):
+                return Audited(name=name, s3_object=announced, stored=stored, known=True)
             return None
         s3_object, announced_name = opened.s3_object, name
         name = object_id(s3_object, generation)
@@ -341,10 +349,9 @@ class Auditor:
         outcome: Result | Rejection,
         attributes: dict[str, str],
     ) -> Audited:
-        stored = Stored(cast("Json", outcome), attributes)
-        if self.outbox:
-            stored = self.outbox.put(name, stored)
-        return Audited(name=name, s3_object=s3_object, stored=stored, known=False)
+        made = Stored(cast("Json", outcome), attributes)
+        stored = self.outbox.put(name, made) if self.outbox else made
+        return Audited(name=name, s3_object=s3_object, stored=stored, known=stored is not made)
 
     def _outcome(self, opened: OpenObject, uploaded: datetime) -> Result | Rejection:
         """Audit the object, or say why that will never be possible."""
@@ -411,6 +418,17 @@ class Auditor:
             log.warning("event.not_marked", extra={"error": str(err)})
 
 
+def gone_id(announced: S3Object, generation: int) -> str:
+    """Name the audit of an object that is not there.
+
+    The same bytes under the same key have the same id in a bucket without versions. Whoever
+    announces them early, or puts them anew after they were deleted, must not find their audit
+    answered: so the absence has an id of its own there.
+    """
+    absent = announced if announced.version_id else replace(announced, etag=f"-{announced.etag}")
+    return object_id(absent, generation)
+
+
 def outgoing_event(
     s3_object: S3Object,
     name: str,
@@ -420,9 +438,9 @@ def outgoing_event(
 ) -> CloudEvent:
     """Wrap an audit's data in its event; equal data and attributes give an equal event.
 
-    `reason` in the data tells a rejection from an audit. Of `attributes`, `time` is when the object
-    was created; the trace's are what is left. `photo` is the same in all audits of one version of
-    one object.
+    `reason` in the data tells a rejection from an audit. `attributes` holds `time`, when the object
+    was created, and what the trace adds. `photo` is the same in all audits of one version of one
+    object.
     """
     store, camera = store_and_camera(s3_object.key)
     event_type = IMAGE_REJECTED if "reason" in data else SHELF_AUDITED
@@ -449,7 +467,7 @@ def _rejection(s3_object: S3Object, err: ImageError) -> Rejection:
 
 
 def make_auditor(config: Config, detector: Detector, metrics: Metrics) -> Auditor | None:
-    """Build what answers events; None where no bucket may be read. Raises `ConfigError`."""
+    """Build the auditor of events; None where no bucket may be read. Raises `ConfigError`."""
     if not config.events_buckets:
         return None
     session, settings = make_session(), boto_config()
@@ -461,7 +479,7 @@ def make_auditor(config: Config, detector: Detector, metrics: Metrics) -> Audito
         s3=s3,
         buckets=config.events_buckets,
         outbox=Outbox(s3, config.results_bucket) if config.results_bucket else None,
-        sns=session.client("sns", config=settings) if config.topic_arn else None,
+        sns=make_client(session, settings) if config.topic_arn else None,
         topic_arn=config.topic_arn,
         references_bucket=config.references_bucket,
     )

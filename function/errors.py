@@ -1,7 +1,7 @@
 """What can go wrong, what the caller is told, and whether anyone tries again.
 
 The tree is the retry policy: Knative and our own source retry 5xx and 429, and 404, 408, 409, 425.
-Of these last, an event can meet 408 alone, when it came too slowly; 404 is for paths.
+Of the last four, an event can meet only 408, when it came too slowly; 404 is for paths.
 
 ShelfWatchError
 ├── RequestError              4xx: the same request will fail again
@@ -200,7 +200,7 @@ class ImageCorrupt(ImageError):
 class TryAgain(ShelfWatchError):
     """Nothing is wrong with the request."""
 
-    retry_after: ClassVar[int] = 1  # seconds
+    retry_after: int = 1  # seconds
 
 
 class DependencyFailed(TryAgain):
@@ -222,6 +222,10 @@ class NotReady(TryAgain):
 
 
 class Overloaded(TryAgain):
-    """The queue for the processor is full, or the wait in it was too long."""
+    """The wait for the processor, or for memory, is too long."""
 
     status, slug, title = 503, "overloaded", "Overloaded"
+
+    def __init__(self, message: str, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after

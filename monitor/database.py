@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,7 +36,7 @@ def open_database(url: str) -> Engine:
     try:
         parsed = make_url(url)
     except ArgumentError as err:
-        msg = "DATABASE_URL must be sqlite:///file or postgresql://user@host/name"
+        msg = "`DATABASE_URL` must be sqlite:///file or postgresql://user@host/name"
         raise ValueError(msg) from err
     if parsed.get_backend_name() == "sqlite":
         engine = create_engine(parsed, connect_args={"timeout": STATEMENT_SECONDS})
@@ -43,7 +44,7 @@ def open_database(url: str) -> Engine:
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     if parsed.get_backend_name() != "postgresql":
-        msg = f"DATABASE_URL must name sqlite or postgresql, got {parsed.get_backend_name()!r}"
+        msg = f"`DATABASE_URL` must name sqlite or postgresql, got {parsed.get_backend_name()!r}"
         raise ValueError(msg)
     milliseconds = STATEMENT_SECONDS * 1000
     return create_engine(
@@ -105,10 +106,10 @@ def _alembic() -> AlembicConfig:
     return config
 
 
-def _prepare_sqlite(connection: object, _: ConnectionPoolEntry) -> None:
+def _prepare_sqlite(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
     # The driver's own idea of when a transaction begins is none that a lock can rest on.
-    connection.isolation_level = None  # type: ignore[attr-defined]
-    cursor = connection.cursor()  # type: ignore[attr-defined]
+    connection.isolation_level = None
+    cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = FULL")  # what was acknowledged survives a power cut
     cursor.close()

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Engine, and_, func, select
+from sqlalchemy import Engine, Select, and_, func, select
 
 from monitor.database import reading
 from monitor.figures import FacingTime, Point, facing_time, refill_minutes
 from monitor.fold import Box
-from monitor.intake import Place
+from monitor.intake import ViewKey
 from monitor.register import Register, Store, View, store_of, view_name
 from monitor.tables import audits, episodes, mutes, rejections, views
 
@@ -247,12 +247,12 @@ def read_labels(engine: Engine) -> list[dict[str, object]]:
     ]
 
 
-def place_of_episode(engine: Engine, name: str) -> Place | None:
+def view_key_of_episode(engine: Engine, name: str) -> ViewKey | None:
     """Find the view of an episode. Raises `StoreAway`."""
     query = select(views.c.bucket, views.c.folder).join(episodes, episodes.c.view == views.c.id)
     with reading(engine) as connection:
         found = connection.execute(query.where(episodes.c.id == name)).first()
-    return Place(found.bucket, found.folder) if found else None
+    return ViewKey(found.bucket, found.folder) if found else None
 
 
 def _view_lines(
@@ -408,8 +408,8 @@ def _open_gaps(
     return [_episode_line(row, by_id) for row in connection.execute(query)]
 
 
-def _counts(connection: Connection, query: object) -> dict[str, int]:
-    return {name: count for name, count in connection.execute(query)}  # type: ignore[call-overload]
+def _counts(connection: Connection, query: Select[str, int]) -> dict[str, int]:
+    return {name: count for name, count in connection.execute(query)}
 
 
 def _episode_line(row: Record, by_id: Mapping[str, Record]) -> EpisodeLine:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
@@ -21,7 +22,7 @@ from monitor.digest import due_stores, send
 from monitor.metrics import Metrics
 from monitor.queries import PAGE, read_store
 from monitor.register import Register
-from monitor.silence import silent, tell_silences
+from monitor.silence import publish_silences, silent
 from monitor.store import Store
 from monitor.watcher import Watcher
 from monitor.words import digest
@@ -37,10 +38,10 @@ def watcher(tmp_path: Path) -> Iterator[Watcher]:
     engine.dispose()
 
 
-def board(watcher: Watcher, monkeypatch: pytest.MonkeyPatch, **settings: str) -> FlaskClient:
+def board(watcher: Watcher, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> FlaskClient:
     """The app, with its clock at noon of the day of the tests."""
     monkeypatch.setattr("monitor.app._now", lambda: ms(180))
-    config = Config(register=REGISTER, events_auth="none", **settings)  # type: ignore[arg-type]
+    config = Config(register=REGISTER, events_auth="none", **settings)
     return create_app(config, watcher).test_client()
 
 
@@ -49,9 +50,9 @@ def client(watcher: Watcher, monkeypatch: pytest.MonkeyPatch) -> FlaskClient:
     return board(watcher, monkeypatch)
 
 
-def post(client: FlaskClient, minute: float, empty: list[int], **more: object) -> None:
+def post(client: FlaskClient, minute: float, empty: list[int], **more: Any) -> None:
     warnings = {"warnings": more.pop("warnings")} if "warnings" in more else {}
-    body = event(minute, audit_data(empty) | warnings, **more)  # type: ignore[arg-type]
+    body = event(minute, audit_data(empty) | warnings, **more)
     answer = client.post("/", data=body, content_type=STRUCTURED)
     assert answer.status_code == 204, answer.get_data()
 
@@ -204,7 +205,7 @@ def test_a_view_is_silent_after_three_photos_of_opening_time(
 def test_silence_is_told_once_and_so_is_its_end(watcher: Watcher, client: FlaskClient) -> None:
     play_a_morning(client)
     for minute in (300, 305):
-        tell_silences(watcher, ms(minute))
+        publish_silences(watcher, ms(minute))
     page = client.get("/stores/store-17").get_json()
     assert page["views"][0]["silent_since"] == "2026-11-20T11:45:00+00:00"
     assert client.get("/stores").get_json()["stores"][0]["silent_views"] == 1

@@ -53,8 +53,8 @@ def test_a_migration_only_adds_so_that_the_old_revision_goes_on(path: Path) -> N
         if isinstance(node.func.value, ast.Name) and node.func.value.id == "op":
             assert node.func.attr in ADDITIONS, ast.unparse(node)
             if node.func.attr == "add_column":
-                told = ast.unparse(node)
-                assert "nullable=True" in told or "server_default" in told, told
+                column = ast.unparse(node)
+                assert "nullable=True" in column or "server_default" in column, column
 
 
 def test_an_older_release_serves_on_a_newer_schema(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_an_empty_database_is_not_ready(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("url", ["nonsense", "mysql://x/y", ""])
 def test_an_odd_url_is_named(url: str) -> None:
-    with pytest.raises(ValueError, match="DATABASE_URL must"):
+    with pytest.raises(ValueError, match="`DATABASE_URL` must"):
         open_database(url)
 
 

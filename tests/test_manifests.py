@@ -9,6 +9,7 @@ import subprocess
 from copy import deepcopy
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -57,7 +58,9 @@ UNITS = {"m": Fraction(1, 1000), "Mi": Fraction(2**20), "Gi": Fraction(2**30), "
 
 
 def quantity(text: str) -> Fraction:
-    number, unit = re.fullmatch(r"([\d.]+)(m|Mi|Gi|)", str(text)).groups()  # type: ignore[union-attr]
+    found = re.fullmatch(r"([\d.]+)(m|Mi|Gi|)", str(text))
+    assert found, text
+    number, unit = found.groups()
     return Fraction(number) * UNITS[unit]
 
 
@@ -195,14 +198,13 @@ def test_no_feature_is_enabled_that_nothing_uses() -> None:
         ("spec.template.spec.containers.0.readinessProbe.periodSeconds", 0, "without a period"),
     ],
 )
-def test_what_knative_refuses_would_be_found(where: str, value: object, words: str) -> None:
+def test_what_knative_refuses_would_be_found(where: str, value: Any, words: str) -> None:
     service = detector("knative/overlays/prod")
-    parent: object = service
+    parent: Any = service
     *way, last = where.split(".")
     for step in way:
-        parent = parent[int(step) if step.isdecimal() else step]  # type: ignore[index]
-    assert isinstance(parent, dict)
-    parent[last] = {**parent.get(last, {}), **value} if last == "annotations" else value  # type: ignore[dict-item]
+        parent = parent[int(step) if step.isdecimal() else step]
+    parent[last] = {**parent.get(last, {}), **value} if last == "annotations" else value
     assert any(words in complaint for complaint in complaints(service))
 
 

@@ -94,8 +94,8 @@ def entrypoint() -> str:
 
 
 def test_an_unknown_command_is_named_and_refused() -> None:
-    told = subprocess.run([ROOT / "entrypoint.sh", "fly"], capture_output=True, text=True)
-    assert (told.returncode, "fly is none of function, source" in told.stderr) == (2, True)
+    done = subprocess.run([ROOT / "entrypoint.sh", "fly"], capture_output=True, text=True)
+    assert (done.returncode, "fly is none of function, source" in done.stderr) == (2, True)
 
 
 def test_the_image_gets_nothing_that_is_not_listed() -> None:

@@ -1,7 +1,7 @@
 output "settings_env" {
   description = "What goes into knative/monitor/settings.env beside region, bucket and topic"
   value       = <<-EOT
-    QUEUE_URL=${aws_sqs_queue.events.id}
+    QUEUE_URL=${module.queue.url}
     DIGEST_TOPIC_ARN=${aws_sns_topic.digest.arn}
   EOT
 }
