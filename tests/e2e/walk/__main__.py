@@ -183,7 +183,7 @@ def under_load(seconds: int) -> Iterator[list[Object]]:
 
     def run() -> None:
         try:
-            seen.append(visit("load", *options, limit=seconds + 1000))
+            seen.append(visit("load", *options, limit=seconds + 1400))
         except Exception as err:
             errors.append(err)
 
