@@ -227,7 +227,7 @@ def test_a_hung_inference_makes_readiness_fail_first_and_then_liveness(
     detector: Detector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = HangingSession(detector.session)
-    hung = replace(detector, session=session)  # type: ignore[arg-type]
+    hung = replace(detector, session=session)
     monkeypatch.setattr(function.detector, "STALLED_SECONDS", 0.2)
     client = create_app(Config(), hung).test_client()
     request = threading.Thread(
