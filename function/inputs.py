@@ -191,8 +191,9 @@ class FormDecoder(MultipartDecoder):
 
     def _parse_headers(self, data: bytes | bytearray) -> Headers:
         if len(data) > MAX_PART_HEAD:
-            msg = f"The headers of a form's part must have at most {MAX_PART_HEAD} bytes"
-            raise InvalidParameter(f"{msg}, got {len(data)}")
+            must_have = f"at most {MAX_PART_HEAD} bytes"
+            msg = f"The headers of a form's part must have {must_have}, got {len(data)}"
+            raise InvalidParameter(msg)
         return super()._parse_headers(data.decode(errors="replace").encode())
 
     def _last_partial_boundary_index(self, data: bytes | bytearray) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
@@ -299,20 +299,8 @@ class _View:
         time = max(audit.captured for audit in new)
         for event in events_due({episode.id: episode for episode in left}, last, muted):
             data = gap_data(self._key, known[event.episode], uris[event.episode], event)
-            self._connection.execute(
-                insert(outgoing_events).values(
-                    id=event.id,
-                    view=self._id,
-                    episode=event.episode,
-                    sequence=event.sequence,
-                    type=event.type,
-                    state=event.state,
-                    closed=event.closed,
-                    ended=event.ended,
-                    time=time,
-                    data=json.dumps(data),
-                )
-            )
+            row = {**asdict(event), "view": self._id, "time": time, "data": json.dumps(data)}
+            self._connection.execute(insert(outgoing_events), row)
 
     def _uris(self, wanted: list[Episode]) -> dict[str, str]:
         """Name the first photo of each episode; that of an old one is known to its own row."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import PIL.Image
 import pytest
@@ -211,13 +212,13 @@ def test_not_ready_until_warm(detector: Detector) -> None:
 class HangingSession:
     """A session that does not come back before it is told to."""
 
-    def __init__(self, session: object) -> None:
+    def __init__(self, session: Any) -> None:
         self.session = session
         self.let_go = threading.Event()
 
     def run(self, *arguments: object) -> object:
         assert self.let_go.wait(60)
-        return self.session.run(*arguments)  # type: ignore[attr-defined]
+        return self.session.run(*arguments)
 
     def __getattr__(self, name: str) -> object:
         return getattr(self.session, name)
@@ -235,7 +236,8 @@ def test_a_hung_inference_makes_readiness_fail_first_and_then_liveness(
     )
 
     def statuses() -> tuple[int, int]:
-        return tuple(client.get(f"/health/{kind}").status_code for kind in ("ready", "live"))  # type: ignore[return-value]
+        ready, live = (client.get(f"/health/{kind}").status_code for kind in ("ready", "live"))
+        return ready, live
 
     assert statuses() == (200, 200)
     request.start()

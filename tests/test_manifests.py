@@ -436,6 +436,12 @@ def test_a_candidate_starts_where_there_is_room(path: str) -> None:
         assert each["whenUnsatisfiable"] == "ScheduleAnyway"  # two nodes hold two revisions
 
 
+def test_a_body_that_stops_halfway_is_given_up_after_a_request_would_have_ended() -> None:
+    config = named("knative/system", "KnativeServing", "knative-serving")["spec"]["config"]
+    idle = seconds(config["kourier"]["stream-idle-timeout"])
+    assert idle > pod("knative/overlays/prod")["timeoutSeconds"]
+
+
 def test_the_gateways_two_pods_stand_apart() -> None:
     """Knative's own parts say so themselves; Kourier's gateway does not."""
     serving = named("knative/serving", "KnativeServing", "knative-serving")["spec"]

@@ -418,7 +418,7 @@ def test_out_of_time_it_gives_back_what_is_in_hand(aws: Aws, sink: FakeSink) -> 
     stop = threading.Event()
     thread = threading.Thread(target=source.run, args=(stop,))
     thread.start()
-    wait_for(lambda: queue_state(aws) == (0, 2))
+    wait_for(lambda: queue_state(aws) == (0, 2) and len(source._leases) == 2)
     stop.set()
     source.abandon()
     assert queue_state(aws) == (2, 0)
