@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 
 import pytest
 
@@ -140,6 +141,7 @@ def test_a_wait_that_gets_too_long_ends(monkeypatch: pytest.MonkeyPatch) -> None
 def test_who_is_refused_is_not_decoded_and_what_fails_gives_its_turn_back(
     detector: Detector, make_image: Callable[..., bytes]
 ) -> None:
+    detector = replace(detector, admission=Admission())
     photo, cut = make_image(), make_image()[:-9]
 
     def count(data: bytes) -> int:
