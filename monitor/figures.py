@@ -10,19 +10,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+import numpy as np
+import numpy.typing as npt
+
+from monitor.points import Points
+
 MINUTE = 60_000  # milliseconds
 
 Span = tuple[int, int]  # milliseconds since 1970
-
-
-@dataclass(frozen=True, kw_only=True)
-class Point:
-    """What one photo says of its shelf."""
-
-    captured: int  # milliseconds since 1970
-    count: int  # products
-    empty: float  # facings
-    doubtful: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,22 +36,33 @@ class FacingTime:
         return FacingTime(self.full + other.full, self.all + other.all)
 
 
-def facing_time(points: Iterable[Point], cadence: int, hours: Sequence[Span]) -> FacingTime:
+class OpeningTime:
+    """The opening hours of a store: spans in order and apart."""
+
+    def __init__(self, hours: Sequence[Span]) -> None:
+        edges = np.array(hours or [(0, 0)], np.float64)
+        opened = np.concatenate([[0.0], np.cumsum(edges[:, 1] - edges[:, 0])])
+        self._edges = edges.ravel()
+        self._opened = np.stack([opened[:-1], opened[1:]], axis=1).ravel()
+
+    def until(self, times: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Count the minutes of opening time before each time."""
+        return np.asarray(np.interp(times, self._edges, self._opened) / MINUTE)
+
+
+def facing_time(points: Points, cadence: int, hours: OpeningTime) -> FacingTime:
     """Add up the facing-time of one view's photos, in the order of capture, within `hours`.
 
-    `cadence` is in minutes; the end of the last span is the latest time that a photo speaks for.
+    `cadence` is in minutes; the end of the last opening is the latest time that a photo speaks for.
     """
-    said = [point for point in points if not point.doubtful]
-    longest = 2 * cadence * MINUTE
-    full = everything = 0.0
-    for index, point in enumerate(said):
-        start, end = point.captured, point.captured + longest
-        if index + 1 < len(said):
-            end = min(end, said[index + 1].captured)
-        spoken = sum(max(0, min(end, closes) - max(start, opens)) for opens, closes in hours)
-        full += spoken * point.count
-        everything += spoken * (point.count + point.empty)
-    return FacingTime(full / MINUTE, everything / MINUTE)
+    said = points[~points.doubtful]
+    if not len(said):
+        return FacingTime()
+    ends = said.captured + 2 * cadence * MINUTE
+    ends[:-1] = np.minimum(ends[:-1], said.captured[1:])
+    spoken = hours.until(ends) - hours.until(said.captured)
+    full = float(spoken @ said.count)
+    return FacingTime(full, full + float(spoken @ said.empty))
 
 
 def refill_minutes(episodes: Iterable[tuple[int, int | None, str]]) -> float | None:

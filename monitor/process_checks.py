@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import boto3
 from sqlalchemy import func, select
@@ -43,13 +43,13 @@ def check_if_asked(module: str, description: str | None, arguments: list[str] | 
         help="look at settings, database, clock and what AWS has, and end",
     )
     if parser.parse_args(arguments).check:
-        sys.exit(0 if run_checks(monitor_checks(os.environ), sys.stdout) else 1)
+        sys.exit(0 if run_checks(monitor_checks(), sys.stdout) else 1)
 
 
-def monitor_checks(env: Mapping[str, str]) -> Iterator[Check]:
+def monitor_checks() -> Iterator[Check]:
     """List what to look at, by what the settings ask for; odd settings are the last."""
     try:
-        config = Config.from_env(env)
+        config = Config.from_env()
     except ConfigError as err:
         yield failed_check("settings", str(err))
         return
@@ -75,7 +75,7 @@ def monitor_checks(env: Mapping[str, str]) -> Iterator[Check]:
 
 def _settings(config: Config) -> str:
     if config.events_auth == "token" and not config.events_token:
-        msg = "`EVENTS_TOKEN` must be set, or `EVENTS_AUTH` must be 'none'"
+        msg = "`EVENTS_TOKEN` must be set, got nothing; or set `EVENTS_AUTH` to 'none'"
         raise CheckFailed(msg)
     stores = config.register.stores.values()
     known = sum(len(store.views) for store in stores)

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Engine, and_, func, select
+import numpy as np
+from sqlalchemy import Engine, Select, and_, case, func, select, tuple_
 
 from monitor.database import reading
-from monitor.figures import FacingTime, Point, facing_time, refill_minutes
+from monitor.figures import FacingTime, OpeningTime, facing_time, refill_minutes
 from monitor.fold import Box
 from monitor.intake import Place
+from monitor.points import NO_POINTS, SPAN, Points, read_points
 from monitor.register import Register, Store, View, store_of, view_name
-from monitor.tables import audits, episodes, mutes, rejections, views
+from monitor.tables import audits, episodes, mutes, rejections, spans, views
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -25,7 +27,16 @@ if TYPE_CHECKING:
 DAY = 86_400_000  # milliseconds
 PAGE = 100  # rows of a list; a cursor leads on
 # A sparkline is a thumb wide: more points than this are not seen.
-SPARKS = 96
+SPARKS = 48
+# Without the state of its fold, which is longer than all the rest.
+VIEW = [views.c[name] for name in ("id", "bucket", "folder", "store", "seen", "silent_since")]
+LISTED = [
+    audits.c[name]
+    for name in (
+        *("captured", "photo", "generation", "uri", "uploaded", "count"),
+        *("empty", "fill_rate", "doubtful", "warnings"),
+    )
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,12 +117,13 @@ class StoreLine:
 
 @dataclass(frozen=True, kw_only=True)
 class StorePage:
-    """A store: its views, and its open gaps, oldest first."""
+    """A store: its views, and its open gaps, oldest first, those that are muted last."""
 
     store: Store
     numbers: Numbers
     views: Sequence[ViewLine]
     gaps: Sequence[EpisodeLine]
+    gaps_after: str | None  # the list goes on after this one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +131,7 @@ class ViewPage:
     """A view: its history, newest first, and where the lists go on."""
 
     line: ViewLine
-    points: Sequence[AuditLine]  # of the days, oldest first
+    points: Points  # of the days
     audits: Sequence[AuditLine]
     audits_before: int | None
     episodes: Sequence[EpisodeLine]
@@ -161,16 +173,17 @@ def list_stores(engine: Engine, register: Register) -> list[StoreLine]:
 
 
 def read_store(
-    engine: Engine, register: Register, key: str, now: int, days: int
+    engine: Engine, register: Register, key: str, now: int, days: int, gaps_after: str | None = None
 ) -> StorePage | None:
     """Read a store over some days; None where nobody knows it. Raises `StoreAway`."""
     store = register.store(key)
     with reading(engine) as connection:
-        found = connection.execute(select(views).where(views.c.store == key)).all()
+        found = connection.execute(select(*VIEW).where(views.c.store == key)).all()
         if not found and key not in register.stores:
             return None
-        lines = _view_lines(connection, register, store, found, now, days)
-        gaps = _open_gaps(connection, key, {row.id: row for row in found})
+        of_store = _Past(connection, select(views.c.id).where(views.c.store == key), now, days)
+        lines = _view_lines(of_store, register, store, found)
+        gaps = _open_gaps(connection, key, {row.id: row for row in found}, gaps_after)
     total = sum((time for _, time in lines), FacingTime())
     shown = [line for line, _ in lines]
     return StorePage(
@@ -178,14 +191,17 @@ def read_store(
         numbers=Numbers(
             days=days,
             availability=total.availability,
-            refill_minutes=_refill_of(engine, key, now - days * DAY),
-            open_gaps=sum(not gap.muted for gap in gaps),
+            refill_minutes=refill_minutes(
+                episode for filled in of_store.filled.values() for episode in filled
+            ),
+            open_gaps=sum(line.numbers.open_gaps for line in shown),
             photos=sum(line.numbers.photos for line in shown),
             doubtful=sum(line.numbers.doubtful for line in shown),
             rejected=sum(line.numbers.rejected for line in shown),
         ),
         views=shown,
         gaps=gaps,
+        gaps_after=gaps[-1].id if len(gaps) == PAGE else None,
     )
 
 
@@ -201,16 +217,15 @@ def read_view(
     """Read a view over some days; None where nobody knows it. Raises `StoreAway`."""
     store = register.store(store_of(folder))
     with reading(engine) as connection:
-        found = connection.execute(select(views).where(views.c.folder == folder)).all()
-        lines = _view_lines(connection, register, store, found, now, days)
+        mine = and_(views.c.store == store.key, views.c.folder == folder)
+        found = connection.execute(select(*VIEW).where(mine)).all()
+        past = _Past(connection, select(views.c.id).where(mine), now, days)
+        lines = _view_lines(past, register, store, found)
         line = next((line for line, _ in lines if line.folder == folder), None)
         if line is None:
             return None
         names = [row.id for row in found]
-        mine = audits.c.view.in_(names)
-        recent = select(audits).where(mine, audits.c.captured > now - days * DAY)
-        points = connection.execute(recent.order_by(audits.c.captured)).all()
-        listed = select(audits).where(mine)
+        listed = select(*LISTED).where(audits.c.view.in_(names))
         if audits_before is not None:
             listed = listed.where(audits.c.captured < audits_before)
         last = connection.execute(listed.order_by(audits.c.captured.desc()).limit(PAGE)).all()
@@ -224,7 +239,14 @@ def read_view(
     by_id = {row.id: row for row in found}
     return ViewPage(
         line=line,
-        points=[_audit_line(row) for row in points],
+        points=next(
+            (
+                past.points[row.id]
+                for row in found
+                if row.bucket == line.bucket and line.numbers.photos
+            ),
+            NO_POINTS,
+        ),
         audits=[_audit_line(row) for row in last],
         audits_before=last[-1].captured if len(last) == PAGE else None,
         episodes=[_episode_line(row, by_id) for row in told],
@@ -255,55 +277,75 @@ def place_of_episode(engine: Engine, name: str) -> Place | None:
     return Place(found.bucket, found.folder) if found else None
 
 
+class _Past:
+    """What some views have been through in some days, by the ids of the views.
+
+    Each is one query, whatever the number of views: `chosen` selects their ids.
+    """
+
+    def __init__(
+        self, connection: Connection, chosen: Select[tuple[str]], now: int, days: int
+    ) -> None:
+        self.start, self.now, self.days = now - days * DAY, now, days
+        self.points = self._read_points(connection, chosen)
+        mine = episodes.c.view.in_(chosen)
+        ended = select(
+            episodes.c.view, episodes.c.opened, episodes.c.closed, episodes.c.ended
+        ).where(mine, episodes.c.closed > self.start)
+        self.filled: dict[str, list[tuple[int, int | None, str]]] = {}
+        for view, opened, closed, how in connection.execute(ended):
+            self.filled.setdefault(view, []).append((opened, closed, how))
+        unmuted = episodes.c.id.not_in(select(mutes.c.episode))
+        standing = select(episodes.c.view, func.count()).where(
+            mine, episodes.c.closed.is_(None), unmuted
+        )
+        self.standing = _counts(connection, standing.group_by(episodes.c.view))
+        recent = rejections.c.uploaded > self.start
+        rejected = select(rejections.c.view, func.count()).where(
+            rejections.c.view.in_(chosen), recent
+        )
+        self.rejected = _counts(connection, rejected.group_by(rejections.c.view))
+
+    def _read_points(self, connection: Connection, chosen: Select[tuple[str]]) -> dict[str, Points]:
+        query = select(spans.c.view, spans.c.start, spans.c.points).where(
+            spans.c.view.in_(chosen), spans.c.start > self.start - SPAN
+        )
+        found: dict[str, list[tuple[int, bytes]]] = {}
+        for view, start, packed in connection.execute(query.order_by(spans.c.view, spans.c.start)):
+            found.setdefault(view, []).append((start, packed))
+        everything = {view: read_points(packed) for view, packed in found.items()}
+        return {
+            view: points[int(np.searchsorted(points.captured, self.start, "right")) :]
+            for view, points in everything.items()
+        }
+
+
 def _view_lines(
-    connection: Connection,
-    register: Register,
-    store: Store,
-    found: Sequence[Record],
-    now: int,
-    days: int,
+    past: _Past, register: Register, store: Store, found: Sequence[Record]
 ) -> list[tuple[ViewLine, FacingTime]]:
     """Describe the views of a store, registered ones that never sent, too."""
-    start = now - days * DAY
-    names = [row.id for row in found]
-    history = _history(connection, names, start)
-    rejected = _counts(
-        connection,
-        select(rejections.c.view, func.count())
-        .where(rejections.c.view.in_(names), rejections.c.uploaded > start)
-        .group_by(rejections.c.view),
+    days = past.days
+    first, last = (datetime.fromtimestamp(time / 1000, UTC) for time in (past.start, past.now))
+    hours = OpeningTime(
+        [
+            (round(opens.timestamp() * 1000), round(closes.timestamp() * 1000))
+            for opens, closes in store.hours(first, last)
+        ]
     )
-    standing = _counts(
-        connection,
-        select(episodes.c.view, func.count())
-        .where(
-            episodes.c.view.in_(names),
-            episodes.c.closed.is_(None),
-            episodes.c.id.not_in(select(mutes.c.episode)),
-        )
-        .group_by(episodes.c.view),
-    )
-    first, last = (datetime.fromtimestamp(time / 1000, UTC) for time in (start, now))
-    hours = [
-        (round(opens.timestamp() * 1000), round(closes.timestamp() * 1000))
-        for opens, closes in store.hours(first, last)
-    ]
-    filled = _filled(connection, names, start)
     lines = []
     for row in found:
         view = register.view(row.bucket, row.folder)
-        points = history.get(row.id, [])
-        time = facing_time([point for point, _ in points], view.cadence, hours)
-        newest = next(((p, f) for p, f in reversed(points) if not p.doubtful), None)
-        rates = [rate for point, rate in points if rate is not None and not point.doubtful]
+        points = past.points.get(row.id, NO_POINTS)
+        time = facing_time(points, view.cadence, hours)
+        newest = points[~points.doubtful][-1:]
         numbers = Numbers(
             days=days,
             availability=time.availability,
-            refill_minutes=refill_minutes(filled.get(row.id, [])),
-            open_gaps=standing.get(row.id, 0),
+            refill_minutes=refill_minutes(past.filled.get(row.id, [])),
+            open_gaps=past.standing.get(row.id, 0),
             photos=len(points),
-            doubtful=sum(point.doubtful for point, _ in points),
-            rejected=rejected.get(row.id, 0),
+            doubtful=int(points.doubtful.sum()),
+            rejected=past.rejected.get(row.id, 0),
         )
         line = ViewLine(
             name=view_name(row.folder),
@@ -313,11 +355,11 @@ def _view_lines(
             cadence=view.cadence,
             seen=row.seen or None,
             silent_since=row.silent_since,
-            count=newest[0].count if newest else None,
-            empty=newest[0].empty if newest else None,
-            fill_rate=newest[1] if newest else None,
+            count=next(iter(newest.count.tolist()), None),
+            empty=next(iter(newest.empty.tolist()), None),
+            fill_rate=next((rate for rate in newest.fill_rate.tolist() if rate == rate), None),
             numbers=numbers,
-            sparks=rates[-SPARKS:],
+            sparks=_sparks(points),
         )
         lines.append((line, time))
     known = {row.folder for row in found}
@@ -355,57 +397,32 @@ def _never_seen(view: View, days: int) -> ViewLine:
     )
 
 
-def _history(
-    connection: Connection, names: Sequence[str], start: int
-) -> dict[str, list[tuple[Point, float | None]]]:
-    """Read what the photos of views say since a time, in the order of capture."""
-    query = select(
-        audits.c.view,
-        audits.c.captured,
-        audits.c.count.label("products"),
-        audits.c.empty,
-        audits.c.doubtful,
-        audits.c.fill_rate,
-    ).where(audits.c.view.in_(names), audits.c.captured > start)
-    history: dict[str, list[tuple[Point, float | None]]] = {}
-    for view, captured, count, empty, doubtful, rate in connection.execute(
-        query.order_by(audits.c.view, audits.c.captured)
-    ):
-        point = Point(captured=captured, count=count, empty=empty, doubtful=doubtful)
-        history.setdefault(view, []).append((point, rate))
-    return history
-
-
-def _filled(
-    connection: Connection, names: Sequence[str], start: int
-) -> Mapping[str, list[tuple[int, int | None, str]]]:
-    query = select(episodes.c.view, episodes.c.opened, episodes.c.closed, episodes.c.ended).where(
-        episodes.c.view.in_(names), episodes.c.closed > start
-    )
-    found: dict[str, list[tuple[int, int | None, str]]] = {}
-    for view, opened, closed, ended in connection.execute(query):
-        found.setdefault(view, []).append((opened, closed, ended))
-    return found
-
-
-def _refill_of(engine: Engine, store: str, start: int) -> float | None:
-    query = select(episodes.c.opened, episodes.c.closed, episodes.c.ended).where(
-        episodes.c.store == store, episodes.c.closed > start
-    )
-    with reading(engine) as connection:
-        return refill_minutes((a, b, c) for a, b, c in connection.execute(query))
+def _sparks(points: Points) -> list[float]:
+    """Choose fill rates for a sparkline, evenly, the newest with them."""
+    rates = points.fill_rate[~points.doubtful & ~np.isnan(points.fill_rate)]
+    step = -(-len(rates) // SPARKS) or 1
+    chosen: list[float] = rates[::-1][::step][::-1].tolist()
+    return chosen
 
 
 def _open_gaps(
-    connection: Connection, store: str, by_id: Mapping[str, Record]
+    connection: Connection, store: str, by_id: Mapping[str, Record], after: str | None
 ) -> list[EpisodeLine]:
+    """List a page of a store's open gaps; one that has been closed since leads on no more."""
+    place = (case((mutes.c.episode.is_(None), 0), else_=1), episodes.c.opened, episodes.c.id)
+    muting = mutes.c.episode == episodes.c.id
     query = (
         select(episodes, mutes.c.episode.label("muted"))
-        .outerjoin(mutes, mutes.c.episode == episodes.c.id)
+        .outerjoin(mutes, muting)
         .where(episodes.c.store == store, episodes.c.closed.is_(None))
-        .order_by(episodes.c.opened, episodes.c.id)
     )
-    return [_episode_line(row, by_id) for row in connection.execute(query)]
+    if after is not None:
+        cursor = select(*place).select_from(episodes).outerjoin(mutes, muting)
+        last = connection.execute(cursor.where(episodes.c.id == after)).first()
+        if last is not None:
+            query = query.where(tuple_(*place) > tuple_(*last))
+    rows = connection.execute(query.order_by(*place).limit(PAGE))
+    return [_episode_line(row, by_id) for row in rows]
 
 
 def _counts(connection: Connection, query: object) -> dict[str, int]:

@@ -70,6 +70,15 @@ checkpoints = Table(
     Column("state", Text, nullable=False),
 )
 
+# What the board adds up and draws: the photos of six hours, packed (`points.py`).
+spans = Table(
+    "spans",
+    metadata,
+    Column("view", String(32), primary_key=True),
+    Column("start", BigInteger, primary_key=True),
+    Column("points", LargeBinary, nullable=False),
+)
+
 # Photos that can never be audited: signs of life.
 rejections = Table(
     "rejections",

@@ -20,7 +20,7 @@ from tests.faults.postgresql import Server
 
 # What leaves the schema good for the release before. A new column is nullable or has a server's
 # default: the old release writes rows without it.
-ADDITIONS = {"create_table", "create_index", "add_column"}
+ADDITIONS = {"create_table", "create_index", "add_column", "get_bind"}
 
 
 def urls(tmp_path: Path, request: pytest.FixtureRequest) -> str:

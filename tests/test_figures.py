@@ -2,14 +2,18 @@
 
 import pytest
 
-from monitor.figures import FacingTime, Point, facing_time, refill_minutes
+from monitor.figures import FacingTime, OpeningTime, facing_time, refill_minutes
+from monitor.points import pack_points, read_points
 
 M = 60_000
 ALL_DAY = [(0, 1440 * M)]
 
 
+Point = tuple[int, int, float, float | None, bool]
+
+
 def point(captured: int, count: int, empty: float, doubtful: bool = False) -> Point:
-    return Point(captured=captured, count=count, empty=empty, doubtful=doubtful)
+    return captured, count, empty, None, doubtful
 
 
 @pytest.mark.parametrize(
@@ -35,7 +39,8 @@ def point(captured: int, count: int, empty: float, doubtful: bool = False) -> Po
 def test_availability(
     points: list[Point], hours: list[tuple[int, int]], expected: float | None
 ) -> None:
-    assert facing_time(points, 15, hours).availability == expected
+    found = read_points([(0, pack_points(0, points))])
+    assert facing_time(found, 15, OpeningTime(hours)).availability == expected
 
 
 def test_a_store_weighs_its_views_by_their_facings() -> None:
