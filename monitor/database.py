@@ -83,12 +83,12 @@ def _guarded() -> Iterator[None]:
         raise StoreAway(msg) from err
 
 
-def migrate(engine: Engine) -> None:
-    """Bring the schema up to date; where it is, nothing happens."""
+def migrate(engine: Engine, revision: str = "head") -> None:
+    """Bring the schema up to a revision; where it is, nothing happens."""
     with engine.begin() as connection:
         config = _alembic()
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, revision)
 
 
 def is_migrated(connection: Connection) -> bool:
