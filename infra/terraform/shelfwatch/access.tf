@@ -8,14 +8,17 @@ locals {
     function = {
       namespace       = var.namespace
       service_account = var.service_accounts.function
-      statements = [
+      statements = concat([
         { Sid = "ReadPhotos", Action = ["s3:GetObject", "s3:GetObjectVersion"], Resource = ["${module.photos.arn}/*"] },
         { Sid = "TellGoneFromForbidden", Action = ["s3:ListBucket"], Resource = [module.photos.arn, module.results.arn] },
         { Sid = "Outbox", Action = ["s3:GetObject", "s3:PutObject"], Resource = local.outbox_arns },
         { Sid = "ReadReferences", Action = ["s3:GetObject"], Resource = ["${module.results.arn}/${local.references}*"] },
         { Sid = "Publish", Action = ["sns:Publish", "sns:GetTopicAttributes"], Resource = [aws_sns_topic.events.arn] },
         { Sid = "Key", Action = ["kms:Decrypt", "kms:GenerateDataKey"], Resource = [aws_kms_key.data.arn] },
-      ]
+        ], var.uploads ? [
+        # store/view/time, as function/uploads.py names them. Who has an offered place puts with these rights.
+        { Sid = "OfferPlaces", Action = ["s3:PutObject"], Resource = [for ending in ["jpg", "png", "webp"] : "${module.photos.arn}/*/*/*Z.${ending}"] },
+      ] : [])
     }
 
     source = {

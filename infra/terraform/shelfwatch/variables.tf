@@ -64,6 +64,12 @@ variable "results_retention_days" {
   }
 }
 
+variable "uploads" {
+  description = "Whether the function offers places for photos to callers without AWS keys (POST /uploads)"
+  type        = bool
+  default     = false
+}
+
 variable "subscriber_account_ids" {
   description = "Other accounts that may subscribe to the events"
   type        = list(string)
