@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from bench.account import account
 from bench.compare import Model, compare, overhead
 from bench.load import measure_load
 from bench.memory import measure_memory
@@ -26,6 +27,7 @@ PARTS = (
     "compare",
     "compare-large",
     "overhead",
+    "account",
     "start",
     "session",
     "load",
@@ -58,6 +60,7 @@ def main() -> None:
         "compare": lambda part: compare(part, small, pictures, part.choose(2, 30)),
         "compare-large": lambda part: compare(part, large, pictures, part.choose(1, 8)),
         "overhead": lambda part: overhead(part, small, pictures, part.choose(3, 20)),
+        "account": lambda part: account(part, args.int8, pictures, part.choose(3, 70)),
         "start": lambda part: measure_starts(part, models, pictures, part.choose(1, 3)),
         "session": lambda part: measure_sessions(part, models, part.choose(1, 3)),
         "load": lambda part: measure_load(part, args.int8, pictures, one_core=False),

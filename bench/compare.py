@@ -25,7 +25,7 @@ from bench.contenders import (
     cpu_seconds,
     running_contender,
 )
-from bench.results import Part, plot, quantile, quiet, ratio, table, told_ratio
+from bench.results import Part, format_ratio, plot, quantile, quiet, ratio, table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -156,7 +156,10 @@ def _tables(model: Model, records: Records, sizes: list[str]) -> str:
         for precision, name in keys
     ]
     ratios = [
-        [f"{_named(ours)} over {_named(theirs)}", *[_told(records, s, ours, theirs) for s in sizes]]
+        [
+            f"{_named(ours)} over {_named(theirs)}",
+            *[_ratio_text(records, s, ours, theirs) for s in sizes],
+        ]
         for ours, theirs in _pairs(model)
         if {ours, theirs} <= set(keys)
     ]
@@ -194,9 +197,9 @@ def _named(key: tuple[str, str]) -> str:
     return f"{key[1]} {key[0]}"
 
 
-def _told(records: Records, size: str, ours: tuple[str, str], theirs: tuple[str, str]) -> str:
+def _ratio_text(records: Records, size: str, ours: tuple[str, str], theirs: tuple[str, str]) -> str:
     one, other = records[(size, *ours)], records[(size, *theirs)]
-    return told_ratio(ratio(one.milliseconds, other.milliseconds))
+    return format_ratio(ratio(one.milliseconds, other.milliseconds))
 
 
 def _times(record: Record) -> str:

@@ -33,7 +33,7 @@ from events.types import DATA_SCHEMAS, SHELF_AUDITED
 from monitor.app import create_app
 from monitor.config import Config
 from monitor.database import migrate, open_database
-from monitor.intake import Place
+from monitor.intake import ViewKey
 from monitor.metrics import Metrics
 from monitor.register import Register, store_of
 from monitor.store import Store
@@ -63,7 +63,7 @@ def shelf_events(view: int, audits: int, until: datetime, known: int = 0) -> Ite
             empty.add((rng.randrange(ROWS), rng.randrange(COLUMNS)))
         if rng.random() < 0.1:
             row = rng.randrange(ROWS)
-            empty = {place for place in empty if place[0] != row}
+            empty = {slot for slot in empty if slot[0] != row}
         time_of = until - QUARTER * (audits - index)
         yield _event(rng, folder, f"{view}-{known + index}", time_of, empty)
 
@@ -76,8 +76,8 @@ def _event(
         loose = [rng.gauss(0, 1.5) for _ in range(4)]
         return [round(edge + d, 1) for edge, d in zip((x, y, x + 100, y + 300), loose, strict=True)]
 
-    places = [(row, column) for row in range(ROWS) for column in range(COLUMNS)]
-    stand = [place for place in places if place not in empty]
+    slots = [(row, column) for row in range(ROWS) for column in range(COLUMNS)]
+    stand = [slot for slot in slots if slot not in empty]
     data = {
         "image": {
             "uri": f"s3://shelves/{folder}/{name}.jpg",
@@ -86,12 +86,12 @@ def _event(
             "captured_at": taken.isoformat(),
         },
         "detections": [
-            {"label": "product", "class_id": 0, "confidence": 0.9, "xyxy": box(*place)}
-            for place in stand
+            {"label": "product", "class_id": 0, "confidence": 0.9, "xyxy": box(*slot)}
+            for slot in stand
         ],
         "gaps": [{"row": r, "xyxy": box(r, c), "facings": 1.0} for r, c in sorted(empty)],
         "count": len(stand),
-        "fill_rate": round(len(stand) / len(places), 3),
+        "fill_rate": round(len(stand) / len(slots), 3),
     }
     return new_event(
         {
@@ -126,7 +126,7 @@ def take_all(watcher: Watcher, lines: list[Iterator[CloudEvent]]) -> dict[str, f
 
 def copy_views(engine: Engine, taken: int, views: int) -> None:
     """Give the views from `taken` on what one of those before them has, by SQL alone."""
-    pairs = [{"old": _place(view % taken), "new": _place(view)} for view in range(taken, views)]
+    pairs = [{"old": _key(view % taken), "new": _key(view)} for view in range(taken, views)]
     rows = [
         {
             "old_view": pair["old"].id,
@@ -160,8 +160,8 @@ def copy_views(engine: Engine, taken: int, views: int) -> None:
         connection.execute(text("VACUUM ANALYZE"))  # as autovacuum does in time
 
 
-def _place(view: int) -> Place:
-    return Place(BUCKET, f"store-{view // VIEWS_A_STORE}/cam-{view % VIEWS_A_STORE}")
+def _key(view: int) -> ViewKey:
+    return ViewKey(BUCKET, f"store-{view // VIEWS_A_STORE}/cam-{view % VIEWS_A_STORE}")
 
 
 def _copied(table: str, column: str) -> str:

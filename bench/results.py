@@ -105,9 +105,9 @@ def _slice(values: Sequence[float], index: int, count: int) -> Sequence[float]:
     return values[index * len(values) // count : (index + 1) * len(values) // count]
 
 
-def told_ratio(found: tuple[float, float, float]) -> str:
+def format_ratio(of: tuple[float, float, float]) -> str:
     """Write a ratio with its spread."""
-    return f"{found[0]:.2f} ({found[1]:.2f}-{found[2]:.2f})"
+    return f"{of[0]:.2f} ({of[1]:.2f}-{of[2]:.2f})"
 
 
 def plot(path: Path, draw: object, columns: int = 1) -> None:

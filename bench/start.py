@@ -108,8 +108,8 @@ def _table(found: dict[str, dict[str, list[float]]]) -> str:
     rows = [
         [
             name,
-            _told(row["ready_s"], 2),
-            _told(row["first_answer_s"], 2),
+            _seconds(row["ready_s"], 2),
+            _seconds(row["first_answer_s"], 2),
             *[f"{statistics.median(row[key]):.0f}" for key in ("rest_mib", "later_mib")],
         ]
         for name, row in found.items()
@@ -117,7 +117,7 @@ def _table(found: dict[str, dict[str, list[float]]]) -> str:
     return table(head, rows)
 
 
-def _told(values: list[float], digits: int) -> str:
+def _seconds(values: list[float], digits: int) -> str:
     middle, low, high = statistics.median(values), min(values), max(values)
     return f"{middle:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
 

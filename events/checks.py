@@ -86,14 +86,14 @@ def run_checks(checks: Iterable[Check], out: TextIO) -> bool:
     passed = True
     for check in checks:
         try:
-            state, told = "ok", check.look()
+            state, detail = "ok", check.look()
         except CheckFailed as err:
-            state, told, passed = "FAIL", str(err), False
+            state, detail, passed = "FAIL", str(err), False
         except ClientError as err:
-            state, told, passed = "FAIL", _of_client_error(err), False
+            state, detail, passed = "FAIL", _of_client_error(err), False
         except BotoCoreError as err:
-            state, told, passed = "FAIL", f"{err}: set it, or look at the network", False
-        out.write(f"{state:<5} {check.name:<{COLUMNS}} {told}\n")
+            state, detail, passed = "FAIL", f"{err}: set it, or look at the network", False
+        out.write(f"{state:<5} {check.name:<{COLUMNS}} {detail}\n")
         out.flush()
     return passed
 

@@ -169,8 +169,9 @@ def _binary(headers: Mapping[str, str], body: bytes) -> CloudEvent:
         if name.startswith("ce-")
     }
     if not attributes:
-        msg = f"`content-type` must be {STRUCTURED} where there are no ce- headers"
-        raise InvalidEvent(f"{msg}, got {shown(headers.get('content-type', ''))}")
+        got = shown(headers.get("content-type", ""))
+        msg = f"`content-type` must be {STRUCTURED} where there are no ce- headers, got {got}"
+        raise InvalidEvent(msg)
     if body:
         attributes |= {"data": read_json(body), "datacontenttype": JSON_TYPE}
     return _event(attributes)

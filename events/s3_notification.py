@@ -20,8 +20,10 @@ from cloudevents.core.v1.event import CloudEvent
 from events.codec import InvalidEvent, Json, data_of, new_event, shown
 from events.s3_envelopes import Unrelated, child_of, notification_from_body, text_of
 from events.types import (
+    GENERATION,
     MAX_GENERATION,
     OUR_PREFIXES,
+    RECEIVE_COUNT,
     S3_OBJECT_CREATED,
     SQS_MESSAGE_TYPES,
     Ignored,
@@ -32,7 +34,6 @@ from events.types import (
 ETAG = re.compile(r"[0-9a-fA-F]{32}(-\d{1,5})?")
 ADAPTER_PREFIX = "com.amazonaws.s3."
 CREATED = "ObjectCreated"
-GENERATION = "auditgeneration"  # extension attribute; names are lower-case letters and digits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,6 +205,11 @@ def generation_of(event: CloudEvent) -> int:
     value = event.get_extension(GENERATION) or 0
     # Headers carry texts, and so do the events of who knows no numbers.
     return _generation(int(value) if isinstance(value, str) and value.isdecimal() else value)
+
+
+def is_first_delivery(event: CloudEvent) -> bool:
+    """Tell whether the event's source says that SQS handed its message out for the first time."""
+    return str(event.get_extension(RECEIVE_COUNT)) == "1"
 
 
 def audit_id(event: CloudEvent) -> str:

@@ -9,6 +9,10 @@ S3_OBJECT_CREATED = "com.amazonaws.s3.ObjectCreated:"
 # name is that of its older releases.
 # https://github.com/knative-extensions/eventing-integrations aws-sqs-source
 SQS_MESSAGE_TYPES = ("dev.knative.eventing.aws-sqs", "dev.knative.connector.event.aws-sqs")
+# Extension attributes that our source adds: which audit of the object this is, and how often SQS
+# has handed the message out. Names are lower-case letters and digits.
+GENERATION = "auditgeneration"
+RECEIVE_COUNT = "receivecount"
 # Of audit generations, each an audit of everything: nobody may write under ids of a far future.
 MAX_GENERATION = 1000
 # Out: one of the two for every image.

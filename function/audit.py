@@ -21,21 +21,21 @@ from botocore.exceptions import BotoCoreError, ClientError
 from events.codec import InvalidEvent, Json, data_of, new_event
 from events.outbox import Outbox, Stored
 from events.s3_notification import (
-    GENERATION,
     IgnoredRecord,
     Item,
     S3Object,
     generation_of,
     ignored_as,
     image_items,
+    is_first_delivery,
     object_from_event,
     object_id,
     store_and_camera,
     time_of_record,
 )
-from events.sns_publisher import publish
+from events.sns_publisher import make_client, publish
 from events.trace import about_event, current_trace, trace_of
-from events.types import DATA_SCHEMAS, IMAGE_REJECTED, REFERENCES, SHELF_AUDITED
+from events.types import DATA_SCHEMAS, GENERATION, IMAGE_REJECTED, REFERENCES, SHELF_AUDITED
 from function.batch import BATCH_SECONDS
 from function.config import Config
 from function.detections import Detail, Thresholds
@@ -96,11 +96,11 @@ def audit_image(
         with timings.stage("decode"):
             header, closer = read_headers(data, detector.model.input_size, thresholds.detail)
         # Held until the image is let go, not just while it is decoded: it may wait for its turn.
-        # For both looks at once: who waits for more while it holds some may wait for good. A place
+        # For both looks at once: who waits for more while it holds some may wait for good. A turn
         # only once there is memory: large images must not keep ordinary ones out.
         pairs = max(thresholds.max_detections, len(reference) if reference is not None else 0) ** 2
         held = max(header.memory() + (closer.memory() if closer else 0), PAIR_BYTES * pairs)
-        with detector.memory.pictures.hold(held), detector.place():
+        with detector.memory.pictures.hold(held), detector.admission.turn():
             with timings.stage("decode"):
                 image = header.decode()
             look = measure(image.picture)
@@ -268,7 +268,7 @@ class Auditor:
         attributes = {"time": time_of_record(data_of(event)).isoformat()}
         if trace := current_trace():
             attributes |= trace.attributes()
-        audited = self._find(announced, generation, attributes)
+        audited = self._find(announced, generation, attributes, is_first_delivery(event))
         if audited is None:
             log.info("image.known", extra={"uri": announced.uri})
             return None
@@ -293,15 +293,17 @@ class Auditor:
         return outgoing
 
     def _find(
-        self, announced: S3Object, generation: int, attributes: dict[str, str]
+        self, announced: S3Object, generation: int, attributes: dict[str, str], first: bool
     ) -> Audited | None:
         """Find or make the audit of the object under whichever key it has; it may be gone.
 
         None where the notification was answered under another id, and the object went after that.
+        Of a `first` delivery hardly ever a result is stored: it is not looked for, and where there
+        is one, `_store` finds it.
         """
         for spelling in announced.spellings():
             if not ignored_as(spelling, self._our_buckets) and (
-                audited := self._find_one(spelling, generation, attributes)
+                audited := self._find_one(spelling, generation, attributes, first)
             ):
                 return audited
         name = object_id(announced, generation)
@@ -312,15 +314,17 @@ class Auditor:
         return self._store(name, announced, _rejection(announced, err), attributes)
 
     def _find_one(
-        self, announced: S3Object, generation: int, attributes: dict[str, str]
+        self, announced: S3Object, generation: int, attributes: dict[str, str], first: bool
     ) -> Audited | None:
         """Find or make the audit of the object under this key; None where it is not there."""
         name = object_id(announced, generation)
-        if stored := self._stored(name):
+        if not first and (stored := self._stored(name)):
             return Audited(name=name, s3_object=announced, stored=stored, known=True)
         try:
             opened = open_object(self.s3, announced)
         except ImageGone:
+            if first and (stored := self._stored(name)):
+                return Audited(name=name, s3_object=announced, stored=stored, known=True)
             return None
         s3_object, announced_name = opened.s3_object, name
         name = object_id(s3_object, generation)
@@ -341,10 +345,9 @@ class Auditor:
         outcome: Result | Rejection,
         attributes: dict[str, str],
     ) -> Audited:
-        stored = Stored(cast("Json", outcome), attributes)
-        if self.outbox:
-            stored = self.outbox.put(name, stored)
-        return Audited(name=name, s3_object=s3_object, stored=stored, known=False)
+        made = Stored(cast("Json", outcome), attributes)
+        stored = self.outbox.put(name, made) if self.outbox else made
+        return Audited(name=name, s3_object=s3_object, stored=stored, known=stored is not made)
 
     def _outcome(self, opened: OpenObject, uploaded: datetime) -> Result | Rejection:
         """Audit the object, or say why that will never be possible."""
@@ -461,7 +464,7 @@ def make_auditor(config: Config, detector: Detector, metrics: Metrics) -> Audito
         s3=s3,
         buckets=config.events_buckets,
         outbox=Outbox(s3, config.results_bucket) if config.results_bucket else None,
-        sns=session.client("sns", config=settings) if config.topic_arn else None,
+        sns=make_client(session, settings) if config.topic_arn else None,
         topic_arn=config.topic_arn,
         references_bucket=config.references_bucket,
     )

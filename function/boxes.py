@@ -156,8 +156,8 @@ def pairwise_iou(xyxy: Floats, others: Floats) -> Floats:
     return np.stack([box_iou(box, others) for box in xyxy])
 
 
-def best_pairs(score: Floats, least: float) -> list[tuple[int, int]]:
-    """Pair rows with columns of a score (n, m) one to one, greedily, down to `least`.
+def match_one_to_one(score: Floats, least: float) -> list[tuple[int, int]]:
+    """Match rows with columns of a score (n, m) one to one, greedily, down to `least`.
 
     Of a row with more than `MAX_RIVALS` columns to choose from, the best ones count.
     """
@@ -167,15 +167,15 @@ def best_pairs(score: Floats, least: float) -> list[tuple[int, int]]:
         good &= score >= np.partition(score, -rivals, axis=1)[:, -rivals, None]
     i, j = np.nonzero(good)
     order = np.argsort(-score[i, j], kind="stable")
-    pairs: list[tuple[int, int]] = []
+    matches: list[tuple[int, int]] = []
     rows: set[int] = set()
     columns: set[int] = set()
     for row, column in zip(i[order].tolist(), j[order].tolist(), strict=True):
         if row not in rows and column not in columns:
             rows.add(row)
             columns.add(column)
-            pairs.append((row, column))
-    return pairs
+            matches.append((row, column))
+    return matches
 
 
 def non_max_suppression(
@@ -250,7 +250,7 @@ def _best_of(count: int, better: Ints, worse: Ints) -> npt.NDArray[np.bool_]:
 
 
 def pairs_in_ranges(low: Ints, high: Ints) -> tuple[Ints, Ints]:
-    """Pair each place (n,) with those from its low up to, not to, its high: (m,), (m,)."""
+    """Pair each index (n,) with those from its low up to, not to, its high: (m,), (m,)."""
     counts = high - low
     second = np.arange(counts.sum()) + (high - counts.cumsum()).repeat(counts)
     return np.arange(len(low)).repeat(counts), second

@@ -39,7 +39,7 @@ BYTES_A_BLOCK = 4
 EXIF = b"Exif\0\0"  # what stands before Exif data in a JPEG, and in some WebPs
 MAX_EXIF = 64 * 1024  # bytes, as in a JPEG
 
-# Of what is no still of these formats: how its bytes are told, its name, and how to get a JPEG.
+# Of what is no still of these formats: how to recognise it, its name, and how to get a JPEG.
 APPLE = "on an iPhone choose Settings > Camera > Formats > Most Compatible, or export it as JPEG"
 EXPORT = "export it as JPEG"
 BRANDS = {
@@ -165,14 +165,14 @@ def read_container(data: bytes) -> Container:
     scans, and `ImageCorrupt` for what cannot be walked or does not hold the whole picture.
     """
     if data.startswith(b"\xff\xd8\xff"):
-        found = _read_jpeg(data)
+        container = _read_jpeg(data)
     elif data.startswith(PNG_SIGNATURE):
-        found = _read_png(data)
+        container = _read_png(data)
     elif data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        found = _read_webp(data)
+        container = _read_webp(data)
     else:
         raise ImageUnsupported(_other_format(data))
-    return found
+    return container
 
 
 def _other_format(data: bytes) -> str:
@@ -271,10 +271,10 @@ def _interval(segment: bytes) -> int:
 
 def _segment(data: bytes, at: int) -> tuple[int, int, int]:
     """Find the next segment: its marker (EOI where there is none), its start and end."""
-    found = MARKER.search(data, at)
-    if not found:
+    match = MARKER.search(data, at)
+    if not match:
         return EOI, len(data), len(data)
-    marker, start, end = data[found.end() - 1], found.start(), found.end()
+    marker, start, end = data[match.end() - 1], match.start(), match.end()
     if marker in STANDALONE:
         return marker, start, end
     length = int.from_bytes(data[end : end + 2])
@@ -287,7 +287,8 @@ def _read_frame(marker: int, body: memoryview) -> _Frame:
     if len(body) < 6 or len(body) != 6 + 3 * body[5]:
         raise _damaged("JPEG", "its header")
     if marker not in (BASELINE, EXTENDED, PROGRESSIVE) or body[0] != 8:
-        msg = "The JPEG image must be baseline or progressive, Huffman-coded, of 8 bits a sample"
+        must_be = "baseline or progressive, Huffman-coded, of 8 bits a sample"
+        msg = f"The JPEG image must be {must_be}, got SOF{marker - BASELINE} of {body[0]} bits"
         raise ImageUnsupported(msg)
     height, width = struct.unpack(">HH", body[1:5])
     sampling = {body[i]: (body[i + 1] >> 4, body[i + 1] & 15) for i in range(6, len(body), 3)}

@@ -1,4 +1,4 @@
-"""What was found in an image, and what counts as found, as frozen values. Nothing here does IO."""
+"""The detections of an image, and the thresholds behind them, as frozen values; no IO."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Detections:
     confidence: Floats  # (n,)
     class_id: Ints  # (n,)
     truncated: bool = False  # more were found than max_detections allowed
-    # (m, 4), boxes that may be products: too faint to count, enough not to call a place empty
+    # (m, 4), boxes that may be products: too faint to count, enough not to call a spot empty
     faint: Floats = field(default_factory=_no_boxes)
     sees_gaps: bool = False  # whether the model has a class for them
     # (g, 4) and (g,), best first

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from function.admission import Admission
 from function.boxes import Floats, Letterbox, decode, letterbox, non_max_suppression
 from function.detections import Detections, Thresholds
 from function.errors import ModelError, NotReady, Overloaded
@@ -42,9 +43,7 @@ GAP_NAMES = {"gap", "void", "empty", "out of stock"}
 GAP_CONFIDENCE = 0.1
 GAP_IOU = 0.45
 MAX_GAPS = 300
-# One inference fills the processor; a second would only slow the first. Two may wait for it or be
-# decoded meanwhile, so that it never idles; more would wait longer than a caller does.
-MAX_WAITING = 2
+# One inference fills the processor; a second would only slow the first.
 WAIT_SECONDS = 10.0
 # YOLO11L takes a second on a slow processor. Readiness says it first, liveness ends the pod.
 STALLED_SECONDS, HUNG_SECONDS = 15.0, 30.0
@@ -181,19 +180,18 @@ def is_gap(name: str) -> bool:
 
 @dataclass
 class Detector:
-    """A session and the queue before it; all may be called from many threads."""
+    """A session and the way to it; all may be called from many threads."""
 
     session: ort.InferenceSession
     model: Model
     revision: str = ""
     cpu_isa: str = ""
-    memory: Memory = field(default_factory=Memory)  # for whoever receives and decodes for `detect`
+    # For whoever receives and decodes for `detect`.
+    memory: Memory = field(default_factory=Memory)
+    admission: Admission = field(default_factory=Admission)
     _began: float | None = None  # when the inference that runs now began, by time.monotonic()
     _ready: threading.Event = field(default_factory=threading.Event)
     _processor: threading.Lock = field(default_factory=threading.Lock)
-    _places: threading.BoundedSemaphore = field(
-        default_factory=lambda: threading.BoundedSemaphore(1 + MAX_WAITING)
-    )
 
     @classmethod
     def load(cls, path: Path, threads: int = 0, revision: str = "") -> Detector:
@@ -259,20 +257,6 @@ class Detector:
         self._ready.set()
         log.info("model.ready", extra={"seconds": round(time.monotonic() - started, 3)})
 
-    @contextmanager
-    def place(self) -> Iterator[None]:
-        """Hold a place in the queue: taken before decoding, so that a refusal costs no work.
-
-        Raises `Overloaded` when too many wait already.
-        """
-        if not self._places.acquire(blocking=False):
-            msg = f"At most {MAX_WAITING} images wait for the processor, and as many do"
-            raise Overloaded(msg)
-        try:
-            yield
-        finally:
-            self._places.release()
-
     def detect(
         self, image: Image, thresholds: Thresholds, timings: Timings | None = None
     ) -> Detections:
@@ -297,7 +281,7 @@ class Detector:
         thresholds: Thresholds,
         timings: Timings,
     ) -> Detections:
-        """Look at tiles of an image and join what is found with what the first look found.
+        """Look at tiles of an image and join their detections with those of the first look.
 
         Raises as `detect` does.
         """
@@ -313,8 +297,8 @@ class Detector:
                 bytes=image.bytes,
                 orientation=image.orientation,
             )
-            found = self.detect(part, thresholds, timings)
-            looks.append((tile, found.moved(tile.left, tile.top)))
+            look = self.detect(part, thresholds, timings)
+            looks.append((tile, look.moved(tile.left, tile.top)))
         with timings.stage("postprocess"):
             return merge(first, looks, (image.width, image.height), thresholds)
 

@@ -68,7 +68,7 @@ def find_doubts(
     """
     aspect = max(image) / min(image)
     side = median_side(*image, size, detections)
-    found = {
+    holds = {
         "blurred": look.sharpness < SHARP,
         "dark": look.light < BRIGHT,
         "overexposed": look.burnt > MAX_BURNT,
@@ -85,10 +85,10 @@ def find_doubts(
         "noisy": f"Noise is {look.noise:.1%} of the light, above {MAX_NOISE:.1%}",
         "wide": f"The sides are {aspect:.1f} to 1, and the photo was looked at once",
         "small_products": f"Products are {side:.0f} px in the model's input, below {SMALL:.0f}",
-        "truncated": f"More than {len(detections)} products were found, the surest are told",
+        "truncated": f"More than {len(detections)} products were found, only the surest are listed",
         "nothing_found": "No product was found",
     }
-    return [{"code": code, "detail": details[code]} for code, is_so in found.items() if is_so]
+    return [{"code": code, "detail": details[code]} for code, is_so in holds.items() if is_so]
 
 
 def _smoothest(curve: npt.NDArray[np.int16]) -> float:

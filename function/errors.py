@@ -200,7 +200,7 @@ class ImageCorrupt(ImageError):
 class TryAgain(ShelfWatchError):
     """Nothing is wrong with the request."""
 
-    retry_after: ClassVar[int] = 1  # seconds
+    retry_after: int = 1  # seconds
 
 
 class DependencyFailed(TryAgain):
@@ -222,6 +222,10 @@ class NotReady(TryAgain):
 
 
 class Overloaded(TryAgain):
-    """The queue for the processor is full, or the wait in it was too long."""
+    """The wait for the processor, or for memory, is too long."""
 
     status, slug, title = 503, "overloaded", "Overloaded"
+
+    def __init__(self, message: str, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after

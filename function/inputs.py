@@ -20,6 +20,7 @@ from function.parameters import (
     check_names,
     decode_base64,
     json_object,
+    kind,
     parse_json,
 )
 from function.reference import Reference, parse_reference, read_reference
@@ -115,7 +116,7 @@ def _receive(request: flask.Request, limit: int, length: int | None) -> bytes:
 
 def _unpack(body: bytes, limit: int, coding: str) -> bytes:
     """Undo gzip or deflate, to `limit` bytes at most."""
-    # Some senders of "deflate" leave out zlib's header; gzip and zlib are told apart by theirs.
+    # Some senders of "deflate" leave out zlib's header; gzip and zlib differ in theirs.
     raw = coding == "deflate" and body[:1] and (body[0] & 15 != zlib.DEFLATED)
     unpacker = zlib.decompressobj(-zlib.MAX_WBITS if raw else zlib.MAX_WBITS | AUTO_DETECT)
     try:
@@ -126,7 +127,7 @@ def _unpack(body: bytes, limit: int, coding: str) -> bytes:
     if len(unpacked) > limit:
         raise RequestEntityTooLarge
     if not unpacker.eof:
-        msg = f"The body must be whole in {coding}, and ends early"
+        msg = f"The body must be whole in {coding}, got {len(body)} bytes that end early"
         raise InvalidParameter(msg)
     return unpacked
 
@@ -163,7 +164,8 @@ def _from_form(request: flask.Request) -> list[Picture]:
     reference = _parse_reference(references[0]) if references else None
     uploads = [part for part in parts if part[0] in PICTURE_PARTS]
     if not uploads:
-        msg = f"The form must have a part named {PICTURE_PARTS[0]!r}"
+        got = "no part" if not parts else f"{len(parts)} named {REFERENCE!r}"
+        msg = f"The form must have a part named {PICTURE_PARTS[0]!r}, got {got}"
         raise InvalidParameter(msg)
     return [Picture(data=data, name=filename, reference=reference) for _, filename, data in uploads]
 
@@ -214,11 +216,11 @@ def _from_json(body: bytes, s3_pictures: S3Pictures | None) -> Picture:
     image = json_object(fields.get("image"), "`image`")
     check_names("A field of `image`", image, ("b64", "s3"))
     if len(image) != 1:
-        msg = "`image` must have one of b64 and s3"
+        msg = f"`image` must have one of b64 and s3, got {' and '.join(image) or 'neither'}"
         raise InvalidParameter(msg)
     ((way, source),) = image.items()
     if not isinstance(source, str):
-        msg = f"`image.{way}` must be a text"
+        msg = f"`image.{way}` must be a text, got {kind(source)}"
         raise InvalidParameter(msg)
     if way == "b64":
         return Picture(data=decode_base64(source, "`image.b64`"), reference=reference)

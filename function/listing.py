@@ -63,11 +63,13 @@ def csv_lines(name: str, result: Result) -> Iterable[Sequence[object]]:
         sure, facings = gap["confidence"], whole_facings(gap)
         yield name, "gap", gap["row"] + 1, number, "", sure, facings, *gap["xyxy"]
     number_in_row = [0] * len(result["rows"])
-    for found in sorted(result["detections"], key=lambda found: (found["row"], found["xyxy"][0])):
-        row = found["row"]
+    for product in sorted(
+        result["detections"], key=lambda product: (product["row"], product["xyxy"][0])
+    ):
+        row = product["row"]
         number_in_row[row] += 1
-        label, sure = found["label"], found["confidence"]
-        yield name, "product", row + 1, number_in_row[row], label, sure, "", *found["xyxy"]
+        label, sure = product["label"], product["confidence"]
+        yield name, "product", row + 1, number_in_row[row], label, sure, "", *product["xyxy"]
 
 
 def whole_facings(gap: GapJson) -> int:

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from werkzeug.datastructures import MultiDict
 
+from events.codec import shown
 from function.detections import MUST_BE, Thresholds, read_detail
 from function.errors import InvalidParameter
 
@@ -44,21 +45,23 @@ def parse_json(body: bytes) -> object:
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as err:
-        msg = "The body must be JSON"
+        msg = f"The body must be JSON, got {shown(body)}"
         raise InvalidParameter(msg) from err
 
 
 def json_object(value: object, where: str) -> dict[str, object]:
     """Check that a JSON value is an object."""
     if not isinstance(value, dict):
-        msg = f"{where} must be a JSON object, got {_kind(value)}"
+        msg = f"{where} must be a JSON object, got {kind(value)}"
         raise InvalidParameter(msg)
     return value
 
 
-def _kind(value: object) -> str:
+def kind(value: object) -> str:
     """Name the kind of a JSON value; the value itself may be megabytes long."""
-    names = {list: "a list", str: "a text", bool: "a boolean", int: "a number", float: "a number"}
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    names = {str: "a text", bool: "a boolean", int: "a number", float: "a number"}
     return "null" if value is None else names.get(type(value), "an object")
 
 
@@ -101,7 +104,7 @@ def decode_base64(text: str, where: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as err:
-        msg = f"{where} must be base64 (RFC 4648, section 4)"
+        msg = f"{where} must be base64 (RFC 4648, section 4), got {shown(text)}"
         raise InvalidParameter(msg) from err
 
 

@@ -17,10 +17,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from function.boxes import Floats, Ints, best_pairs, pairwise_iou
+from events.codec import shown
+from function.boxes import Floats, Ints, match_one_to_one, pairwise_iou
 from function.detections import Detections
 from function.errors import InvalidParameter, InvalidReference
-from function.parameters import check_json
+from function.parameters import check_json, kind
 from function.result import (
     ComplianceJson,
     PositionJson,
@@ -30,18 +31,19 @@ from function.result import (
 )
 from function.rows import SIDE_OVERLAP, group_rows
 
-# A product is in its place when it covers half of what it and its slot cover together; a neighbour
-# that slid into the place covers less.
+# A product is in place when it covers half of what it and its slot cover together; a neighbour that
+# slid into the slot covers less.
 IN_PLACE_IOU = 0.5
-# The camera may have been nudged: pairs that still overlap by a fifth say how far, by their median.
+# The camera may have been nudged: boxes that still overlap their slots by a fifth say how far, by
+# their median.
 NUDGE_IOU = 0.2
 # A product that stands up to one facing beside its empty slot was moved; further off it is another.
 MOVED_FACINGS = 1.0
 # A planogram is a drawing: it lies over the photo as it is, or stretched until its outer edges meet
-# those of the products, and is then drawn closer by the pairs it has; two rounds settle it.
+# those of the products, and is then drawn closer by the matches it has; two rounds settle it.
 FIT_ROUNDS = 2
-# Fewer pairs say nothing of a scale.
-FIT_PAIRS = 4
+# Fewer matches say nothing of a scale.
+FIT_MATCHES = 4
 NO_CLASS = -1  # of a label that the model does not know
 # Twice the products of the fullest shelf that was labelled, and room: comparing takes the square of
 # it in memory. The bytes of an earlier result with so many.
@@ -50,7 +52,7 @@ MAX_LABEL = 100  # characters
 MAX_REFERENCE_BYTES = 1024 * 1024
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Reference:
     """Where facings should stand; parallel arrays, shares of the picture."""
 
@@ -63,12 +65,12 @@ class Reference:
         return len(self.row)
 
     def in_rows(self) -> Reference:
-        """Give the slots in reading order, their rows found where none were given."""
+        """Give the slots in reading order, rows worked out where none were given."""
         row = group_rows(self.xyxy)[0] if (self.row < 0).any() else self.row
         order = np.lexsort((self.xyxy[:, 0], row)).tolist()
         position = self.position and tuple(self.position[i] for i in order)
         label = tuple(self.label[i] for i in order)
-        return Reference(self.xyxy[order], row[order], label, position)
+        return Reference(xyxy=self.xyxy[order], row=row[order], label=label, position=position)
 
 
 def parse_reference(body: bytes) -> Reference:
@@ -82,7 +84,7 @@ def parse_reference(body: bytes) -> Reference:
     except InvalidParameter as err:
         raise InvalidReference(str(err)) from err
     except (ValueError, RecursionError) as err:
-        msg = "The reference must be JSON"
+        msg = f"The reference must be JSON, got {shown(body)}"
         raise InvalidReference(msg) from err
 
 
@@ -92,13 +94,13 @@ def read_reference(data: object) -> Reference:
     Raises `InvalidReference` that names what is wrong.
     """
     if not isinstance(data, Mapping):
-        msg = "The reference must be a JSON object"
+        msg = f"The reference must be a JSON object, got {kind(data)}"
         raise InvalidReference(msg)
     data = data.get("planogram", data)  # as the body that Azure took has it
     if isinstance(data, Mapping) and "positions" in data:
         return _from_planogram(data)
     if not isinstance(data, Mapping):
-        msg = "The reference's planogram must be a JSON object"
+        msg = f"The reference's planogram must be a JSON object, got {kind(data)}"
         raise InvalidReference(msg)
     if "slots" in data:
         return _from_slots(_list_of(data, "slots"), np.ones(2))
@@ -106,48 +108,50 @@ def read_reference(data: object) -> Reference:
         image = data.get("image")
         size = [image.get(side) for side in ("width", "height")] if isinstance(image, dict) else []
         if not size or not all(isinstance(side, int) and side > 0 for side in size):
-            msg = "The reference's image must have a width and a height in pixels"
+            must_have = "a width and a height in pixels"
+            msg = f"The reference's image must have {must_have}, got {shown(image)}"
             raise InvalidReference(msg)
         return _from_slots(_list_of(data, "detections"), np.array(size, np.float64))
-    msg = "The reference must have slots, detections or positions"
+    msg = f"The reference must have slots, detections or positions, got {shown(list(data))}"
     raise InvalidReference(msg)
 
 
 def _list_of(data: Mapping[str, object], name: str) -> Sequence[object]:
     items = data.get(name)
     if not isinstance(items, list) or len(items) > MAX_SLOTS:
-        msg = f"The reference's {name} must be a list of at most {MAX_SLOTS}"
+        msg = f"The reference's {name} must be a list of at most {MAX_SLOTS}, got {kind(items)}"
         raise InvalidReference(msg)
     return items
 
 
 def _from_slots(slots: Sequence[object], size: npt.NDArray[np.float64]) -> Reference:
     # Equal slots are one.
-    found: dict[tuple[tuple[float, ...], int | None, str], None] = {}
+    distinct: dict[tuple[tuple[float, ...], int | None, str], None] = {}
     for index, slot in enumerate(slots):
         if not isinstance(slot, Mapping):
-            msg = f"Slot {index} of the reference must be an object"
+            msg = f"Slot {index} of the reference must be an object, got {kind(slot)}"
             raise InvalidReference(msg)
         corners = _corners(slot.get("xyxy"), index)
         given, label = slot.get("row"), slot.get("label", "")
         if not (given is None or (type(given) is int and 0 <= given < MAX_SLOTS)):
-            msg = f"`row` of slot {index} must be a number from 0, got {given!r}"
+            msg = f"`row` of slot {index} must be a number from 0, got {shown(given)}"
             raise InvalidReference(msg)
-        found[tuple(corners), given, _label(label, f"`label` of slot {index}")] = None
-    boxes, rows, labels = zip(*found, strict=True) if found else ((), (), ())
+        distinct[tuple(corners), given, _label(label, f"`label` of slot {index}")] = None
+    boxes, rows, labels = zip(*distinct, strict=True) if distinct else ((), (), ())
     xyxy = (np.array(boxes, np.float64).reshape(-1, 4) / np.tile(size, 2)).astype(np.float32)
     if xyxy.size and not (xyxy.min() >= 0 and xyxy.max() <= 1):
-        msg = "The corners of each slot must lie in the picture, as shares from 0 to 1"
+        got = f"{xyxy.min():g} to {xyxy.max():g}"
+        msg = f"The corners of each slot must lie in the picture, as shares from 0 to 1, got {got}"
         raise InvalidReference(msg)
     known = [row for row in rows if row is not None]
     numbered = len(known) == len(rows)
     row = np.array(known, np.int64) if numbered else np.full(len(rows), -1)
-    return Reference(xyxy, row, labels)
+    return Reference(xyxy=xyxy, row=row, label=labels)
 
 
 def _label(text: object, where: str) -> str:
     if not isinstance(text, str) or len(text) > MAX_LABEL:
-        got = len(text) if isinstance(text, str) else repr(text)
+        got = len(text) if isinstance(text, str) else shown(text)
         msg = f"{where} must be a text of at most {MAX_LABEL} characters, got {got}"
         raise InvalidReference(msg)
     return text
@@ -171,16 +175,17 @@ def _from_planogram(data: Mapping[str, object]) -> Reference:
         boxes.append([left, top, left + width, top + height])
         tops.append(_measure(fixture, "y", where))
         labels.append(_label(product.get("name", ""), f"`name` of the product of {where}"))
-    if not (size.min() > 0 and all(box[0] < box[2] and box[1] < box[3] for box in boxes)):
-        msg = "The planogram and its products must be wider and higher than 0"
-        raise InvalidReference(msg)
     xyxy = np.array(boxes, np.float64).reshape(-1, 4)
+    least = float(np.concatenate((size[None], xyxy[:, 2:] - xyxy[:, :2])).min())
+    if least <= 0:
+        msg = f"The planogram and its products must be wider and higher than 0, got {least:g}"
+        raise InvalidReference(msg)
     shares = (xyxy / np.tile(size, 2)).astype(np.float32)
     boards = np.array(tops)
     stands_on_boards = bool((xyxy[:, 1::2].mean(axis=1) <= boards).all())
     row = np.unique(boards, return_inverse=True)[1]
     row = np.asarray(row if stands_on_boards else np.full(len(boards), -1), np.int64)
-    return Reference(shares, row, tuple(labels), tuple(positions))
+    return Reference(xyxy=shares, row=row, label=tuple(labels), position=tuple(positions))
 
 
 def _by_id(
@@ -191,7 +196,8 @@ def _by_id(
     for index, item in enumerate(_list_of(data, name)):
         known = item.get("id") if isinstance(item, Mapping) else None
         if not isinstance(item, Mapping) or not isinstance(known, str) or known in items:
-            msg = f"Item {index} of the planogram's {name} must be an object with an id of its own"
+            got = shown(known) if isinstance(item, Mapping) else kind(item)
+            msg = f"Item {index} of the planogram's {name} must have an id of its own, got {got}"
             raise InvalidReference(msg)
         _label(known, f"`id` of item {index} of the planogram's {name}")
         for measure in measures:
@@ -206,17 +212,17 @@ def _part_of(
     parts: Mapping[str, Mapping[str, object]],
     where: str,
 ) -> Mapping[str, object]:
-    found = position.get(name)
-    if not (isinstance(found, str) and found in parts):
-        msg = f"`{name}` of {where} must be the id of another part, got {found!r}"
+    part = position.get(name)
+    if not (isinstance(part, str) and part in parts):
+        msg = f"`{name}` of {where} must be the id of another part, got {shown(part)}"
         raise InvalidReference(msg)
-    return parts[found]
+    return parts[part]
 
 
 def _measure(item: Mapping[str, object], name: str, where: str) -> float:
     value = item.get(name)
     if not (isinstance(value, int | float) and type(value) is not bool and abs(value) < 1e9):
-        msg = f"`{name}` of {where} must be a number, got {value!r}"
+        msg = f"`{name}` of {where} must be a number, got {shown(value)}"
         raise InvalidReference(msg)
     return float(value)
 
@@ -228,7 +234,7 @@ def _corners(xyxy: object, index: int) -> list[float]:
         or not all(type(edge) in (int, float) and np.isfinite(edge) for edge in xyxy)
         or not (xyxy[0] < xyxy[2] and xyxy[1] < xyxy[3])
     ):
-        msg = f"`xyxy` of slot {index} must be left, top, right, bottom, got {xyxy!r}"
+        msg = f"`xyxy` of slot {index} must be left, top, right, bottom, got {shown(xyxy)}"
         raise InvalidReference(msg)
     return xyxy
 
@@ -238,7 +244,7 @@ def compare(
 ) -> ComplianceJson:
     """Find which slots hold their product, and which products have no slot.
 
-    Slots and products are paired one to one, the best overlap first, after the median shift of
+    Slots and products are matched one to one, the best overlap first, after the median shift of
     those that overlap is taken back. Takes the size of the image in pixels.
     """
     reference = reference.in_rows()
@@ -248,15 +254,17 @@ def compare(
         slots = _fit(slots, detections.xyxy, allowed)
     shift = _shift(slots, detections.xyxy, allowed)
     slots = slots + np.tile(shift, 2)
-    in_place = best_pairs(np.where(allowed, pairwise_iou(slots, detections.xyxy), 0), IN_PLACE_IOU)
+    in_place = match_one_to_one(
+        np.where(allowed, pairwise_iou(slots, detections.xyxy), 0), IN_PLACE_IOU
+    )
     free = allowed.copy()
     for slot, product in in_place:
         free[slot], free[:, product] = False, False
     nearness = np.where(free, _nearness(slots, detections.xyxy), -1)
-    moved = sorted(best_pairs(nearness, 1 - MOVED_FACINGS))
-    paired = in_place + moved
-    missing = sorted(set(range(len(slots))) - {slot for slot, _ in paired})
-    extra = sorted(set(range(len(detections))) - {product for _, product in paired})
+    moved = sorted(match_one_to_one(nearness, 1 - MOVED_FACINGS))
+    matched = in_place + moved
+    missing = sorted(set(range(len(slots))) - {slot for slot, _ in matched})
+    extra = sorted(set(range(len(detections))) - {product for _, product in matched})
     extra_row = _rows_of_nearest(slots, reference.row, detections.xyxy[extra])
     boxes, products = xyxy_json(slots), xyxy_json(detections.xyxy)
     labels = [names.get(cls, str(cls)) for cls in detections.class_id.tolist()]
@@ -272,8 +280,8 @@ def compare(
             {"id": name, **_slot_json(rows[i], boxes[i], reference.label[i]), "state": "missing"}  # type: ignore[typeddict-item]
             for i, name in enumerate(reference.position)
         ]
-        for state, pairs in (("in_place", in_place), ("moved", moved)):
-            for i, j in pairs:
+        for state, matches in (("in_place", in_place), ("moved", moved)):
+            for i, j in matches:
                 answered["positions"][i].update({"state": state, "product": products[j]})
     return {
         "rate": round(len(in_place) / len(slots), 3) if len(slots) else None,
@@ -294,7 +302,7 @@ def compare(
 
 
 def _fit(slots: Floats, products: Floats, allowed: npt.NDArray[np.bool_]) -> Floats:
-    """Lay a planogram's slots (n, 4) over the photo, each axis with a scale and a place."""
+    """Lay a planogram's slots (n, 4) over the photo, each axis with a scale and an offset."""
     if not (len(slots) and len(products)):
         return slots
     best, most = slots, -1.0
@@ -302,12 +310,12 @@ def _fit(slots: Floats, products: Floats, allowed: npt.NDArray[np.bool_]) -> Flo
         laid = start
         for _ in range(FIT_ROUNDS + 1):
             score = np.where(allowed, pairwise_iou(laid, products), 0)
-            pairs = best_pairs(score, NUDGE_IOU)
-            here, there = np.array(pairs, np.int64).reshape(-1, 2).T
+            matches = match_one_to_one(score, NUDGE_IOU)
+            here, there = np.array(matches, np.int64).reshape(-1, 2).T
             covered = float(score[here, there].sum())
             if covered > most:
                 best, most = laid, covered
-            if len(pairs) < FIT_PAIRS:
+            if len(matches) < FIT_MATCHES:
                 break
             edges = [_line(laid[here], products[there], laid, axis) for axis in (0, 1)]
             laid = np.stack((edges[0][0], edges[1][0], edges[0][1], edges[1][1]), axis=1)
@@ -338,10 +346,10 @@ def _line(here: Floats, there: Floats, slots: Floats, axis: int) -> Floats:
 
 def _shift(slots: Floats, products: Floats, allowed: npt.NDArray[np.bool_]) -> Floats:
     """Measure how far the camera was nudged, (2,) pixels, by the slots that still overlap."""
-    pairs = best_pairs(np.where(allowed, pairwise_iou(slots, products), 0), NUDGE_IOU)
-    if not pairs:
+    matches = match_one_to_one(np.where(allowed, pairwise_iou(slots, products), 0), NUDGE_IOU)
+    if not matches:
         return np.zeros(2, np.float32)
-    here, there = np.array(pairs).T
+    here, there = np.array(matches).T
     away = products[there] - slots[here]
     return np.asarray(np.median((away[:, :2] + away[:, 2:]) / 2, axis=0), np.float32)
 

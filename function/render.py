@@ -38,8 +38,8 @@ def draw_audit(picture: PIL.Image.Image, result: Result) -> PIL.Image.Image:
     for gap in result["gaps"]:
         pen.rectangle(_corners(gap["xyxy"]), GAP_FILL)
         _outline(pen, gap["xyxy"], GAP, line)
-    for found in result["detections"]:
-        _outline(pen, found["xyxy"], PRODUCT, line)
+    for product in result["detections"]:
+        _outline(pen, product["xyxy"], PRODUCT, line)
     for row in result["rows"]:
         _label(pen, row, max(SMALLEST_TEXT, round(shorter * TEXT_SHARE)))
     return picture

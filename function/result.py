@@ -17,7 +17,7 @@ from function.shelf import ShelfAudit
 
 Share = Annotated[float, {"minimum": 0, "maximum": 1}]
 ShareOrNone = Annotated[float | None, {"minimum": 0, "maximum": 1}]
-Whole = Annotated[int, {"minimum": 0}]
+NonNegativeInt = Annotated[int, {"minimum": 0}]
 Positive = Annotated[int, {"minimum": 1}]
 # Of what was found in the picture; a slot of a reference may lie outside of it.
 Box = Annotated[list[Annotated[float, {"minimum": 0}]], {"minItems": 4, "maxItems": 4}]
@@ -30,7 +30,7 @@ class ImageJson(TypedDict):
     uri: Annotated[str, {"description": "s3://bucket/key, empty for an upload"}]
     width: Positive
     height: Positive
-    bytes: Whole
+    bytes: NonNegativeInt
     orientation: Annotated[
         int, {"minimum": 1, "maximum": 8, "description": "the EXIF value that was applied"}
     ]
@@ -61,25 +61,25 @@ class DetectionJson(TypedDict):
     """One product."""
 
     label: str
-    class_id: Whole
+    class_id: NonNegativeInt
     confidence: Share
     xyxy: Box
-    row: Annotated[Whole, {"description": "index of the row it stands on"}]
+    row: Annotated[NonNegativeInt, {"description": "index of the row it stands on"}]
 
 
 class RowJson(TypedDict):
     """One row."""
 
-    index: Annotated[Whole, {"description": "0 at the top"}]
+    index: Annotated[NonNegativeInt, {"description": "0 at the top"}]
     xyxy: Box
-    count: Annotated[Whole, {"description": "0 on a board of which only gaps are seen"}]
+    count: Annotated[NonNegativeInt, {"description": "0 on a board of which only gaps are seen"}]
     fill_rate: Share
 
 
 class GapJson(TypedDict):
     """One gap."""
 
-    row: Whole
+    row: NonNegativeInt
     xyxy: Box
     facings: Annotated[
         float, {"exclusiveMinimum": 0, "description": "its width in products of that row"}
@@ -94,7 +94,7 @@ class GapJson(TypedDict):
 class SlotJson(TypedDict):
     """A facing that is not as it should be, in pixels of this picture."""
 
-    row: Whole
+    row: NonNegativeInt
     xyxy: SlotBox
     label: NotRequired[str]
 
@@ -102,7 +102,7 @@ class SlotJson(TypedDict):
 class MovedJson(TypedDict):
     """A slot, and where its product stands."""
 
-    row: Whole
+    row: NonNegativeInt
     slot: SlotBox
     xyxy: SlotBox
 
@@ -118,12 +118,12 @@ class PositionJson(SlotJson):
 class RowDifferenceJson(TypedDict):
     """One row of the reference against what stands there."""
 
-    index: Whole
-    expected: Whole
-    count: Annotated[Whole, {"description": "expected, less the missing, plus the extra"}]
-    missing: Whole
-    extra: Whole
-    moved: Whole
+    index: NonNegativeInt
+    expected: NonNegativeInt
+    count: Annotated[NonNegativeInt, {"description": "expected, less the missing, plus the extra"}]
+    missing: NonNegativeInt
+    extra: NonNegativeInt
+    moved: NonNegativeInt
 
 
 class ComplianceJson(TypedDict):
@@ -133,8 +133,8 @@ class ComplianceJson(TypedDict):
         ShareOrNone,
         {"description": "share of the slots that hold their product; null without slots"},
     ]
-    expected: Annotated[Whole, {"description": "slots of the reference"}]
-    in_place: Whole
+    expected: Annotated[NonNegativeInt, {"description": "slots of the reference"}]
+    in_place: NonNegativeInt
     shift: Annotated[
         list[float],
         {"minItems": 2, "maxItems": 2, "description": "how far the camera was nudged, in pixels"},
@@ -164,7 +164,9 @@ class ThresholdsJson(TypedDict):
     confidence: float
     iou: float
     max_detections: Positive
-    classes: NotRequired[Annotated[list[Whole], {"description": "where the caller chose some"}]]
+    classes: NotRequired[
+        Annotated[list[NonNegativeInt], {"description": "where the caller chose some"}]
+    ]
 
 
 class WarningJson(TypedDict):
@@ -190,7 +192,7 @@ class Result(TypedDict):
     image: ImageJson
     model: ModelJson
     detections: Annotated[list[DetectionJson], {"description": "Products, best first."}]
-    count: Annotated[Whole, {"description": "how many detections there are"}]
+    count: Annotated[NonNegativeInt, {"description": "how many detections there are"}]
     truncated: Annotated[bool, {"description": "more were found than max_detections"}]
     fill_rate: Annotated[
         ShareOrNone,
@@ -215,7 +217,7 @@ class AnnouncedJson(TypedDict):
     """The image as it was announced."""
 
     uri: Annotated[str, {"description": "s3://bucket/key"}]
-    bytes: NotRequired[Whole]
+    bytes: NotRequired[NonNegativeInt]
 
 
 class ReasonJson(TypedDict):

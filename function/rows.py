@@ -398,8 +398,8 @@ def _with_odd_ones(box: Doubles, count: Ints, row: Ints) -> Ints:
     """Give short rows that lie in the band of a longer one to it; numbers rows anew, (s,)."""
     size, total = np.bincount(row), np.bincount(row, count)
     longest_first = (-total).argsort(kind="stable")
-    place = longest_first.argsort()
-    odd = (place[:, None] > place) & (total[:, None] <= np.maximum(ODD_SEGMENT, ODD_SHARE * total))
+    rank = longest_first.argsort()
+    odd = (rank[:, None] > rank) & (total[:, None] <= np.maximum(ODD_SEGMENT, ODD_SHARE * total))
     if not odd.any():
         return row
     _, top, _, floor = box[row.argsort(kind="stable")].T

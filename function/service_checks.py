@@ -57,11 +57,13 @@ def service_checks(env: Mapping[str, str]) -> Iterator[Check]:
 def _settings(config: Config) -> str:
     if config.events_buckets and config.events_auth == "token" and not config.events_token:
         msg = (
-            "`EVENTS_TOKEN` must be set where `EVENTS_BUCKETS` is, or `EVENTS_AUTH` must be 'none'"
+            "`EVENTS_TOKEN` must be set where `EVENTS_BUCKETS` is, got nothing: set it, or "
+            "`EVENTS_AUTH` to 'none'"
         )
         raise CheckFailed(msg)
     if config.topic_arn and not config.results_bucket:
-        msg = "`RESULTS_BUCKET` must be set where `TOPIC_ARN` is: a redelivery would audit anew"
+        why = "a redelivery would audit anew"
+        msg = f"`RESULTS_BUCKET` must be set where `TOPIC_ARN` is, got nothing: {why}"
         raise CheckFailed(msg)
     known = sorted(config.events_buckets)
     return f"events of {', '.join(known)}" if known else "no events, HTTP alone"

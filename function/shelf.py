@@ -56,10 +56,10 @@ BESIDE_FACINGS = 0.5
 FAINT_GAP = 0.1
 # A gap counts from here on; `confidence` in a request is about products and does not move it.
 GAP_CONFIDENCE = 0.5
-# A space in the same place adds this to the logit: seen at 0.3, two in five gaps are true alone,
+# A space that overlaps it adds this to the logit: seen at 0.3, two in five gaps are true alone,
 # three in four with a space.
 SPACE_EVIDENCE = 1.5
-SAME_PLACE_IOU = 0.3
+SAME_SPACE_IOU = 0.3
 # Of the spaces that a model without a class for gaps is left with, half are gaps.
 INFERRED_CONFIDENCE = 0.5
 # A gap that products take a third of is their background.
@@ -130,7 +130,7 @@ class Space(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class LevelledGaps:
     """Gaps, levelled, before they have a row; parallel arrays."""
 
     box: Doubles  # (g, 4)
@@ -150,21 +150,23 @@ def audit_shelf(detections: Detections, width: int, height: int) -> ShelfAudit:
     # than what it computes of so few, above all right after an inference has emptied the caches.
     order = np.lexsort((boxes[:, 0], row))  # row by row, from left to right
     start = row[order].searchsorted(np.arange(row.max(initial=-1) + 1))
-    places = _by_row(boxes[order].tolist(), start)
-    spaces = _free_spaces(places, boxes, row, level, detections, width)
+    products = _by_row(boxes[order].tolist(), start)
+    spaces = _free_spaces(products, boxes, row, level, detections, width)
     if detections.sees_gaps:
         seen = level.apply(detections.gap_xyxy.astype(np.float64))
-        found = _weigh(seen, detections.gap_confidence.astype(np.float64), spaces, boxes)
+        levelled = _weigh(seen, detections.gap_confidence.astype(np.float64), spaces, boxes)
     else:
-        found = _inferred(spaces)
-    rows, gap_row = _rows_of_gaps(found, places)
-    places = [places[index] if index >= 0 else [] for index in rows]
-    facing = [_facing(places[index], box) for index, box in _numbered(gap_row, found.box)]
-    corners = np.clip(level.undo(found.box), 0, np.array((width, height, width, height))).tolist()
+        levelled = _inferred(spaces)
+    rows, gap_row = _rows_of_gaps(levelled, products)
+    products = [products[index] if index >= 0 else [] for index in rows]
+    facing = [_facing(products[index], box) for index, box in _numbered(gap_row, levelled.box)]
+    corners = np.clip(
+        level.undo(levelled.box), 0, np.array((width, height, width, height))
+    ).tolist()
     gaps = [
         Gap(row=row, xyxy=_corners(box), facings=facings, confidence=p, origin=origin)
         for row, box, facings, p, origin in zip(
-            gap_row, corners, facing, found.confidence.tolist(), found.origin, strict=True
+            gap_row, corners, facing, levelled.confidence.tolist(), levelled.origin, strict=True
         )
     ]
     gaps.sort(key=lambda gap: (gap.row, gap.xyxy[0]))
@@ -173,13 +175,13 @@ def audit_shelf(detections: Detections, width: int, height: int) -> ShelfAudit:
     moved = np.array([new_number[old] for old in range(len(common))], np.int64)
     summed = []
     for index, old in enumerate(rows):
-        empty = [box for of, box in _numbered(gap_row, found.box) if of == index]
+        in_row = [box for of, box in _numbered(gap_row, levelled.box) if of == index]
         around = common[old] if old >= 0 else _around([g.xyxy for g in gaps if g.row == index])
-        full, missing = _full_and_empty(places[index], empty)
+        full, missing = _full_and_empty(products[index], in_row)
         length = full + missing
         fill_rate = full / length if length > 0 else 1.0
         summed.append(
-            Row(xyxy=around, count=len(places[index]), fill_rate=fill_rate, length=length)
+            Row(xyxy=around, count=len(products[index]), fill_rate=fill_rate, length=length)
         )
     return ShelfAudit(tuple(summed), tuple(gaps), moved[row] if len(row) else row)
 
@@ -189,7 +191,7 @@ def _numbered(row: list[int], boxes: Doubles) -> list[tuple[int, Corners]]:
 
 
 def _free_spaces(
-    places: list[list[Corners]],
+    products: list[list[Corners]],
     boxes: Doubles,
     row: Ints,
     level: Level,
@@ -200,19 +202,19 @@ def _free_spaces(
     if not len(row):
         return np.zeros((0, 4))
     edges = shelf_edges(boxes, row, level, width)
-    found = [s for i, edge in enumerate(edges) for s in find_spaces(i, places[i], edge)]
-    spaces = np.array([_gap_box(places[space.row], space) for space in found]).reshape(-1, 4)
+    spaces = [s for i, edge in enumerate(edges) for s in find_spaces(i, products[i], edge)]
+    gaps = np.array([_gap_box(products[space.row], space) for space in spaces]).reshape(-1, 4)
     taken = np.concatenate((boxes, level.apply(detections.faint.astype(np.float64))))
-    return spaces[_occupied(spaces, taken) <= MAX_OCCUPIED]
+    return gaps[_occupied(gaps, taken) <= MAX_OCCUPIED]
 
 
-def _inferred(spaces: Doubles) -> Found:
+def _inferred(spaces: Doubles) -> LevelledGaps:
     count = len(spaces)
     sure = np.full(count, INFERRED_CONFIDENCE)
-    return Found(box=spaces, confidence=sure, origin=["inferred"] * count)
+    return LevelledGaps(box=spaces, confidence=sure, origin=["inferred"] * count)
 
 
-def _weigh(seen: Doubles, confidence: Doubles, spaces: Doubles, taken: Doubles) -> Found:
+def _weigh(seen: Doubles, confidence: Doubles, spaces: Doubles, taken: Doubles) -> LevelledGaps:
     """Choose among the model's gaps by their confidence, the spaces and the products there.
 
     Takes levelled boxes: seen (g, 4), best first, spaces (s, 4), products (n, 4). Several boxes of
@@ -221,28 +223,32 @@ def _weigh(seen: Doubles, confidence: Doubles, spaces: Doubles, taken: Doubles) 
     free = (_occupied(seen, taken) <= MAX_SEEN_OCCUPIED) & (confidence >= FAINT_GAP)
     seen, confidence = seen[free], confidence[free]
     iou = pairwise_iou(seen.astype(np.float32), spaces.astype(np.float32))
-    agreed: npt.NDArray[np.bool_] = np.any(iou >= SAME_PLACE_IOU, axis=1)
+    agreed: npt.NDArray[np.bool_] = np.any(iou >= SAME_SPACE_IOU, axis=1)
     odds = np.exp(SPACE_EVIDENCE * agreed) * confidence / (1 - np.minimum(confidence, SURE))
     single = odds / (1 + odds)
     stretches: list[tuple[Corners, list[int]]] = []  # with whose boxes it is, the best first
     for index, box in enumerate(map(_corners, seen.tolist())):
-        at = next((i for i, (whole, _) in enumerate(stretches) if _one_stretch(box, whole)), None)
+        at = next(
+            (i for i, (stretch, _) in enumerate(stretches) if _one_stretch(box, stretch)), None
+        )
         if at is None:
             stretches.append((box, [index]))
             continue
-        whole, of = stretches[at]
+        stretch, of = stretches[at]
         wider = single[index] >= MIN_SAY * single[of[0]]
-        stretches[at] = (_around([whole, box]) if wider else whole, [*of, index])
+        stretches[at] = (_around([stretch, box]) if wider else stretch, [*of, index])
     kept, total, origin = [], [], list[Origin]()
-    for whole, of in stretches:
+    for stretch, of in stretches:
         sure = 1 - float(np.prod(1 - single[of]))
-        box_left = _cut_free(whole, taken) if sure >= GAP_CONFIDENCE else None
+        box_left = _cut_free(stretch, taken) if sure >= GAP_CONFIDENCE else None
         if box_left:
             kept.append(box_left)
             total.append(sure)
             alone = 1 - float(np.prod(1 - confidence[of])) >= GAP_CONFIDENCE
             origin.append("seen" if not agreed[of].any() else "both" if alone else "inferred")
-    return Found(box=np.array(kept).reshape(-1, 4), confidence=np.array(total), origin=origin)
+    return LevelledGaps(
+        box=np.array(kept).reshape(-1, 4), confidence=np.array(total), origin=origin
+    )
 
 
 def _one_stretch(box: Corners, other: Corners) -> bool:
@@ -268,15 +274,15 @@ def _cut_free(box: Corners, taken: Doubles) -> Corners | None:
     return (left, top, right, bottom) if right - left >= MIN_LEFT * wide else None
 
 
-def _rows_of_gaps(found: Found, places: list[list[Corners]]) -> tuple[list[int], list[int]]:
+def _rows_of_gaps(gaps: LevelledGaps, products: list[list[Corners]]) -> tuple[list[int], list[int]]:
     """Set gaps into rows, (g,); gaps with no row near make rows of their own.
 
     Returns the rows from the top down, each by its old number or -1, and the row of each gap.
     """
-    bands = [(median(p[1] for p in row), median(p[3] for p in row)) for row in places]
+    bands = [(median(p[1] for p in row), median(p[3] for p in row)) for row in products]
     own: list[tuple[float, float]] = []
     chosen = []
-    for box, sure in zip(found.box.tolist(), found.confidence.tolist(), strict=True):
+    for box, sure in zip(gaps.box.tolist(), gaps.confidence.tolist(), strict=True):
         shared = [_shared_height(box, band) for band in bands + own]
         best = max(range(len(shared)), key=shared.__getitem__, default=-1)
         if best < 0 or (shared[best] < ROW_OVERLAP and (sure >= OWN_ROW_CONFIDENCE or not bands)):
@@ -287,8 +293,8 @@ def _rows_of_gaps(found: Found, places: list[list[Corners]]) -> tuple[list[int],
     # Rows of products keep their order; a row of gaps goes above the first whose floor is lower.
     order = list(range(len(bands)))
     for index in sorted(range(len(bands), len(floors)), key=floors.__getitem__):
-        place = next((i for i, of in enumerate(order) if floors[of] > floors[index]), len(order))
-        order.insert(place, index)
+        below = next((i for i, of in enumerate(order) if floors[of] > floors[index]), len(order))
+        order.insert(below, index)
     rank = {old: new for new, old in enumerate(order)}
     rows = [index if index < len(bands) else -1 for index in order]
     return rows, [rank[index] for index in chosen]
@@ -301,11 +307,11 @@ def _shared_height(box: Corners, band: tuple[float, float]) -> float:
     return common / max(min(box[3] - box[1], floor - top), TINY)
 
 
-def _facing(places: list[Corners], gap: Corners) -> float:
+def _facing(products: list[Corners], gap: Corners) -> float:
     """Measure a gap in facings of its row: the median width of the products nearest to it."""
-    if not places:
+    if not products:
         return 1.0
-    nearest = sorted(places, key=lambda p: max(p[0] - gap[2], gap[0] - p[2]))[: 2 * FACING_SPAN]
+    nearest = sorted(products, key=lambda p: max(p[0] - gap[2], gap[0] - p[2]))[: 2 * FACING_SPAN]
     facing = median(right - left for left, _, right, _ in nearest)
     return (gap[2] - gap[0]) / max(facing, TINY)
 
@@ -315,9 +321,9 @@ def _around(boxes: list[Corners]) -> Corners:
     return min(left), min(top), max(right), max(bottom)
 
 
-def _by_row(places: list[Corners], start: Ints) -> list[list[Corners]]:
-    bounds = [*start.tolist(), len(places)]
-    return [places[first:end] for first, end in pairwise(bounds)]
+def _by_row(products: list[Corners], start: Ints) -> list[list[Corners]]:
+    bounds = [*start.tolist(), len(products)]
+    return [products[first:end] for first, end in pairwise(bounds)]
 
 
 def _common_boxes(xyxy: Floats, start: Ints) -> list[Corners]:
@@ -333,27 +339,27 @@ def shelf_edges(boxes: Doubles, row: Ints, level: Level, width: int) -> list[tup
     Takes levelled boxes (n, 4), their rows (n,), the image's width.
     """
     left, _, right, floor = boxes.T
-    telling = np.bincount(row) >= MIN_ROW
-    if not telling.any():
-        return [(math.nan, math.nan)] * len(telling)
+    long_enough = np.bincount(row) >= MIN_ROW
+    if not long_enough.any():
+        return [(math.nan, math.nan)] * len(long_enough)
     floors, near = medians(floor, row), BORDER_FACINGS * medians(right - left, row)
     # Mirrored on the right, so that "further out" is "less" on both sides.
-    ends = np.full((2, len(telling)), np.inf)
+    ends = np.full((2, len(long_enough)), np.inf)
     np.minimum.at(ends[0], row, left)
     np.minimum.at(ends[1], row, -right)
-    at_left = _side_edges(ends[0], level.across(0, floors), near, telling)
-    at_right = _side_edges(ends[1], -level.across(width, floors), near, telling)
+    at_left = _side_edges(ends[0], level.across(0, floors), near, long_enough)
+    at_right = _side_edges(ends[1], -level.across(width, floors), near, long_enough)
     return [(left, -right) for left, right in zip(at_left, at_right, strict=True)]
 
 
 def _side_edges(
-    end: Doubles, border: Doubles, near: Doubles, telling: npt.NDArray[np.bool_]
+    end: Doubles, border: Doubles, near: Doubles, long_enough: npt.NDArray[np.bool_]
 ) -> list[float]:
     """Tell where the shelf ends on one side; takes the rows' ends and the picture's, (rows,)."""
-    at_border = telling & (np.abs(end - border) < near)
-    if np.count_nonzero(at_border) >= BORDER_ROWS * np.count_nonzero(telling):
+    at_border = long_enough & (np.abs(end - border) < near)
+    if np.count_nonzero(at_border) >= BORDER_ROWS * np.count_nonzero(long_enough):
         return list(border.tolist())
-    ends = np.where(telling, end, -np.inf).tolist()
+    ends = np.where(long_enough, end, -np.inf).tolist()
     edges = []
     for index, limit in enumerate(border.tolist()):
         others = ends[max(index - NEXT_ROWS, 0) : index] + ends[index + 1 : index + 1 + NEXT_ROWS]
@@ -362,34 +368,34 @@ def _side_edges(
     return edges
 
 
-def find_spaces(row: int, places: list[Corners], edge: tuple[float, float]) -> Iterator[Space]:
+def find_spaces(row: int, products: list[Corners], edge: tuple[float, float]) -> Iterator[Space]:
     """Find the spaces for products in a row, left to right, up to the shelf's two edges."""
-    if len(places) < MIN_ROW:
+    if len(products) < MIN_ROW:
         edge = math.nan, math.nan
-    width = [right - left for left, _, right, _ in places]
+    width = [right - left for left, _, right, _ in products]
     # A wide product may reach behind the next one.
-    lefts = [edge[0], *accumulate([right for _, _, right, _ in places], max)]
-    rights = [*[left for left, _, _, _ in places], edge[1]]
+    lefts = [edge[0], *accumulate([right for _, _, right, _ in products], max)]
+    rights = [*[left for left, _, _, _ in products], edge[1]]
     # No space is wide enough that does not take the row's narrowest product.
     least = GAP_FACINGS * min(width) + GAP_ALLOWANCE
     for index, (left, right) in enumerate(zip(lefts, rights, strict=True)):
         if right - left >= least:
             around = width[max(index - FACING_SPAN, 0) : index + FACING_SPAN]
             space = Space(row, left, right, median(around))
-            at_end = index in (0, len(places))
+            at_end = index in (0, len(products))
             if space.fits(MAX_END_FACINGS if at_end else MAX_GAP_FACINGS):
                 yield space
 
 
-def _gap_box(places: list[Corners], space: Space) -> Corners:
+def _gap_box(products: list[Corners], space: Space) -> Corners:
     """Give a space the height of what stands beside it: tallest top to lowest floor."""
     near = BESIDE_FACINGS * space.facing
     beside = [
-        place
-        for place in places
-        if 0 <= space.left - place[2] <= near or 0 <= place[0] - space.right <= near
+        product
+        for product in products
+        if 0 <= space.left - product[2] <= near or 0 <= product[0] - space.right <= near
     ]
-    top, floor = min(place[1] for place in beside), max(place[3] for place in beside)
+    top, floor = min(product[1] for product in beside), max(product[3] for product in beside)
     return space.left, top, space.right, floor
 
 
@@ -404,18 +410,20 @@ def _occupied(boxes: Doubles, taken: Doubles) -> Doubles:
     return np.bincount(gap, wide * high, len(boxes)) / np.maximum(area, TINY)
 
 
-def _full_and_empty(places: list[Corners], gaps: list[Corners]) -> tuple[float, float]:
+def _full_and_empty(products: list[Corners], gaps: list[Corners]) -> tuple[float, float]:
     """Measure how much of a row's width is taken, and how much is gaps.
 
     Spaces that are neither, a pillar or a board that was not understood, count as none of both.
     """
     empty = sum(gap[2] - gap[0] for gap in gaps)
-    if not places:
+    if not products:
         return 0.0, empty
-    facing = median(right - left for left, _, right, _ in places)
-    full, end = 0.0, places[0][0]
-    for left, _, right, _ in places:
-        space = left - end - sum(max(min(g[2], left) - max(g[0], end), 0.0) for g in gaps)
+    facing = median(right - left for left, _, right, _ in products)
+    full, end = 0.0, products[0][0]
+    for left, _, right, _ in products:
+        space = left - end
+        if space > 0:
+            space -= sum(max(min(g[2], left) - max(g[0], end), 0.0) for g in gaps)
         full += max(right - max(left, end), 0.0) + (space if 0 < space <= facing else 0.0)
         end = max(end, right)
     return full, empty

@@ -115,25 +115,25 @@ def merge(
 
     `tiles` hold boxes in the picture's pixels, `size` is its width and height.
     """
-    whole = [_without_cut(found, tile, size) for tile, found in tiles]
+    uncut = [_without_cut(look, tile, size) for tile, look in tiles]
     products = _join(
-        np.concatenate([found.xyxy for found in whole]),
-        np.concatenate([found.confidence for found in whole]),
-        np.concatenate([found.class_id for found in whole]),
+        np.concatenate([look.xyxy for look in uncut]),
+        np.concatenate([look.confidence for look in uncut]),
+        np.concatenate([look.class_id for look in uncut]),
         first,
     )
     xyxy, confidence, class_id = products
     order = np.argsort(-confidence, kind="stable")
     kept = order[: thresholds.max_detections]
-    gaps = np.concatenate([first.gap_xyxy, *(found.gap_xyxy for found in whole)])
-    sure = np.concatenate([first.gap_confidence, *(found.gap_confidence for found in whole)])
+    gaps = np.concatenate([first.gap_xyxy, *(look.gap_xyxy for look in uncut)])
+    sure = np.concatenate([first.gap_confidence, *(look.gap_confidence for look in uncut)])
     best = non_max_suppression(gaps, sure, np.zeros(len(gaps), np.int64), SEAM_IOU, len(gaps))
     return Detections(
         xyxy=xyxy[kept],
         confidence=confidence[kept],
         class_id=class_id[kept],
-        truncated=len(order) > len(kept) or any(found.truncated for found in whole),
-        faint=np.concatenate([found.faint for found in whole]),
+        truncated=len(order) > len(kept) or any(look.truncated for look in uncut),
+        faint=np.concatenate([look.faint for look in uncut]),
         sees_gaps=first.sees_gaps,
         gap_xyxy=gaps[best],
         gap_confidence=sure[best],
@@ -169,17 +169,17 @@ def _held_by_better(xyxy: Floats) -> npt.NDArray[np.bool_]:
     return held
 
 
-def _without_cut(found: Detections, tile: Tile, size: tuple[int, int]) -> Detections:
+def _without_cut(look: Detections, tile: Tile, size: tuple[int, int]) -> Detections:
     """Drop the boxes that reach an edge of the tile, but where the picture ends as well."""
     return Detections(
-        xyxy=found.xyxy[(kept := _is_whole(found.xyxy, tile, size))],
-        confidence=found.confidence[kept],
-        class_id=found.class_id[kept],
-        truncated=found.truncated,
-        faint=found.faint[_is_whole(found.faint, tile, size)],
-        sees_gaps=found.sees_gaps,
-        gap_xyxy=found.gap_xyxy[(seen := _is_whole(found.gap_xyxy, tile, size))],
-        gap_confidence=found.gap_confidence[seen],
+        xyxy=look.xyxy[(kept := _is_whole(look.xyxy, tile, size))],
+        confidence=look.confidence[kept],
+        class_id=look.class_id[kept],
+        truncated=look.truncated,
+        faint=look.faint[_is_whole(look.faint, tile, size)],
+        sees_gaps=look.sees_gaps,
+        gap_xyxy=look.gap_xyxy[(seen := _is_whole(look.gap_xyxy, tile, size))],
+        gap_confidence=look.gap_confidence[seen],
     )
 
 

@@ -126,10 +126,10 @@ class Uploads:
             size=head["ContentLength"],
         )
 
-    def _newest(self, found: S3Object) -> Json | None:
+    def _newest(self, s3_object: S3Object) -> Json | None:
         newest = None
         for generation in range(self.generation, self.generation + MAX_GENERATIONS):
-            stored = self.outbox.get(object_id(found, generation))
+            stored = self.outbox.get(object_id(s3_object, generation))
             if stored is None:
                 break
             newest = stored.data

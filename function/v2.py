@@ -16,12 +16,13 @@ from typing import TypedDict
 import numpy as np
 from flask import Blueprint, Response, jsonify, request
 
+from events.codec import shown
 from function.config import Config
 from function.detections import Thresholds
 from function.detector import Detector
 from function.errors import InvalidParameter, ModelNotFound
 from function.inputs import JSON, Picture, read_body
-from function.parameters import choose_thresholds, decode_base64, json_object, parse_json
+from function.parameters import choose_thresholds, decode_base64, json_object, kind, parse_json
 from function.result import Result
 
 MODEL = "shelf"
@@ -143,7 +144,7 @@ def read_infer_request(body: bytes, header_length: str | None) -> InferRequest:
     fields = json_object(parse_json(body[:length]), "The request")
     request_id = fields.get("id", "")
     if not isinstance(request_id, str) or len(request_id) > MAX_ID:
-        msg = f"`id` must be a text of at most {MAX_ID} characters"
+        msg = f"`id` must be a text of at most {MAX_ID} characters, got {shown(request_id)}"
         raise InvalidParameter(msg)
     parameters = dict(json_object(fields.get("parameters", {}), "`parameters`"))
     binary_output = parameters.pop("binary_data_output", False) is True
@@ -167,12 +168,13 @@ def _header_length(text: str | None, size: int) -> int:
 def _image(inputs: object, binary: bytes) -> bytes:
     """Take the bytes of the one image out of the request's one input."""
     if not isinstance(inputs, list) or len(inputs) != 1:
-        msg = f"`inputs` must be a list of one tensor, {INPUT!r}"
+        msg = f"`inputs` must be a list of one tensor, {INPUT!r}, got {kind(inputs)}"
         raise InvalidParameter(msg)
     tensor = json_object(inputs[0], "The input")
-    found = (tensor.get("name"), tensor.get("datatype"), tensor.get("shape"))
-    if found not in ((INPUT, "BYTES", [1]), (INPUT, "BYTES", [1, 1])):
-        msg = f"The input must be {INPUT!r} of datatype BYTES and shape [1]"
+    declared = (tensor.get("name"), tensor.get("datatype"), tensor.get("shape"))
+    if declared not in ((INPUT, "BYTES", [1]), (INPUT, "BYTES", [1, 1])):
+        must_be = f"{INPUT!r} of datatype BYTES and shape [1]"
+        msg = f"The input must be {must_be}, got {' '.join(map(shown, declared))}"
         raise InvalidParameter(msg)
     size = json_object(tensor.get("parameters", {}), "The input's parameters").get(
         "binary_data_size"
@@ -180,7 +182,7 @@ def _image(inputs: object, binary: bytes) -> bytes:
     if size is not None:
         return _binary_element(size, binary)
     if binary:
-        msg = "`binary_data_size` must be given, as the body has binary data"
+        msg = f"`binary_data_size` must be {len(binary)}, as the body has binary data, got nothing"
         raise InvalidParameter(msg)
     return decode_base64(_only_text(tensor.get("data")), "The input's data")
 
@@ -200,7 +202,7 @@ def _only_text(data: object) -> str:
     while isinstance(data, list) and len(data) == 1:  # nested as the shape, or flat
         data = data[0]
     if not isinstance(data, str):
-        msg = "The input's data must be one image in base64"
+        msg = f"The input's data must be one image in base64, got {kind(data)}"
         raise InvalidParameter(msg)
     return data
 
@@ -210,7 +212,7 @@ def _outputs(wanted: object, binary_output: bool) -> dict[str, bool]:
     if wanted is None:
         return dict.fromkeys(OUTPUTS, binary_output)
     if not isinstance(wanted, list):
-        msg = "`outputs` must be a list"
+        msg = f"`outputs` must be a list, got {kind(wanted)}"
         raise InvalidParameter(msg)
     chosen: dict[str, bool] = {}
     for item in wanted:
@@ -235,17 +237,17 @@ def answer_tensors(asked: InferRequest, result: Result) -> Response:
 
 def infer_response(request: InferRequest, result: Result) -> tuple[bytes, int | None]:
     """Write the answer: the body, and the length of its JSON where binary data follows."""
-    found = result["detections"]
+    products = result["detections"]
     values: dict[str, list[list[float]] | list[float] | list[str]] = {
-        "boxes": [product["xyxy"] for product in found],
-        "scores": [product["confidence"] for product in found],
-        "labels": [product["label"] for product in found],
+        "boxes": [product["xyxy"] for product in products],
+        "scores": [product["confidence"] for product in products],
+        "labels": [product["label"] for product in products],
     }
     outputs: list[Json] = []
     binary = b""
     for name, as_binary in request.outputs.items():
         datatype, shape = OUTPUTS[name]
-        output: Json = {"name": name, "datatype": datatype, "shape": [len(found), *shape[1:]]}
+        output: Json = {"name": name, "datatype": datatype, "shape": [len(products), *shape[1:]]}
         if as_binary:
             tensor = _to_bytes(values[name], datatype)
             output["parameters"] = {"binary_data_size": len(tensor)}

@@ -14,7 +14,7 @@ from typing import TextIO
 from events.codec import Json
 
 GREEN, YELLOW, RED, BOLD, DIM, PLAIN = "32", "33", "31", "1", "2", "0"
-PLACE_COLUMNS = 16  # store and camera
+VIEW_COLUMNS = 16  # store and camera
 COUNT_COLUMNS = 14  # "1000 products"
 
 
@@ -24,13 +24,13 @@ def event_line(event: Json, width: int) -> str:
     facts = data if isinstance(data, dict) else {}
     key = str(event.get("subject", ""))
     known = [str(event[name]) for name in ("store", "camera", "view") if event.get(name)]
-    place = "/".join(known)
-    name = key.removeprefix(f"{place}/") if place else key
+    view = "/".join(known)
+    name = key.removeprefix(f"{view}/") if view else key
     if "gap" in facts:
         words, name = _gap(facts), ""
     else:
         words = _rejection(facts) if "reason" in facts else _audit(facts)
-    line = f"{place or '-':<{PLACE_COLUMNS}}  {words}"
+    line = f"{view or '-':<{VIEW_COLUMNS}}  {words}"
     room = width - len(line) - 2
     if len(name) > room:
         name = f"…{name[1 - room :]}" if room > 1 else ""

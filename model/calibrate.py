@@ -40,32 +40,32 @@ def scores_of(
     detector: Detector, photos: list[LabelledPhoto], *, gaps: bool = False
 ) -> list[tuple[Floats, int]]:
     """Return each photo's scores and how many products are labelled on it; or gaps, all labels."""
-    found = []
+    scored = []
     for photo in progress(photos, "counting: photo"):
         image = read_photo(photo.path, detector.model.input_size)
         detections = detector.detect(image, PROTOCOL, Timings())
         if gaps:
-            found.append((detections.gap_confidence.astype(np.float64), photo.count))
+            scored.append((detections.gap_confidence.astype(np.float64), photo.count))
         else:
             products = ~photo.crowd & ~np.isin(photo.class_id, detector.model.gap_classes)
-            found.append((detections.confidence.astype(np.float64), int(products.sum())))
-    return found
+            scored.append((detections.confidence.astype(np.float64), int(products.sum())))
+    return scored
 
 
-def right_threshold(found: list[tuple[Floats, int]]) -> float:
+def right_threshold(scored: list[tuple[Floats, int]]) -> float:
     """Return the score at which half of the photos count too many products and half too few.
 
     Photos without a product do not vote. Raises `GateError` where there is no such score.
     """
-    found = [(scores, count) for scores, count in found if count]
+    scored = [(scores, count) for scores, count in scored if count]
     thresholds = np.arange(LOWEST, HIGHEST, STEP)
     excess = [
-        [(scores >= threshold).sum() / count - 1 for scores, count in found]
+        [(scores >= threshold).sum() / count - 1 for scores, count in scored]
         for threshold in thresholds
     ]
-    bias = np.median(excess, axis=1) if found else np.array([-1.0])
+    bias = np.median(excess, axis=1) if scored else np.array([-1.0])
     if not bias[0] >= 0 >= bias[-1]:
-        msg = f"no score between {LOWEST} and {HIGHEST} counts {len(found)} photos right"
+        msg = f"no score between {LOWEST} and {HIGHEST} counts {len(scored)} photos right"
         raise GateError(msg)
     right = np.abs(bias) == np.abs(bias).min()
     return float(thresholds[right].mean())
@@ -92,8 +92,8 @@ def shift_scores(
     before = [float(of) for of in metadata_of(model).get(SHIFT, "0").split(",")]
     total = np.broadcast_to(np.array(before, np.float32), count).copy()
     total[list(classes) or slice(None)] += shift
-    told = ",".join(f"{of:.4f}" for of in total.tolist())
-    helper.set_model_props(shifted, metadata_of(model) | {SHIFT: told})
+    shifts = ",".join(f"{of:.4f}" for of in total.tolist())
+    helper.set_model_props(shifted, metadata_of(model) | {SHIFT: shifts})
     added = numpy_helper.from_array(total[:, None], name)
     for initializer in graph.initializer:
         if initializer.name == name:  # calibrated before

@@ -53,7 +53,7 @@ class Box(TypedDict):
 
 
 class ScoredBox(TypedDict):
-    """A found product in COCO's words."""
+    """A detected product in COCO's words."""
 
     image_id: int
     category_id: int
@@ -79,7 +79,7 @@ class Scores:
 
     precision: dict[int, Precision]  # of products, by cap
     gaps: Precision | None  # None where the model or the labels have none
-    found: Ints  # (photos,) products at COUNT_CONFIDENCE
+    predicted: Ints  # (photos,) products at COUNT_CONFIDENCE
     labelled: Ints  # (photos,)
     milliseconds: npt.NDArray[np.float64]  # of inference, a photo
     sheet: list[tuple[Path, Floats]]  # a few photos and their boxes at COUNT_CONFIDENCE
@@ -87,7 +87,7 @@ class Scores:
     @property
     def count_errors(self) -> npt.NDArray[np.float64]:
         """The error of each photo's count, as a fraction of its true count."""
-        return np.asarray(np.abs(self.found - self.labelled) / np.maximum(self.labelled, 1))
+        return np.asarray(np.abs(self.predicted - self.labelled) / np.maximum(self.labelled, 1))
 
 
 def true_boxes(photo: LabelledPhoto, xywh: npt.NDArray[np.float64], image_id: int) -> list[Box]:
@@ -106,12 +106,12 @@ def true_boxes(photo: LabelledPhoto, xywh: npt.NDArray[np.float64], image_id: in
     ]
 
 
-def found_boxes(detections: Detections, image_id: int) -> list[ScoredBox]:
+def scored_products(detections: Detections, image_id: int) -> list[ScoredBox]:
     """Turn the products of detections into COCO results."""
     return _scored(detections.xyxy, detections.confidence, detections.class_id, image_id)
 
 
-def found_gaps(detections: Detections, image_id: int, label: int) -> list[ScoredBox]:
+def scored_gaps(detections: Detections, image_id: int, label: int) -> list[ScoredBox]:
     """Turn the gaps of detections into COCO results of one category."""
     xyxy = detections.gap_xyxy
     return _scored(xyxy, detections.gap_confidence, np.full(len(xyxy), label), image_id)
@@ -134,7 +134,7 @@ def evaluate(
     """
     model = detector.model
     truth: list[Box] = []
-    found: list[ScoredBox] = []
+    scored: list[ScoredBox] = []
     true_gaps: list[Box] = []
     seen: list[ScoredBox] = []
     sheet: list[tuple[Path, Floats]] = []
@@ -147,8 +147,8 @@ def evaluate(
         boxes = true_boxes(photo, photo.xywh(image), image_id)
         truth += [box for box, is_gap in zip(boxes, gaps.tolist(), strict=True) if not is_gap]
         true_gaps += [box for box, is_gap in zip(boxes, gaps.tolist(), strict=True) if is_gap]
-        found += found_boxes(detections, image_id)
-        seen += found_gaps(detections, image_id, GAP)
+        scored += scored_products(detections, image_id)
+        seen += scored_gaps(detections, image_id, GAP)
         milliseconds.append(timings["inference"])
         # NMS is greedy, so cutting at a higher confidence before or after it is the same.
         counted = detections.confidence >= COUNT_CONFIDENCE
@@ -161,11 +161,11 @@ def evaluate(
             box["category_id"] = label
     if gap_photos and model.gap_classes:
         true_gaps, seen = _run_over_gaps(detector, gap_photos)
-    found_count, labelled = np.array(counts).T
+    predicted, labelled = np.array(counts).T
     return Scores(
-        precision=average_precision(len(photos), truth, found),
+        precision=average_precision(len(photos), truth, scored),
         gaps=_gap_precision(len(gap_photos or photos), true_gaps, seen),
-        found=found_count,
+        predicted=predicted,
         labelled=labelled,
         milliseconds=np.array(milliseconds),
         sheet=sheet,
@@ -180,7 +180,7 @@ def _run_over_gaps(
     for image_id, photo in enumerate(progress(photos, f"{detector.model.name}: gaps"), start=1):
         image = read_photo(photo.path, detector.model.input_size)
         truth += true_boxes(photo, photo.xywh(image), image_id)
-        seen += found_gaps(detector.detect(image, PROTOCOL), image_id, GAP)
+        seen += scored_gaps(detector.detect(image, PROTOCOL), image_id, GAP)
     return truth, seen
 
 
@@ -193,13 +193,13 @@ def _gap_precision(photos: int, truth: list[Box], seen: list[ScoredBox]) -> Prec
 
 
 def average_precision(
-    photos: int, truth: list[Box], found: list[ScoredBox]
+    photos: int, truth: list[Box], scored: list[ScoredBox]
 ) -> dict[int, Precision]:
     """Compute COCO's AP and AR for each of `CAPS`.
 
     Image ids are 1 to `photos`. Not by `summarize()`, which looks at 100 boxes a photo.
     """
-    if not found or not truth:  # pycocotools cannot load an empty result
+    if not scored or not truth:  # pycocotools cannot load an empty result
         return {
             cap: Precision(cap=cap, ap50=0.0, ap75=0.0, ap50_95=0.0, ar=0.0, curve=np.zeros(101))
             for cap in CAPS
@@ -214,7 +214,7 @@ def average_precision(
             "categories": [{"id": label} for label in {box["category_id"] for box in truth}],
         }
         coco.createIndex()
-        evaluation = COCOeval(coco, coco.loadRes(found), "bbox")
+        evaluation = COCOeval(coco, coco.loadRes(scored), "bbox")
         evaluation.params.maxDets = list(CAPS)
         evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
         evaluation.evaluate()
@@ -277,7 +277,7 @@ def count_rows(name: str, scores: Scores) -> list[str]:
 
 def _count_row(name: str, scores: Scores, part: Ints) -> str:
     median, p90 = np.percentile(scores.count_errors[part] * 100, [50, 90])
-    off = (scores.found - scores.labelled)[part]
+    off = (scores.predicted - scores.labelled)[part]
     return (
         f"{name:<28} {median:5.1f} % {p90:5.1f} % {np.abs(off).mean():6.1f} "
         f"{np.sqrt(np.square(off).mean()):6.1f} {off.mean():+6.1f}"

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image as PILImage
 from PIL import ImageDraw
 
-from function.boxes import Floats, Ints, best_pairs, box_area, pairwise_iou, shared_area
+from function.boxes import Floats, Ints, box_area, match_one_to_one, pairwise_iou, shared_area
 from function.config import Config
 from function.detections import Detections, Thresholds
 from function.detector import Detector
@@ -33,16 +33,16 @@ FALSE_SHARE, HALF = 0.25, 0.5
 
 @dataclass
 class Score:
-    """Count what was found, what was reported, and what is true."""
+    """Counts of matches between what was reported and what is true."""
 
-    found: int = 0
+    matched: int = 0
     reported: int = 0
     true: int = 0
 
-    def add(self, found: int, reported: int, true: int) -> None:
+    def add(self, matched: int, reported: int, true: int) -> None:
         """Add one picture's counts."""
-        self.found, self.reported, self.true = (
-            self.found + found,
+        self.matched, self.reported, self.true = (
+            self.matched + matched,
             self.reported + reported,
             self.true + true,
         )
@@ -50,23 +50,23 @@ class Score:
     @property
     def precision(self) -> float:
         """Share of the reported that is true; 1 where nothing was reported."""
-        return self.found / self.reported if self.reported else 1.0
+        return self.matched / self.reported if self.reported else 1.0
 
     @property
     def recall(self) -> float:
-        """Share of the true that was found; 1 where there is nothing to find."""
-        return self.found / self.true if self.true else 1.0
+        """Share of the true that was reported; 1 where nothing is true."""
+        return self.matched / self.true if self.true else 1.0
 
     @property
     def f1(self) -> float:
-        """Twice the found over all reported and true."""
+        """Twice the matched over all reported and true."""
         total = self.reported + self.true
-        return 2 * self.found / total if total else 1.0
+        return 2 * self.matched / total if total else 1.0
 
     def __str__(self) -> str:
         return (
             f"precision {self.precision:.3f}  recall {self.recall:.3f}  F1 {self.f1:.3f}"
-            f"  ({self.found} of {self.true}, {self.reported} reported)"
+            f"  ({self.matched} of {self.true}, {self.reported} reported)"
         )
 
 
@@ -155,12 +155,14 @@ def score_photos(
     report = Report()
     for name, image, labels in pictures:
         detections = detector.detect(image, thresholds)
-        found = gap_boxes(audit_shelf(detections, image.width, image.height))
+        reported = gap_boxes(audit_shelf(detections, image.width, image.height))
         report.gaps_as_labelled.add(
-            len(best_pairs(pairwise_iou(found, labels), GAP_IOU)), len(found), len(labels)
+            len(match_one_to_one(pairwise_iou(reported, labels), GAP_IOU)),
+            len(reported),
+            len(labels),
         )
         truth = join_touching(labels)
-        _score_gaps(report, name, image.pixels, detections, found, truth)
+        _score_gaps(report, name, image.pixels, detections, reported, truth)
         print(f"\r{name}", end="", flush=True)
     print("\r", end="")
     return report
@@ -175,13 +177,13 @@ def score_drawn(
         detections = detect(shelf)
         height, width = shelf.image.shape[:2]
         audit = audit_shelf(detections, width, height)
-        found = gap_boxes(audit)
-        pairs = np.array(
-            best_pairs(pairwise_iou(detections.xyxy, shelf.xyxy), PRODUCT_IOU), np.int64
+        reported = gap_boxes(audit)
+        matches = np.array(
+            match_one_to_one(pairwise_iou(detections.xyxy, shelf.xyxy), PRODUCT_IOU), np.int64
         ).reshape(-1, 2)
-        right = rightly_rowed(shelf.row[pairs[:, 1]], audit.row[pairs[:, 0]])
-        report.rows.add(right, len(pairs), len(shelf.xyxy))
-        _score_gaps(report, name, shelf.image, detections, found, join_touching(shelf.gaps))
+        right = rightly_rowed(shelf.row[matches[:, 1]], audit.row[matches[:, 0]])
+        report.rows.add(right, len(matches), len(shelf.xyxy))
+        _score_gaps(report, name, shelf.image, detections, reported, join_touching(shelf.gaps))
         print(f"\r{name}", end="", flush=True)
     print("\r", end="")
     return report
@@ -192,22 +194,22 @@ def _score_gaps(
     name: str,
     pixels: npt.NDArray[np.uint8],
     detections: Detections,
-    found: Floats,
+    reported: Floats,
     truth: Floats,
 ) -> None:
-    pairs = best_pairs(pairwise_iou(found, truth), GAP_IOU)
-    report.gaps.add(len(pairs), len(found), len(truth))
-    wrong = len(found) + len(truth) - 2 * len(pairs)
-    report.keep(wrong, name, lambda: draw(pixels, detections.xyxy, found, truth))
+    matches = match_one_to_one(pairwise_iou(reported, truth), GAP_IOU)
+    report.gaps.add(len(matches), len(reported), len(truth))
+    wrong = len(reported) + len(truth) - 2 * len(matches)
+    report.keep(wrong, name, lambda: draw(pixels, detections.xyxy, reported, truth))
 
 
 def draw(
-    pixels: npt.NDArray[np.uint8], products: Floats, found: Floats, truth: Floats
+    pixels: npt.NDArray[np.uint8], products: Floats, reported: Floats, truth: Floats
 ) -> PILImage.Image:
     """Draw products in blue, reported gaps in red, true gaps in green."""
     picture = PILImage.fromarray(pixels)
     pen = ImageDraw.Draw(picture)
-    layers = ((products, (70, 150, 255), 1), (truth, (0, 220, 0), 4), (found, (255, 30, 30), 2))
+    layers = ((products, (70, 150, 255), 1), (truth, (0, 220, 0), 4), (reported, (255, 30, 30), 2))
     for boxes, colour, width in layers:
         for box in boxes.tolist():
             pen.rectangle(box, outline=colour, width=width)
@@ -349,7 +351,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.drawn:
         for name, way in (("true boxes", true_detections), ("model's boxes", detect)):
             reports[name] = report = score_drawn(drawn(options.drawn, options.seed), way)
-            right, true = report.rows.found, report.rows.true
+            right, true = report.rows.matched, report.rows.true
             print(f"drawn, {name}: rows {right / max(true, 1):.4f} of {true} products")
             print(f"drawn, {name}: gaps {report.gaps}")
     if options.pictures:

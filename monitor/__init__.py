@@ -1,1 +1,1 @@
-"""Audits in, what changed out: when a gap opened, whether it still stands, and who was told."""
+"""Audits in, what changed out: when a gap opened, and whether it still stands."""

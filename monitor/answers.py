@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from typing import TypeVar
 
 from flask import Response, jsonify, request
 
@@ -22,6 +23,7 @@ from monitor.queries import (
 
 FORMATS = {"html": "text/html", "json": "application/json", "csv": "text/csv"}
 MAX_DAYS = 366
+Default = TypeVar("Default", int, None)
 
 
 def wanted_format() -> str:
@@ -36,7 +38,7 @@ def wanted_format() -> str:
     return given
 
 
-def read_number(name: str, default: int | None, low: int, high: int) -> int | None:
+def read_number(name: str, default: Default, low: int, high: int) -> int | Default:
     """Read a whole number of the query. Raises `InvalidParameter`."""
     given = request.args.get(name)
     if given is None:

@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from events.codec import InvalidEvent, from_http
 from function.bearer import require_token
-from function.errors import InvalidParameter, Unauthorized
+from function.errors import Unauthorized
 from function.problems import register_error_handlers
 from monitor import answers, drawing, words
 from monitor.config import Config, ConfigError
@@ -22,10 +22,10 @@ from monitor.database import StoreAway, is_migrated, migrate, reading
 from monitor.queries import (
     DAY,
     list_stores,
-    place_of_episode,
     read_labels,
     read_store,
     read_view,
+    view_key_of_episode,
 )
 from monitor.register import folder_of
 from monitor.store import Store
@@ -167,10 +167,10 @@ def create_app(config: Config, watcher: Watcher) -> Flask:
         board.check_own_page()
         if not watcher.store.mute(name, _now()):
             abort(404)
-        place = place_of_episode(engine, name)
-        if place is None or answers.wanted_format() != "html":
+        key = view_key_of_episode(engine, name)
+        if key is None or answers.wanted_format() != "html":
             return Response(status=204)
-        store, _, rest = place.folder.partition("/")
+        store, _, rest = key.folder.partition("/")
         back = url_for("view", store=store or "-", view=rest or "-")
         return Response(status=303, headers={"Location": back})
 
@@ -249,11 +249,7 @@ def serve() -> Flask:
 
 
 def _days() -> int:
-    days = answers.read_number("days", 1, 1, answers.MAX_DAYS)
-    if days is None:
-        msg = "`days` must be a number"
-        raise InvalidParameter(msg)
-    return days
+    return answers.read_number("days", 1, 1, answers.MAX_DAYS)
 
 
 def _now() -> int:

@@ -30,7 +30,7 @@ class Config:
     # BOARD_TOKEN: what the board wants, as bearer or as a browser's password; empty: open
     board_token: str = field(default="", repr=False)
     results_bucket: str = ""  # RESULTS_BUCKET: the only one whose objects a `dataref` may name
-    topic_arn: str = ""  # TOPIC_ARN; without it nothing is told
+    topic_arn: str = ""  # TOPIC_ARN; without it nothing is published
     digest_topic_arn: str = ""  # DIGEST_TOPIC_ARN; without it the digest is printed
     # WATCHED_QUEUES, comma-separated URLs: while more than a few messages wait there, we are behind
     watched_queues: tuple[str, ...] = ()

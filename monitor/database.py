@@ -35,7 +35,7 @@ def open_database(url: str) -> Engine:
     try:
         parsed = make_url(url)
     except ArgumentError as err:
-        msg = "DATABASE_URL must be sqlite:///file or postgresql://user@host/name"
+        msg = "`DATABASE_URL` must be sqlite:///file or postgresql://user@host/name"
         raise ValueError(msg) from err
     if parsed.get_backend_name() == "sqlite":
         engine = create_engine(parsed, connect_args={"timeout": STATEMENT_SECONDS})
@@ -43,7 +43,7 @@ def open_database(url: str) -> Engine:
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     if parsed.get_backend_name() != "postgresql":
-        msg = f"DATABASE_URL must name sqlite or postgresql, got {parsed.get_backend_name()!r}"
+        msg = f"`DATABASE_URL` must name sqlite or postgresql, got {parsed.get_backend_name()!r}"
         raise ValueError(msg)
     milliseconds = STATEMENT_SECONDS * 1000
     return create_engine(

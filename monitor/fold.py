@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from function.boxes import Floats, best_pairs, box_area, box_iou, shared_area
+from function.boxes import Floats, box_area, box_iou, match_one_to_one, shared_area
 
-WHOLE = 65535  # the photo's width and height in the unit of boxes
+FULL_SCALE = 65535  # the photo's width and height in the unit of boxes
 # Pairs of products that overlap by a fifth say how far the camera was nudged, by their median.
 NUDGE_IOU = 0.2
 # Of the products that then cover half of their pair: fewer than three in ten are another picture.
@@ -114,8 +114,8 @@ class Folded:
     @property
     def episodes(self) -> dict[str, Episode]:
         """All episodes by their id, the open ones last."""
-        found = [*self.closed, *open_episodes(self.state)]
-        return {episode.id: episode for episode in found}
+        all_of_them = [*self.closed, *open_episodes(self.state)]
+        return {episode.id: episode for episode in all_of_them}
 
 
 def chosen(audits: Iterable[Audit]) -> list[Audit]:
@@ -232,7 +232,7 @@ def match(before: list[Box], now: list[Box]) -> tuple[dict[int, int], set[int]]:
     same = shared >= SAME_GAP * np.minimum(old_area, box_area(new))
     score = np.where(same & (shared > 0), box_iou(old, new), 0).astype(np.float32)
     covered = np.flatnonzero((shared >= SAME_GAP * old_area).any(axis=1))
-    return dict(best_pairs(score, np.nextafter(np.float32(0), np.float32(1)))), set(
+    return dict(match_one_to_one(score, np.nextafter(np.float32(0), np.float32(1)))), set(
         covered.tolist()
     )
 
@@ -293,4 +293,4 @@ def boxes(products: bytes) -> Floats:
 
 def pack(shares: npt.NDArray[np.float64]) -> bytes:
     """Pack boxes (n, 4), shares of the photo's sides, into uint16."""
-    return np.round(np.clip(shares, 0, 1) * WHOLE).astype("<u2").tobytes()
+    return np.round(np.clip(shares, 0, 1) * FULL_SCALE).astype("<u2").tobytes()

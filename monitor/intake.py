@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from cloudevents.core.v1.event import CloudEvent
 
-from events.codec import InvalidEvent, Json
+from events.codec import InvalidEvent, Json, shown
 from events.types import DATA_SCHEMAS, IMAGE_REJECTED, SHELF_AUDITED
 from function.boxes import box_area, shared_area
 from monitor.fold import Audit, Gap, pack
@@ -41,7 +41,7 @@ S3_SOURCE = "urn:shelfwatch:s3:"
 
 
 @dataclass(frozen=True)
-class Place:
+class ViewKey:
     """Which view a photo is of: bucket and folder of its key."""
 
     bucket: str
@@ -54,7 +54,7 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True)
-class News:
+class IncomingAudit:
     """One audit as it is kept."""
 
     audit: Audit
@@ -66,13 +66,13 @@ class News:
     warnings: tuple[str, ...]
 
 
-def place_of_event(event: CloudEvent) -> Place:
+def view_key(event: CloudEvent) -> ViewKey:
     """Read which view an event is about. Raises `InvalidEvent`."""
     source, key = event.get_source(), event.get_subject()
     if not source.startswith(S3_SOURCE) or not key:
         msg = f"Event {event.get_id()!r} is not about an object of S3"
         raise InvalidEvent(msg)
-    return Place(source.removeprefix(S3_SOURCE), key.rpartition("/")[0])
+    return ViewKey(source.removeprefix(S3_SOURCE), key.rpartition("/")[0])
 
 
 def check_type(event: CloudEvent) -> bool:
@@ -96,7 +96,7 @@ def uploaded_at(event: CloudEvent) -> int:
     return milliseconds(time)
 
 
-def read_news(event: CloudEvent, data: Json, view: View) -> News:
+def read_audit(event: CloudEvent, data: Json, view: View) -> IncomingAudit:
     """Read an audit. Raises `InvalidEvent` that names what is wrong."""
     image = data.get("image")
     if not isinstance(image, dict):
@@ -117,7 +117,7 @@ def read_news(event: CloudEvent, data: Json, view: View) -> News:
             gaps[box] = Gap(box=box, row=int(row), facings=float(facings))
     warnings = tuple(_codes(data))
     fill_rate = data.get("fill_rate")
-    return News(
+    return IncomingAudit(
         audit=Audit(
             photo=photo_of(event),
             generation=_generation(event),
@@ -150,7 +150,7 @@ def _generation(event: CloudEvent) -> int:
     try:
         return int(given)
     except (TypeError, ValueError) as err:
-        msg = f"auditgeneration must be a whole number, got {given!r}"
+        msg = f"`auditgeneration` must be a whole number, got {given!r}"
         raise InvalidEvent(msg) from err
 
 
@@ -163,7 +163,7 @@ def _captured(image: Mapping[str, object], uploaded: int) -> int:
     except ValueError:
         time = datetime.min
     if time.tzinfo is None:
-        msg = f"image.captured_at must be a time with its zone, got {given!r}"
+        msg = f"`image.captured_at` must be a time with its zone, got {given!r}"
         raise InvalidEvent(msg)
     return milliseconds(time)
 
@@ -171,7 +171,7 @@ def _captured(image: Mapping[str, object], uploaded: int) -> int:
 def _side(image: Mapping[str, object], name: str) -> int:
     side = image.get(name)
     if type(side) is not int or side <= 0:
-        msg = f"image.{name} must be a number of pixels, got {side!r}"
+        msg = f"`image.{name}` must be a number of pixels, got {side!r}"
         raise InvalidEvent(msg)
     return side
 
@@ -179,24 +179,36 @@ def _side(image: Mapping[str, object], name: str) -> int:
 def _list(data: Mapping[str, object], name: str) -> list[Mapping[str, object]]:
     items = data.get(name)
     if not isinstance(items, list) or len(items) > MAX_BOXES:
-        msg = f"{name} must be a list of at most {MAX_BOXES}"
+        got = len(items) if isinstance(items, list) else shown(items)
+        msg = f"`{name}` must be a list of at most {MAX_BOXES}, got {got}"
         raise InvalidEvent(msg)
-    if not all(isinstance(item, dict) for item in items):
-        msg = f"{name} must be a list of objects"
-        raise InvalidEvent(msg)
+    for item in items:
+        if not isinstance(item, dict):
+            msg = f"`{name}` must be a list of objects, got {shown(item)} in it"
+            raise InvalidEvent(msg)
     return items
 
 
 def _xyxy(data: Mapping[str, object], name: str) -> npt.NDArray[np.float64]:
+    items = _list(data, name)
     try:
-        boxes = np.array([item["xyxy"] for item in _list(data, name)], np.float64).reshape(-1, 4)
-    except (KeyError, TypeError, ValueError) as err:
-        msg = f"Each of {name} must have xyxy, four numbers"
-        raise InvalidEvent(msg) from err
+        boxes = np.array([item["xyxy"] for item in items], np.float64)
+        boxes = boxes.reshape(len(items), 4)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        boxes = np.full((1, 4), np.nan)
     if not np.isfinite(boxes).all():
-        msg = f"Each of {name} must have xyxy, four numbers"
+        odd = next((xyxy for item in items if not _is_box(xyxy := item.get("xyxy"))), None)
+        msg = f"`xyxy` of each of `{name}` must be four numbers, got {shown(odd)}"
         raise InvalidEvent(msg)
     return boxes
+
+
+def _is_box(xyxy: object) -> bool:
+    return (
+        isinstance(xyxy, list)
+        and len(xyxy) == 4
+        and all(type(edge) in (int, float) and abs(edge) < math.inf for edge in xyxy)
+    )
 
 
 def _masked(boxes: npt.NDArray[np.float64], view: View) -> npt.NDArray[np.bool_]:
@@ -208,7 +220,7 @@ def _masked(boxes: npt.NDArray[np.float64], view: View) -> npt.NDArray[np.bool_]
 def _number(entry: Mapping[str, object], name: str) -> float:
     value = entry.get(name)
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-        msg = f"A gap's {name} must be a number, got {value!r}"
+        msg = f"`{name}` of a gap must be a number, got {shown(value)}"
         raise InvalidEvent(msg)
     return value
 

@@ -10,10 +10,10 @@ from cloudevents.core.v1.event import CloudEvent
 
 from events.codec import Json, new_event
 from events.types import DATA_SCHEMAS
-from monitor.fold import WHOLE, Box, Episode
-from monitor.intake import Place
+from monitor.fold import FULL_SCALE, Box, Episode
+from monitor.gap_events import WITHDRAWN, GapEvent
+from monitor.intake import ViewKey
 from monitor.register import store_of, view_name
-from monitor.telling import WITHDRAWN, Telling
 
 MINUTE = 60_000  # milliseconds
 
@@ -59,13 +59,13 @@ class SilenceData(TypedDict):
     minutes: NotRequired[float]
 
 
-def gap_data(place: Place, episode: Episode, uri: str, telling: Telling) -> GapData:
-    """Compose what is told of an episode."""
+def gap_data(key: ViewKey, episode: Episode, uri: str, gap_event: GapEvent) -> GapData:
+    """Write the data of an event of an episode."""
     data: GapData = {
         "episode": episode.id,
-        "sequence": telling.sequence,
-        "state": telling.state,
-        "view": view_data(place),
+        "sequence": gap_event.sequence,
+        "state": gap_event.state,
+        "view": view_data(key),
         "image": uri,
         "gap": {
             "row": episode.gap.row,
@@ -74,16 +74,16 @@ def gap_data(place: Place, episode: Episode, uri: str, telling: Telling) -> GapD
         },
         "opened_at": iso(episode.opened),
     }
-    if telling.closed is not None and telling.state != WITHDRAWN:
-        data["closed_at"] = iso(telling.closed)
-        data["ended"] = telling.ended
-        data["minutes"] = minutes(episode.opened, telling.closed)
+    if gap_event.closed is not None and gap_event.state != WITHDRAWN:
+        data["closed_at"] = iso(gap_event.closed)
+        data["ended"] = gap_event.ended
+        data["minutes"] = minutes(episode.opened, gap_event.closed)
     return data
 
 
-def silence_data(place: Place, since: int, back: int | None) -> SilenceData:
-    """Compose what is told of a view that no longer sends, or sends again."""
-    data: SilenceData = {"view": view_data(place), "since": iso(since)}
+def silence_data(key: ViewKey, since: int, back: int | None) -> SilenceData:
+    """Write the data of the event of a view that no longer sends, or sends again."""
+    data: SilenceData = {"view": view_data(key), "since": iso(since)}
     if back is not None:
         data["back_at"] = iso(back)
         data["minutes"] = minutes(since, back)
@@ -91,22 +91,22 @@ def silence_data(place: Place, since: int, back: int | None) -> SilenceData:
 
 
 def silence_id(name: str, of: int) -> str:
-    """Name a silence by view and beginning, or a telling of it by its number."""
+    """Name a silence by view and beginning, or an event of it by its number."""
     return hashlib.sha256(f"{name}\x00silence\x00{of}".encode()).hexdigest()[:32]
 
 
-def view_data(place: Place) -> ViewData:
+def view_data(key: ViewKey) -> ViewData:
     """Describe a view."""
     return {
-        "bucket": place.bucket,
-        "folder": place.folder,
-        "store": store_of(place.folder),
-        "name": view_name(place.folder),
+        "bucket": key.bucket,
+        "folder": key.folder,
+        "store": store_of(key.folder),
+        "name": view_name(key.folder),
     }
 
 
-def telling_event(name: str, event_type: str, time: int, data: Json) -> CloudEvent:
-    """Wrap what is told in its event; equal tellings give equal events."""
+def new_monitor_event(name: str, event_type: str, time: int, data: Json) -> CloudEvent:
+    """Put data into an event of the monitor; equal data gives an equal event."""
     view = data["view"]
     assert isinstance(view, dict)
     return new_event(
@@ -136,4 +136,4 @@ def minutes(start: int, end: int) -> float:
 
 def shares(box: Box) -> list[float]:
     """Write a box as shares of the photo's sides, four digits."""
-    return [round(edge / WHOLE, 4) for edge in box]
+    return [round(edge / FULL_SCALE, 4) for edge in box]

@@ -21,11 +21,11 @@ class Metrics:
         )
         self.event_seconds = Histogram(
             "shelfwatch_monitor_event_seconds",
-            "Time from an event to what it changed being told",
+            "Time from an event to what it changed being published",
             buckets=SECONDS,
             registry=self.registry,
         )
-        self.told = Counter(
+        self.published = Counter(
             "shelfwatch_monitor_told_total",
             "Events published",
             ["type"],

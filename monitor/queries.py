@@ -14,7 +14,7 @@ from sqlalchemy import Engine, Select, and_, case, func, select, tuple_
 from monitor.database import reading
 from monitor.figures import FacingTime, OpeningTime, facing_time, refill_minutes
 from monitor.fold import Box
-from monitor.intake import Place
+from monitor.intake import ViewKey
 from monitor.points import NO_POINTS, SPAN, Points, read_points
 from monitor.register import Register, Store, View, store_of, view_name
 from monitor.tables import audits, episodes, mutes, rejections, spans, views
@@ -269,12 +269,12 @@ def read_labels(engine: Engine) -> list[dict[str, object]]:
     ]
 
 
-def place_of_episode(engine: Engine, name: str) -> Place | None:
+def view_key_of_episode(engine: Engine, name: str) -> ViewKey | None:
     """Find the view of an episode. Raises `StoreAway`."""
     query = select(views.c.bucket, views.c.folder).join(episodes, episodes.c.view == views.c.id)
     with reading(engine) as connection:
         found = connection.execute(query.where(episodes.c.id == name)).first()
-    return Place(found.bucket, found.folder) if found else None
+    return ViewKey(found.bucket, found.folder) if found else None
 
 
 class _Past:

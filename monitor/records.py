@@ -6,9 +6,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from monitor.fold import Audit, Box, Episode, Gap
-from monitor.intake import News
+from monitor.gap_events import GapEvent
+from monitor.intake import IncomingAudit
 from monitor.register import store_of
-from monitor.telling import Telling
 
 if TYPE_CHECKING:
     from sqlalchemy import Row
@@ -31,23 +31,23 @@ def audit_of(row: Record) -> Audit:
     )
 
 
-def audit_record(view: str, news: News) -> dict[str, object]:
+def audit_record(view: str, incoming: IncomingAudit) -> dict[str, object]:
     """Write an audit."""
-    audit = news.audit
+    audit = incoming.audit
     return {
         "view": view,
         "captured": audit.captured,
         "photo": audit.photo,
         "generation": audit.generation,
-        "uri": news.uri,
-        "uploaded": news.uploaded,
+        "uri": incoming.uri,
+        "uploaded": incoming.uploaded,
         "products": audit.products,
         "gaps": json.dumps([[gap.box, gap.row, gap.facings] for gap in audit.gaps]),
-        "count": news.count,
-        "empty": news.empty,
-        "fill_rate": news.fill_rate,
+        "count": incoming.count,
+        "empty": incoming.empty,
+        "fill_rate": incoming.fill_rate,
         "doubtful": audit.doubtful,
-        "warnings": ",".join(news.warnings),
+        "warnings": ",".join(incoming.warnings),
     }
 
 
@@ -84,9 +84,9 @@ def episode_record(view: str, folder: str, episode: Episode, uri: str) -> dict[s
     }
 
 
-def telling_of(row: Record) -> Telling:
-    """Read a telling."""
-    return Telling(
+def gap_event_of(row: Record) -> GapEvent:
+    """Read an event of an episode."""
+    return GapEvent(
         id=row.id,
         episode=row.episode,
         sequence=row.sequence,

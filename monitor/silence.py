@@ -1,6 +1,6 @@
 """Tell which registered views no longer send: `python -m monitor.silence`, every few minutes.
 
-Nothing is told while we are behind ourselves: photos may be waiting on a queue.
+Nothing is published while we are behind ourselves: photos may be waiting on a queue.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from events.log import configure_logging
 from function.errors import TryAgain
 from monitor.config import Config, ConfigError
 from monitor.database import reading
-from monitor.intake import Place
+from monitor.intake import ViewKey
 from monitor.process_checks import check_if_asked
 from monitor.register import Register, Store, View
 from monitor.tables import views
@@ -35,7 +35,7 @@ MISSED = 3
 # A queue in steady work holds a few messages at any time.
 MAX_WAITING = 10
 WAITING = "ApproximateNumberOfMessages"
-LONGEST = timedelta(days=60)  # a view that has been silent for longer was told long ago
+LONGEST = timedelta(days=60)  # a view that has been silent for longer was published long ago
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if config.watched_queues and is_behind(boto3.client("sqs"), config.watched_queues):
             return 0
-        tell_silences(watcher, round(time.time() * 1000))
+        publish_silences(watcher, round(time.time() * 1000))
     except TryAgain as err:
         log.error("silence.failed", extra={"error": str(err)})
         return 1
@@ -75,21 +75,21 @@ def is_behind(sqs: SQSClient, queue_urls: Sequence[str]) -> bool:
     return False
 
 
-def tell_silences(watcher: Watcher, now: int) -> None:
-    """Note and tell the silences of registered views. Raises `TryAgain`."""
+def publish_silences(watcher: Watcher, now: int) -> None:
+    """Note and publish the silences of registered views. Raises `TryAgain`."""
     with reading(watcher.store.engine) as connection:
         query = select(views.c.bucket, views.c.folder, views.c.seen)
-        found = connection.execute(query.where(views.c.silent_since.is_(None))).all()
-    seen = {(row.bucket, row.folder): row.seen for row in found if row.seen}
-    for place, since in silent(watcher.register, seen, now):
-        if watcher.store.note_silence(place, since, now):
-            log.warning("view.silent", extra={"bucket": place.bucket, "folder": place.folder})
-        watcher.tell(watcher.store.untold(place.id))
+        rows = connection.execute(query.where(views.c.silent_since.is_(None))).all()
+    seen = {(row.bucket, row.folder): row.seen for row in rows if row.seen}
+    for key, since in silent(watcher.register, seen, now):
+        if watcher.store.note_silence(key, since, now):
+            log.warning("view.silent", extra={"bucket": key.bucket, "folder": key.folder})
+        watcher.publish(watcher.store.unpublished(key.id))
 
 
 def silent(
     register: Register, seen: dict[tuple[str, str], int], now: int
-) -> Iterator[tuple[Place, int]]:
+) -> Iterator[tuple[ViewKey, int]]:
     """List the registered views that have missed photos while their store was open.
 
     `seen` has the last sign of life of each by bucket and folder, in milliseconds since 1970.
@@ -98,7 +98,7 @@ def silent(
         view = register.view(bucket, folder)
         store = register.store(folder.partition("/")[0])
         if view.registered and _is_silent(store, view, last, now):
-            yield Place(bucket, folder), last
+            yield ViewKey(bucket, folder), last
 
 
 def _is_silent(store: Store, view: View, last: int, now: int) -> bool:

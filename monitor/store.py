@@ -41,23 +41,23 @@ from monitor.fold import (
     rank,
     step,
 )
-from monitor.intake import News, Place
+from monitor.gap_events import events_due
+from monitor.intake import IncomingAudit, ViewKey
 from monitor.messages import SilenceData, gap_data, silence_data, silence_id
 from monitor.packed import state_from_json, state_to_json
 from monitor.points import SPAN, pack_points, span_of
-from monitor.records import audit_of, audit_record, episode_of, episode_record, telling_of
+from monitor.records import audit_of, audit_record, episode_of, episode_record, gap_event_of
 from monitor.register import store_of
 from monitor.tables import (
     audits,
     checkpoints,
     episodes,
     mutes,
+    outgoing_events,
     rejections,
     spans,
-    tellings,
     views,
 )
-from monitor.telling import due
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -84,16 +84,16 @@ OF_SPAN = (
     )
     .order_by(audits.c.captured, audits.c.photo)
 )
-UNTOLD = (
-    select(tellings)
-    .where(tellings.c.view == bindparam("name"), tellings.c.told.is_(None))
-    .order_by(tellings.c.time, tellings.c.episode, tellings.c.sequence)
+UNPUBLISHED = (
+    select(outgoing_events)
+    .where(outgoing_events.c.view == bindparam("name"), outgoing_events.c.told.is_(None))
+    .order_by(outgoing_events.c.time, outgoing_events.c.episode, outgoing_events.c.sequence)
 )
 
 
-@dataclass(frozen=True)
-class Untold:
-    """A telling that is not known to be published."""
+@dataclass(frozen=True, kw_only=True)
+class OutgoingEvent:
+    """An event that is not known to be published."""
 
     id: str
     type: str
@@ -109,38 +109,40 @@ class Store:
     rules: Rules = field(default_factory=Rules)
     keep_days: int = 30
 
-    def take_audit(self, place: Place, news: News) -> list[Untold]:
-        """Take in one audit: kept, folded, and what it changed noted to be told.
+    def take_audit(self, key: ViewKey, incoming: IncomingAudit) -> list[OutgoingEvent]:
+        """Take in one audit: keep it, fold it, and note the events of what it changed.
 
-        Returns what is to be told of its view, in its order. Raises `StoreAway`.
+        Returns the events of its view to be published, in order. Raises `StoreAway`.
         """
         with writing(self.engine) as connection:
-            view = _View(connection, place, self.rules, self.keep_days * DAY)
-            view.has_come(news.uploaded)
-            view.take(news)
+            view = _View(connection, key, self.rules, self.keep_days * DAY)
+            view.has_come(incoming.uploaded)
+            view.take(incoming)
             view.save()
-            return _untold(connection, place.id)
+            return _unpublished(connection, key.id)
 
-    def take_rejection(self, place: Place, photo: str, reason: str, uploaded: int) -> list[Untold]:
+    def take_rejection(
+        self, key: ViewKey, photo: str, reason: str, uploaded: int
+    ) -> list[OutgoingEvent]:
         """Take in that a photo was rejected: its camera lives.
 
-        Returns what is to be told of its view, in its order. Raises `StoreAway`.
+        Returns the events of its view to be published, in order. Raises `StoreAway`.
         """
         with writing(self.engine) as connection:
-            view = _View(connection, place, self.rules, self.keep_days * DAY)
+            view = _View(connection, key, self.rules, self.keep_days * DAY)
             view.has_come(uploaded)
             view.save()
-            row = {"view": place.id, "photo": photo, "uploaded": uploaded, "reason": reason}
+            row = {"view": key.id, "photo": photo, "uploaded": uploaded, "reason": reason}
             put(connection, rejections, ["view", "photo"], [row], keep=True)
-            return _untold(connection, place.id)
+            return _unpublished(connection, key.id)
 
-    def note_silence(self, place: Place, since: int, now: int) -> bool:
+    def note_silence(self, key: ViewKey, since: int, now: int) -> bool:
         """Note that a view has been silent since a time; false where it has come by now.
 
         Raises `StoreAway`.
         """
         with writing(self.engine) as connection:
-            view = _View(connection, place, self.rules, self.keep_days * DAY)
+            view = _View(connection, key, self.rules, self.keep_days * DAY)
             noted = view.is_silent(since, now)
             view.save()
             return noted
@@ -148,40 +150,43 @@ class Store:
     def mute(self, episode: str, now: int) -> bool:
         """Note that an episode is no gap; false where there is none. Raises `StoreAway`."""
         with writing(self.engine) as connection:
-            found = connection.execute(select(episodes).where(episodes.c.id == episode)).first()
-            if found is None:
+            row = connection.execute(select(episodes).where(episodes.c.id == episode)).first()
+            if row is None:
                 return False
-            facts = {"episode": episode, "view": found.view, "uri": found.uri, "box": found.box}
+            facts = {"episode": episode, "view": row.view, "uri": row.uri, "box": row.box}
             put(connection, mutes, ["episode"], [{**facts, "muted": now}], keep=True)
             return True
 
-    def untold(self, view: str) -> list[Untold]:
-        """List what is to be published of a view, in its order. Raises `StoreAway`."""
+    def unpublished(self, view: str) -> list[OutgoingEvent]:
+        """List the events of a view to be published, in order. Raises `StoreAway`."""
         with reading(self.engine) as connection:
-            return _untold(connection, view)
+            return _unpublished(connection, view)
 
-    def mark_told(self, names: Sequence[str], now: int) -> None:
+    def mark_published(self, names: Sequence[str], now: int) -> None:
         """Note what has been published; losing it costs a duplicate. Raises `StoreAway`."""
         if names:
             with writing(self.engine) as connection:
-                named = tellings.c.id.in_(names)
-                connection.execute(update(tellings).where(named).values(told=now))
+                named = outgoing_events.c.id.in_(names)
+                connection.execute(update(outgoing_events).where(named).values(told=now))
 
 
-def _untold(connection: Connection, view: str) -> list[Untold]:
-    rows = connection.execute(UNTOLD, {"name": view})
-    return [Untold(row.id, row.type, row.time, json.loads(row.data)) for row in rows]
+def _unpublished(connection: Connection, view: str) -> list[OutgoingEvent]:
+    rows = connection.execute(UNPUBLISHED, {"name": view})
+    return [
+        OutgoingEvent(id=row.id, type=row.type, time=row.time, data=json.loads(row.data))
+        for row in rows
+    ]
 
 
 class _View:
     """One view, locked for the length of its transaction."""
 
-    def __init__(self, connection: Connection, place: Place, rules: Rules, keep: int) -> None:
+    def __init__(self, connection: Connection, key: ViewKey, rules: Rules, keep: int) -> None:
         self._connection = connection
-        self._place = place
+        self._key = key
         self._rules = rules
         self._keep = keep  # milliseconds
-        self._id = place.id
+        self._id = key.id
         self._row = self._lock()
         self._changes: dict[str, object] = {}
 
@@ -189,8 +194,8 @@ class _View:
         # SQLite has one lock for all writers, which the transaction holds since it began.
         row = self._connection.execute(LOCK, {"name": self._id}).first()
         if row is None:
-            facts = {"id": self._id, "bucket": self._place.bucket, "folder": self._place.folder}
-            facts["store"] = store_of(self._place.folder)
+            facts = {"id": self._id, "bucket": self._key.bucket, "folder": self._key.folder}
+            facts["store"] = store_of(self._key.folder)
             put(self._connection, views, ["id"], [facts], keep=True)
             row = self._connection.execute(LOCK, {"name": self._id}).one()
         return row
@@ -209,7 +214,7 @@ class _View:
         since = self._row.silent_since
         if since is not None:
             changes["silent_since"] = None
-            data = silence_data(self._place, since, uploaded)
+            data = silence_data(self._key, since, uploaded)
             self._note(since, 2, VIEW_BACK, uploaded, data)
         self._update(**changes)
 
@@ -217,13 +222,13 @@ class _View:
         """Note a silence, unless something has come since."""
         if self._row.seen > since or self._row.silent_since is not None:
             return False
-        self._note(since, 1, VIEW_SILENT, now, silence_data(self._place, since, None))
+        self._note(since, 1, VIEW_SILENT, now, silence_data(self._key, since, None))
         self._update(silent_since=since)
         return True
 
-    def take(self, news: News) -> None:
+    def take(self, incoming: IncomingAudit) -> None:
         """Take in an audit, unless it is known or older than what is kept."""
-        audit = news.audit
+        audit = incoming.audit
         base = self._row.base_captured
         if base is not None and audit.position <= (base, self._row.base_photo):
             self._update(late=self._row.late + 1)
@@ -238,7 +243,7 @@ class _View:
             touched.add(span_of(known.captured))
             mine = and_(audits.c.view == self._id, audits.c.photo == audit.photo)
             self._connection.execute(delete(audits).where(mine))
-        self._connection.execute(INSERT_AUDIT, audit_record(self._id, news))
+        self._connection.execute(INSERT_AUDIT, audit_record(self._id, incoming))
         self._keep_spans(touched)
         head = state_from_json(self._row.state) if self._row.state else State(view=self._id)
         if head.at is None or head.at < first:
@@ -263,8 +268,8 @@ class _View:
             .order_by(checkpoints.c.captured.desc(), checkpoints.c.photo.desc())
             .limit(1)
         )
-        found = self._connection.execute(newest).scalar()
-        state = state_from_json(found) if found else State(view=self._id)
+        checkpoint = self._connection.execute(newest).scalar()
+        state = state_from_json(checkpoint) if checkpoint else State(view=self._id)
         self._connection.execute(delete(checkpoints).where(mine, since))
         query = select(audits).where(audits.c.view == self._id)
         if state.at is not None:
@@ -272,11 +277,11 @@ class _View:
         rows = self._connection.execute(query.order_by(audits.c.captured, audits.c.photo))
         self._go_on(head, state, [audit_of(row) for row in rows], 0)
 
-    def _go_on(self, head: State, state: State, found: list[Audit], steps: int) -> None:
+    def _go_on(self, head: State, state: State, new: list[Audit], steps: int) -> None:
         """Step through all audits after a state, and keep what came of it."""
         before = self._episodes_since(head, state)
         closed: list[Episode] = []
-        for audit in found:
+        for audit in new:
             state, ended = step(state, audit, self._rules)
             closed += ended
             steps += 1
@@ -284,7 +289,7 @@ class _View:
                 steps = 0
                 self._keep_checkpoint(state)
         self._update(state=state_to_json(state), steps=steps)
-        self._keep_episodes(before, Folded(state, tuple(closed)).episodes, found)
+        self._keep_episodes(before, Folded(state, tuple(closed)).episodes, new)
         if not steps:
             self._fold_away(state)
 
@@ -299,9 +304,9 @@ class _View:
         return known | {e.id: e for e in decided if e.settled is not None and e.settled > start}
 
     def _keep_episodes(
-        self, before: Mapping[str, Episode], now: Mapping[str, Episode], found: list[Audit]
+        self, before: Mapping[str, Episode], now: Mapping[str, Episode], new: list[Audit]
     ) -> None:
-        """Write what changed, and note what is to be told of it."""
+        """Write what changed, and note the events of it."""
         known = {**before, **now}
         changed = [name for name in sorted(known) if before.get(name) != now.get(name)]
         if not changed:
@@ -311,42 +316,44 @@ class _View:
         gone = [name for name in changed if name not in now]
         if gone:
             self._connection.execute(delete(episodes).where(episodes.c.id.in_(gone)))
-        folder = self._place.folder
+        folder = self._key.folder
         rows = [episode_record(self._id, folder, episode, uris[episode.id]) for episode in left]
         put(self._connection, episodes, ["id"], rows)
-        told = select(tellings).where(tellings.c.episode.in_(changed))
-        in_order = self._connection.execute(told.order_by(tellings.c.episode, tellings.c.sequence))
-        last = {row.episode: telling_of(row) for row in in_order}
+        earlier = select(outgoing_events).where(outgoing_events.c.episode.in_(changed))
+        in_order = self._connection.execute(
+            earlier.order_by(outgoing_events.c.episode, outgoing_events.c.sequence)
+        )
+        last = {row.episode: gap_event_of(row) for row in in_order}
         query = select(mutes.c.episode).where(mutes.c.episode.in_(changed))
         muted = frozenset(self._connection.execute(query).scalars())
-        time = max(audit.captured for audit in found)
-        for telling in due({episode.id: episode for episode in left}, last, muted):
-            data = gap_data(self._place, known[telling.episode], uris[telling.episode], telling)
+        time = max(audit.captured for audit in new)
+        for event in events_due({episode.id: episode for episode in left}, last, muted):
+            data = gap_data(self._key, known[event.episode], uris[event.episode], event)
             self._connection.execute(
-                insert(tellings).values(
-                    id=telling.id,
+                insert(outgoing_events).values(
+                    id=event.id,
                     view=self._id,
-                    episode=telling.episode,
-                    sequence=telling.sequence,
-                    type=telling.type,
-                    state=telling.state,
-                    closed=telling.closed,
-                    ended=telling.ended,
+                    episode=event.episode,
+                    sequence=event.sequence,
+                    type=event.type,
+                    state=event.state,
+                    closed=event.closed,
+                    ended=event.ended,
                     time=time,
                     data=json.dumps(data),
                 )
             )
 
-    def _uris(self, found: list[Episode]) -> dict[str, str]:
+    def _uris(self, wanted: list[Episode]) -> dict[str, str]:
         """Name the first photo of each episode; that of an old one is known to its own row."""
-        names, photos = [e.id for e in found], [e.photo for e in found]
+        names, photos = [e.id for e in wanted], [e.photo for e in wanted]
         own = select(episodes.c.id, episodes.c.uri).where(episodes.c.id.in_(names))
         kept = {row.id: row.uri for row in self._connection.execute(own)}
         query = select(audits.c.photo, audits.c.uri).where(
             audits.c.view == self._id, audits.c.photo.in_(photos)
         )
         by_photo = {row.photo: row.uri for row in self._connection.execute(query)}
-        return {e.id: kept.get(e.id) or by_photo.get(e.photo, "") for e in found}
+        return {e.id: kept.get(e.id) or by_photo.get(e.photo, "") for e in wanted}
 
     def _keep_checkpoint(self, state: State) -> None:
         assert state.at is not None
@@ -390,7 +397,7 @@ class _View:
             "time": time,
             "data": json.dumps(data),
         }
-        put(self._connection, tellings, ["id"], [row], keep=True)
+        put(self._connection, outgoing_events, ["id"], [row], keep=True)
 
     def _update(self, **changes: object) -> None:
         self._changes |= changes

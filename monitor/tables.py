@@ -32,7 +32,7 @@ views = Table(
     Column("folder", Text, nullable=False),
     Column("store", Text, nullable=False),
     Column("seen", BigInteger, nullable=False, default=0),  # the last upload, rejected ones too
-    Column("silent_since", BigInteger),  # told to be silent; null while it is not
+    Column("silent_since", BigInteger),  # said to be silent; null while it is not
     Column("state", Text, nullable=False, default=""),  # of the fold after all audits
     Column("steps", Integer, nullable=False, default=0),  # audits since the last checkpoint
     Column("base_captured", BigInteger),  # audits up to here are folded away
@@ -109,8 +109,8 @@ episodes = Table(
     Index("episodes_by_store", "store", "closed", "opened"),
 )
 
-# What is to be told, and what has been: an outbox.
-tellings = Table(
+# Events to be published, and those that are: a transactional outbox.
+outgoing_events = Table(
     "tellings",
     metadata,
     Column("id", String(32), primary_key=True),

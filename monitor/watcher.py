@@ -1,7 +1,7 @@
-"""One event of the function, from its arrival to what it changed being told.
+"""One event of the function, from its arrival to the events of what it changed.
 
-read -> keep and fold -> tell, each step repeatable: a crash anywhere is a redelivery, which finds
-done what was done, and tells what was not told yet.
+read -> keep and fold -> publish, each step repeatable: after a crash anywhere the redelivery finds
+done what was done, and publishes what was not published yet.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from urllib.parse import urlsplit
 from botocore.config import Config as BotoConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
-from events.codec import InvalidEvent, Json, data_of, read_json
-from events.sns_publisher import publish
+from events.codec import InvalidEvent, Json, data_of, read_json, shown
+from events.sns_publisher import make_client, publish
 from events.trace import about_event, trace_of, traced
 from events.types import RESULTS
 from function.errors import BucketForbidden, DependencyFailed
 from monitor.config import Config, ConfigError
 from monitor.database import open_database
-from monitor.intake import check_type, photo_of, place_of_event, read_news, uploaded_at
-from monitor.messages import telling_event
+from monitor.intake import check_type, photo_of, read_audit, uploaded_at, view_key
+from monitor.messages import new_monitor_event
 from monitor.metrics import Metrics
 from monitor.register import Register
-from monitor.store import Store, Untold
+from monitor.store import OutgoingEvent, Store
 
 if TYPE_CHECKING:
     from cloudevents.core.v1.event import CloudEvent
@@ -42,7 +42,7 @@ MAX_RESULT_BYTES = 4 * 1024 * 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Watcher:
-    """Takes in events. Without a topic nothing is told; without S3 no `dataref` is followed."""
+    """Takes in events. Publishes nothing without a topic, follows no `dataref` without S3."""
 
     store: Store
     register: Register
@@ -53,7 +53,7 @@ class Watcher:
     topic_arn: str = ""
 
     def take(self, event: CloudEvent) -> None:
-        """Take in one event, and tell what it changed.
+        """Take in one event, and publish what it changed.
 
         Raises `InvalidEvent`, `BucketForbidden`, or `TryAgain` for all that another delivery may
         mend.
@@ -61,38 +61,38 @@ class Watcher:
         name = event.get_id()
         with about_event(name), traced(trace_of(event, name)):
             started = time.monotonic()
-            place = place_of_event(event)
+            key = view_key(event)
             uploaded = uploaded_at(event)
             if check_type(event):
-                view = self.register.view(place.bucket, place.folder)
-                news = read_news(event, self._data_of(event), view)
-                untold = self.store.take_audit(place, news)
+                view = self.register.view(key.bucket, key.folder)
+                incoming = read_audit(event, self._data_of(event), view)
+                events = self.store.take_audit(key, incoming)
             else:
                 reason = data_of(event).get("reason")
                 kind = str(reason.get("type", "")) if isinstance(reason, dict) else ""
-                untold = self.store.take_rejection(place, photo_of(event), kind, uploaded)
-            self.tell(untold)
+                events = self.store.take_rejection(key, photo_of(event), kind, uploaded)
+            self.publish(events)
             self.metrics.events.labels(event.get_type()).inc()
             self.metrics.event_seconds.observe(time.monotonic() - started)
             self.metrics.lag.set(max(0.0, time.time() - uploaded / 1000))
 
-    def tell(self, untold: Sequence[Untold]) -> None:
-        """Publish what is untold. Raises `DependencyFailed` or `StoreAway`."""
-        told: list[str] = []
+    def publish(self, events: Sequence[OutgoingEvent]) -> None:
+        """Publish events, and mark them so. Raises `DependencyFailed` or `StoreAway`."""
+        published: list[str] = []
         try:
-            for entry in untold:
+            for entry in events:
                 if self.sns and self.topic_arn:
-                    event = telling_event(entry.id, entry.type, entry.time, entry.data)
+                    event = new_monitor_event(entry.id, entry.type, entry.time, entry.data)
                     publish(event, self.sns, self.topic_arn)
-                    self.metrics.told.labels(entry.type).inc()
+                    self.metrics.published.labels(entry.type).inc()
                     log.info("event.published", extra={"id": entry.id, "type": entry.type})
-                told.append(entry.id)
+                published.append(entry.id)
         except (ClientError, BotoCoreError) as err:
             log.warning("dependency.failed", extra={"error": str(err)})
             msg = "SNS did not do its part"
             raise DependencyFailed(msg) from err
         finally:
-            self.store.mark_told(told, round(time.time() * 1000))
+            self.store.mark_published(published, round(time.time() * 1000))
 
     def _data_of(self, event: CloudEvent) -> Json:
         uri = event.get_extension("dataref")
@@ -117,11 +117,11 @@ class Watcher:
             msg = "S3 did not do its part"
             raise DependencyFailed(msg) from err
         if len(body) > MAX_RESULT_BYTES:
-            msg = f"{uri} must have at most {MAX_RESULT_BYTES} bytes"
+            msg = f"{uri} must have at most {MAX_RESULT_BYTES} bytes, got {answer['ContentLength']}"
             raise InvalidEvent(msg)
         data = read_json(body)
         if not isinstance(data, dict):
-            msg = f"{uri} must hold a JSON object"
+            msg = f"{uri} must hold a JSON object, got {shown(data)}"
             raise InvalidEvent(msg)
         return data
 
@@ -148,7 +148,7 @@ def make_watcher(config: Config) -> Watcher:
             retries={"mode": "standard", "total_max_attempts": 3},
         )
         s3 = session.client("s3", config=settings) if config.results_bucket else None
-        sns = session.client("sns", config=settings) if config.topic_arn else None
+        sns = make_client(session, settings) if config.topic_arn else None
     return Watcher(
         store=Store(engine, config.rules, config.keep_days),
         register=config.register,

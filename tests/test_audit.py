@@ -21,10 +21,10 @@ from notifications import events_from_body
 from events.codec import InvalidEvent, data_of, new_event, to_json
 from events.outbox import Outbox
 from events.repair.photos import photos
-from events.s3_notification import object_id
+from events.s3_notification import object_from_event, object_id
 from events.sns_publisher import MAX_ATTRIBUTES, attributes_of
 from events.trace import TraceContext, traced
-from events.types import IMAGE_REJECTED, OUR_PREFIXES, SHELF_AUDITED
+from events.types import IMAGE_REJECTED, OUR_PREFIXES, RECEIVE_COUNT, SHELF_AUDITED
 from function.audit import Auditor
 from function.detections import Thresholds
 from function.detector import Detector
@@ -67,6 +67,16 @@ def uploaded(aws: Aws, data: bytes, key: str = KEY) -> CloudEvent:
             for event in events_from_body(message["Body"]):
                 if event.get_subject() == key:
                     return event
+
+
+def received(event: CloudEvent, times: int) -> CloudEvent:
+    """The event as the source sends it after so many receives; as others do after none."""
+    count = {RECEIVE_COUNT: times} if times else {}
+    return new_event({**event.get_attributes(), **count}, data_of(event))
+
+
+# S3 and SQS may announce a photo twice: then a second message is received for the first time, too.
+RECEIVED = pytest.mark.parametrize("times", [0, 1, 2])
 
 
 def published(aws: Aws) -> list[dict[str, Any]]:
@@ -186,8 +196,9 @@ def test_equal_causes_give_equal_envelopes_whatever_the_source_says(
     assert first.get_attributes() == second.get_attributes()
 
 
-def test_a_redelivery_publishes_nothing_new(aws: Aws, auditor: Auditor) -> None:
-    event = uploaded(aws, GOOD_SAMPLE.read_bytes())
+@RECEIVED
+def test_a_redelivery_publishes_nothing_new(aws: Aws, auditor: Auditor, times: int) -> None:
+    event = received(uploaded(aws, GOOD_SAMPLE.read_bytes()), times)
     first, again = auditor.audit_event(event), auditor.audit_event(event)
     assert first is not None
     assert again is not None
@@ -195,11 +206,12 @@ def test_a_redelivery_publishes_nothing_new(aws: Aws, auditor: Auditor) -> None:
     assert len(published(aws)) == 1
 
 
+@RECEIVED
 def test_a_crash_before_the_publish_repeats_only_the_publish(
-    aws: Aws, auditor: Auditor, detector: Detector
+    aws: Aws, auditor: Auditor, times: int
 ) -> None:
     """The stored result is published, also by a model that finds less."""
-    event = uploaded(aws, GOOD_SAMPLE.read_bytes())
+    event = received(uploaded(aws, GOOD_SAMPLE.read_bytes()), times)
     no_topic = replace(auditor, sns=None)
     no_topic.audit_event(event)
     assert published(aws) == []
@@ -208,6 +220,38 @@ def test_a_crash_before_the_publish_repeats_only_the_publish(
     (got,) = published(aws)
     assert got["data"] == stored(aws, event.get_id())
     assert got["data"]["thresholds"]["confidence"] == 0.25
+
+
+@RECEIVED
+def test_a_photo_that_went_after_its_audit_keeps_it(aws: Aws, auditor: Auditor, times: int) -> None:
+    event = received(uploaded(aws, GOOD_SAMPLE.read_bytes()), times)
+    auditor.audit_event(event)
+    aws.s3.delete_object(
+        Bucket=aws.resources.bucket, Key=KEY, VersionId=object_from_event(event).version_id
+    )
+    again = auditor.audit_event(event)
+    assert again is not None
+    assert again.get_type() == SHELF_AUDITED
+    assert len(published(aws)) == 1
+
+
+@pytest.mark.parametrize(("times", "asked"), [(0, 5), (1, 4), (2, 5)])
+def test_a_photo_costs_four_calls_when_it_comes_for_the_first_time(
+    aws: Aws, auditor: Auditor, times: int, asked: int
+) -> None:
+    """Each is two milliseconds of processor: the photo, its result, the topic and its mark."""
+    event = received(uploaded(aws, GOOD_SAMPLE.read_bytes()), times)
+    calls: list[str] = []
+    for client in (aws.s3, aws.sns):
+        client.meta.events.register_first(
+            "before-call", lambda model, **_: calls.append(model.name), unique_id="counted"
+        )
+    try:
+        auditor.audit_event(event)
+    finally:
+        for client in (aws.s3, aws.sns):
+            client.meta.events.unregister("before-call", unique_id="counted")
+    assert len(calls) == asked, calls
 
 
 def test_without_an_outbox_a_redelivery_repeats_the_id(aws: Aws, auditor: Auditor) -> None:

@@ -21,7 +21,7 @@ from monitor.digest import due_stores, send
 from monitor.metrics import Metrics
 from monitor.queries import PAGE, read_store
 from monitor.register import Register
-from monitor.silence import silent, tell_silences
+from monitor.silence import publish_silences, silent
 from monitor.store import Store
 from monitor.watcher import Watcher
 from monitor.words import digest
@@ -225,7 +225,7 @@ def test_a_view_is_silent_after_three_photos_of_opening_time(
 def test_silence_is_told_once_and_so_is_its_end(watcher: Watcher, client: FlaskClient) -> None:
     play_a_morning(client)
     for minute in (300, 305):
-        tell_silences(watcher, ms(minute))
+        publish_silences(watcher, ms(minute))
     page = client.get("/stores/store-17").get_json()
     assert page["views"][0]["silent_since"] == "2026-11-20T11:45:00+00:00"
     assert client.get("/stores").get_json()["stores"][0]["silent_views"] == 1

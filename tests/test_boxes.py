@@ -7,11 +7,11 @@ import pytest
 
 import function.boxes
 from function.boxes import (
-    best_pairs,
     box_iou,
     cxcywh_to_xyxy,
     decode,
     letterbox,
+    match_one_to_one,
     non_max_suppression,
     pairwise_iou,
 )
@@ -219,7 +219,7 @@ def test_decode_refuses_another_shape() -> None:
 
 
 @pytest.mark.parametrize(
-    ("score", "pairs"),
+    ("score", "matches"),
     [
         pytest.param(np.zeros((0, 3)), [], id="no-rows"),
         pytest.param(np.zeros((3, 0)), [], id="no-columns"),
@@ -228,8 +228,8 @@ def test_decode_refuses_another_shape() -> None:
         pytest.param([[0.7, 0.9], [0.6, 0.8]], [(0, 1), (1, 0)], id="one-to-one"),
     ],
 )
-def test_best_pairs_are_one_to_one(score: object, pairs: list[tuple[int, int]]) -> None:
-    assert best_pairs(np.array(score, np.float32), 0.5) == pairs
+def test_matches_are_one_to_one(score: object, matches: list[tuple[int, int]]) -> None:
+    assert match_one_to_one(np.array(score, np.float32), 0.5) == matches
 
 
 def test_pairwise_iou_is_iou_of_each_with_each() -> None:

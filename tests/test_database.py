@@ -19,7 +19,7 @@ from test_fold import MINUTE, photo
 
 from monitor.app import check_ready
 from monitor.database import MIGRATIONS, StoreAway, migrate, open_database
-from monitor.intake import News, Place
+from monitor.intake import IncomingAudit, ViewKey
 from monitor.points import SPAN, read_points
 from monitor.records import audit_record
 from monitor.store import Store
@@ -74,13 +74,13 @@ def test_a_migration_only_adds_so_that_the_old_revision_goes_on(path: Path) -> N
 def test_the_spans_of_audits_that_were_there_before_are_packed(url: str) -> None:
     engine = open_database(url)
     migrate(engine, "0001")
-    place = Place("shelves", "store-1/cam-1")
+    key = ViewKey("shelves", "store-1/cam-1")
     times = [0, SPAN - 1, SPAN, 3 * SPAN]
     with engine.begin() as connection:
-        facts = {"id": place.id, "bucket": "shelves", "folder": "store-1/cam-1", "store": "store-1"}
+        facts = {"id": key.id, "bucket": "shelves", "folder": "store-1/cam-1", "store": "store-1"}
         connection.execute(views.insert(), facts)
         for number, captured in enumerate(times):
-            news = News(
+            incoming = IncomingAudit(
                 audit=photo(captured / MINUTE, doubtful=number == 1, name=str(number)),
                 uri="",
                 uploaded=captured,
@@ -89,7 +89,7 @@ def test_the_spans_of_audits_that_were_there_before_are_packed(url: str) -> None
                 fill_rate=None if number == 2 else 0.875,
                 warnings=(),
             )
-            connection.execute(audits.insert(), audit_record(place.id, news))
+            connection.execute(audits.insert(), audit_record(key.id, incoming))
     migrate(engine)
     with engine.connect() as connection:
         found = connection.execute(select(spans).order_by(spans.c.start)).all()

@@ -1,9 +1,7 @@
 """The session: which files serve, that it is warm before it answers, and that it sheds load."""
 
-import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -12,14 +10,12 @@ import pytest
 from onnx import TensorProto, helper
 
 import function.detector
-from function.audit import audit_image
 from function.boxes import box_iou, letterbox
 from function.config import Config
 from function.detections import Thresholds
-from function.detector import MAX_WAITING, Detector, postprocess, preprocess, to_float_nchw
-from function.errors import ImageCorrupt, ModelError, NotReady, Overloaded
+from function.detector import Detector, postprocess, preprocess, to_float_nchw
+from function.errors import ModelError, NotReady, Overloaded
 from function.image import Image, read_image
-from function.metrics import Metrics
 from model.render import render_shelf
 
 GREY = Image.of(np.full((48, 64, 3), 128, np.uint8))
@@ -171,53 +167,6 @@ def test_an_output_that_only_shows_when_it_runs_is_refused_by_the_warm_up(
     with pytest.raises(ModelError, match=r"\(1, 7, 21\)"):
         detector.warm_up()
     assert not detector.ready
-
-
-class SlowSession:
-    """Answers when told to."""
-
-    def __init__(self, session: Any) -> None:
-        self.session = session
-        self.entered = threading.Semaphore(0)
-        self.go_on = threading.Event()
-
-    def run(self, *arguments: Any) -> Any:
-        self.entered.release()
-        assert self.go_on.wait(10)
-        return self.session.run(*arguments)
-
-
-def test_two_may_wait_and_the_next_is_shed_before_it_is_decoded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_image: Callable[..., bytes]
-) -> None:
-    detector = Detector.load(save_model(tmp_path / "m.onnx", ONE_BOX), threads=1)
-    detector.warm_up()
-    slow = SlowSession(detector.session)
-    monkeypatch.setattr(detector, "session", slow)
-    photo, cut = make_image(), make_image()[:-9]
-    counts: list[int] = []
-
-    def audit(data: bytes) -> None:
-        counts.append(audit_image(data, detector, Thresholds(), Metrics())["count"])
-
-    threads = [threading.Thread(target=audit, args=(photo,)) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    assert slow.entered.acquire(timeout=10)
-    for _ in range(1000):  # until both others wait: no place is left
-        if detector._places._value == 0:
-            break
-        threading.Event().wait(0.005)
-    with pytest.raises(Overloaded, match="At most 2 images wait"):
-        audit(cut)  # that it is damaged would show in decoding
-    slow.go_on.set()
-    for thread in threads:
-        thread.join(10)
-    assert counts == [1, 1, 1]
-    with pytest.raises(ImageCorrupt):  # and what fails gives its place back
-        audit(cut)
-    audit(photo)
-    assert detector._places._value == 1 + MAX_WAITING
 
 
 def test_a_wait_that_is_too_long_is_shed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

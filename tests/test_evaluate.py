@@ -17,8 +17,8 @@ from model.evaluate import (
     ScoredBox,
     average_precision,
     evaluate,
-    found_boxes,
     main,
+    scored_products,
     true_boxes,
 )
 from model.labelled import LabelledPhoto, read_dataset
@@ -59,7 +59,7 @@ def truth_of(detections: Detections) -> list[Box]:
     ],
 )
 def test_more_than_a_hundred_boxes_a_photo_count(step: int, ap: float) -> None:
-    found = found_boxes(GRID, 1)[::step] if step else []
+    found = scored_products(GRID, 1)[::step] if step else []
     scores = average_precision(1, truth_of(GRID), found)[1000]
     averages = (scores.ap50, scores.ap75, scores.ap50_95)
     assert averages == pytest.approx((ap, ap, ap), abs=1e-3)
@@ -69,7 +69,7 @@ def test_more_than_a_hundred_boxes_a_photo_count(step: int, ap: float) -> None:
 
 
 def test_a_cap_keeps_the_best_boxes_only() -> None:
-    scores = average_precision(1, truth_of(GRID), found_boxes(GRID, 1))
+    scores = average_precision(1, truth_of(GRID), scored_products(GRID, 1))
     assert CAPS == (300, 1000)
     assert scores[300].ar == pytest.approx(300 / 400)
     assert scores[300].ap50 == pytest.approx(0.752, abs=1e-3)  # 76 of 101 points
@@ -78,7 +78,7 @@ def test_a_cap_keeps_the_best_boxes_only() -> None:
 
 def test_the_average_is_over_overlaps_too() -> None:
     """Boxes moved by 3 of their 20 pixels overlap by 0.74: right at 0.7, wrong at 0.75."""
-    found: list[ScoredBox] = found_boxes(GRID, 1)
+    found: list[ScoredBox] = scored_products(GRID, 1)
     for box in found:
         box["bbox"][0] += 3
     scores = average_precision(1, truth_of(GRID), found)[1000]

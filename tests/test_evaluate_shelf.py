@@ -47,7 +47,7 @@ def test_labels_that_touch_in_a_row_are_one_gap(
 
 
 @pytest.mark.parametrize(
-    ("true", "found", "right"),
+    ("true", "reported", "right"),
     [
         ([], [], 0),
         ([0, 0, 1, 1], [1, 1, 0, 0], 4),
@@ -55,13 +55,15 @@ def test_labels_that_touch_in_a_row_are_one_gap(
         ([0, 0, 0, 1], [0, 0, 1, 1], 3),
     ],
 )
-def test_rows_are_paired_by_what_they_share(true: list[int], found: list[int], right: int) -> None:
-    assert rightly_rowed(np.array(true, np.int64), np.array(found, np.int64)) == right
+def test_rows_are_paired_by_what_they_share(
+    true: list[int], reported: list[int], right: int
+) -> None:
+    assert rightly_rowed(np.array(true, np.int64), np.array(reported, np.int64)) == right
 
 
 def test_true_boxes_of_drawn_shelves_reach_the_floors() -> None:
     report = score_drawn(drawn(10, seed=7), true_detections)
-    assert report.rows.found >= 0.98 * report.rows.true
+    assert report.rows.matched >= 0.98 * report.rows.true
     assert report.gaps.f1 >= 0.90
 
 
@@ -76,7 +78,7 @@ def test_products_that_are_not_detected_count_against_the_rows() -> None:
 
     report = score_drawn([("a", shelf)], half)
     assert report.rows.true == len(shelf.xyxy)
-    assert report.rows.found <= (len(shelf.xyxy) + 1) // 2
+    assert report.rows.matched <= (len(shelf.xyxy) + 1) // 2
 
 
 def test_the_command_prints_scores_and_keeps_the_worst_pictures(

@@ -44,7 +44,7 @@ PURE = [
     "monitor/messages.py",
     "monitor/packed.py",
     "monitor/records.py",
-    "monitor/telling.py",
+    "monitor/gap_events.py",
     "knative/rollout/judge.py",
     "knative/rollout/objects.py",
     "knative/rollout/plan.py",
@@ -139,7 +139,7 @@ def test_imports_go_one_way() -> None:
         ("function/app.py", "from monitor.fold import fold", True),
         ("model/train.py", "from events.codec import Json", True),
         ("knative/rollout/exam.py", "from function.detector import Detector", True),
-        ("knative/rollout/exam.py", "from function.boxes import best_pairs", False),
+        ("knative/rollout/exam.py", "from function.boxes import match_one_to_one", False),
         ("local/stack.py", "import tests.conftest", True),
     ],
 )

@@ -17,9 +17,9 @@ from events.types import (
 )
 from function.schemas import schema_of
 from monitor.fold import Episode, Gap
-from monitor.intake import Place
-from monitor.messages import GapData, SilenceData, gap_data, silence_data, telling_event
-from monitor.telling import due
+from monitor.gap_events import events_due
+from monitor.intake import ViewKey
+from monitor.messages import GapData, SilenceData, gap_data, new_monitor_event, silence_data
 
 TYPES = {
     GAP_OPENED: GapData,
@@ -28,7 +28,7 @@ TYPES = {
     VIEW_SILENT: SilenceData,
     VIEW_BACK: SilenceData,
 }
-PLACE = Place("shelves", "store-17/cam-2")
+KEY = ViewKey("shelves", "store-17/cam-2")
 GAP = Gap(box=(0, 13107, 32768, 65535), row=2, facings=1.4)
 OPENED = Episode(id="e" * 32, opened=1_000_000, photo="p", gap=GAP)
 CLOSED = Episode(
@@ -62,12 +62,12 @@ def test_the_schema_beside_the_code_is_that_of_the_types(event_type: str) -> Non
 
 
 def test_a_closed_gap_says_how_long_it_stood_and_can_be_filtered_by_it() -> None:
-    opened, closed = due({CLOSED.id: CLOSED}, {}, frozenset())
+    opened, closed = events_due({CLOSED.id: CLOSED}, {}, frozenset())
     assert (opened.type, closed.type) == (GAP_OPENED, GAP_CLOSED)
-    data = gap_data(PLACE, CLOSED, "s3://shelves/a.jpg", closed)
+    data = gap_data(KEY, CLOSED, "s3://shelves/a.jpg", closed)
     assert data["minutes"] == 60
     assert data["gap"] == {"row": 2, "facings": 1.4, "xyxy": [0.0, 0.2, 0.5, 1.0]}
-    event = telling_event(closed.id, closed.type, 5_000_000, dict(data))
+    event = new_monitor_event(closed.id, closed.type, 5_000_000, dict(data))
     attributes = {name: value["StringValue"] for name, value in attributes_of(event).items()}
     assert attributes == {
         "type": GAP_CLOSED,
@@ -79,17 +79,17 @@ def test_a_closed_gap_says_how_long_it_stood_and_can_be_filtered_by_it() -> None
         "minutes": "60.0",
     }
     assert len(attributes) <= MAX_ATTRIBUTES
-    assert "minutes" not in gap_data(PLACE, CLOSED, "", opened)
+    assert "minutes" not in gap_data(KEY, CLOSED, "", opened)
 
 
-def test_equal_tellings_have_equal_ids_and_another_content_another() -> None:
+def test_equal_events_have_equal_ids_and_another_content_another() -> None:
     first, again = (
-        list(due({OPENED.id: OPENED}, {}, frozenset())),
-        list(due({OPENED.id: OPENED}, {}, frozenset())),
+        list(events_due({OPENED.id: OPENED}, {}, frozenset())),
+        list(events_due({OPENED.id: OPENED}, {}, frozenset())),
     )
     assert first == again
-    closed = list(due({CLOSED.id: CLOSED}, {OPENED.id: first[0]}, frozenset()))
-    assert [telling.sequence for telling in closed] == [2]
+    closed = list(events_due({CLOSED.id: CLOSED}, {OPENED.id: first[0]}, frozenset()))
+    assert [event.sequence for event in closed] == [2]
     assert closed[0].id != first[0].id
 
 
@@ -106,17 +106,17 @@ def test_equal_tellings_have_equal_ids_and_another_content_another() -> None:
         (CLOSED, CLOSED, []),
     ],
 )
-def test_what_is_told_leads_from_what_was_told_to_what_is(
+def test_the_events_due_lead_from_the_last_one_to_what_is_so(
     before: Episode | None, now: Episode | None, types: list[str]
 ) -> None:
-    told = list(due({before.id: before}, {}, frozenset())) if before else []
-    last = {telling.episode: telling for telling in told}
+    earlier = list(events_due({before.id: before}, {}, frozenset())) if before else []
+    last = {event.episode: event for event in earlier}
     found = {now.id: now} if now else {}
-    assert [telling.type for telling in due(found, last, frozenset())] == types
-    assert list(due(found, last, frozenset({OPENED.id}))) == []
+    assert [event.type for event in events_due(found, last, frozenset())] == types
+    assert list(events_due(found, last, frozenset({OPENED.id}))) == []
 
 
 def test_a_silence_says_since_when_and_how_long() -> None:
-    data = silence_data(PLACE, 0, 90 * 60_000)
+    data = silence_data(KEY, 0, 90 * 60_000)
     assert (data["since"], data["minutes"]) == ("1970-01-01T00:00:00+00:00", 90)
-    assert "minutes" not in silence_data(PLACE, 0, None)
+    assert "minutes" not in silence_data(KEY, 0, None)

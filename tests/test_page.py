@@ -16,6 +16,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -671,15 +672,19 @@ def test_boxes_are_drawn_on_their_products_in_the_screens_own_pixels(phone: Page
     answer, pixels = ask(url, GAPS), overlay(phone)
     show_layers(phone, *LAYERS)
     phone.set_viewport_size(PHONE["viewport"])
+    assert pixels.shape[1] > DESK["viewport"]["width"]
+    assert share_drawn(pixels, boxes_on(pixels, answer)) > MOST_EDGES
+    edges = (pixels == (*PRODUCT, 255)).all(axis=2)
+    assert edges.sum(axis=1).max() > 100  # whole lines in the pure colour: nothing is blurred
+
+
+def boxes_on(pixels: np.ndarray, answer: dict[str, Any]) -> np.ndarray:
+    """Where an answer's boxes lie on the overlay of a picture that is shown whole."""
     height, width = pixels.shape[:2]
     image = answer["image"]
     scale = min(width / image["width"], height / image["height"])
     offset = np.array((width, height)) - scale * np.array((image["width"], image["height"]))
-    boxes = xyxy_of(answer) * scale + np.tile(offset / 2, 2)
-    assert width > DESK["viewport"]["width"]
-    assert share_drawn(pixels, boxes) > MOST_EDGES
-    edges = (pixels == (*PRODUCT, 255)).all(axis=2)
-    assert edges.sum(axis=1).max() > 100  # whole lines in the pure colour: nothing is blurred
+    return np.asarray(xyxy_of(answer) * scale + np.tile(offset / 2, 2))
 
 
 def xyxy_of(answer: dict[str, object]) -> np.ndarray:
@@ -695,6 +700,33 @@ def share_drawn(pixels: np.ndarray, boxes: np.ndarray) -> float:
         for y, box in zip(middles, boxes, strict=True)
     ]
     return float(np.mean(found))
+
+
+def test_a_smaller_picture_is_sent_on_wish_and_its_boxes_lie_right(
+    page: Page, url: str, tmp_path: Path
+) -> None:
+    """As large as a phone's; turned by EXIF, which the picture that is sent no longer has."""
+    large = tmp_path / "large.jpg"
+    with PIL.Image.open(GAPS) as photo:
+        exif = photo.getexif()
+        exif[0x0112] = 6
+        tall = photo.resize((4000, 3000)).transpose(PIL.Image.Transpose.ROTATE_90)
+        tall.save(large, quality=92, exif=exif)
+    sent: list[int] = []
+    page.on("request", lambda request: sent.append(len(request.post_data_buffer or b"")))
+    page.get_by_label("Send smaller pictures").check()
+    with page.expect_response(is_predict_response) as answered:
+        choose(page, large)
+    answer = answered.value.json()
+    whole = ask(url, large)
+    assert (answer["image"]["width"], answer["image"]["height"]) == (2048, 1536)
+    assert max(sent) < large.stat().st_size / 2
+    assert abs(answer["count"] - whole["count"]) <= 0.03 * whole["count"]
+    show_layers(page, "products")
+    pixels = overlay(page)
+    assert share_drawn(pixels, boxes_on(pixels, answer)) > MOST_EDGES
+    page.reload()
+    expect(page.get_by_label("Send smaller pictures")).to_be_checked()
 
 
 def test_each_layer_can_be_hidden(counted: Page) -> None:

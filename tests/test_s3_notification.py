@@ -15,7 +15,6 @@ from real_messages import ETAG, PHOTO, SIZE, VERSION_ID
 
 from events.codec import InvalidEvent, data_of, from_http, from_json, new_event, to_json
 from events.s3_notification import (
-    GENERATION,
     IgnoredRecord,
     S3Object,
     audit_id,
@@ -27,7 +26,7 @@ from events.s3_notification import (
     object_id,
     store_and_camera,
 )
-from events.types import MAX_GENERATION, OUR_PREFIXES, Ignored
+from events.types import GENERATION, MAX_GENERATION, OUR_PREFIXES, Ignored
 
 EVENTS = Path(__file__).parent / "events"
 PUT = (EVENTS / "s3_put.json").read_text()

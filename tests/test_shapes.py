@@ -12,7 +12,7 @@ import pytest
 from onnx import helper, numpy_helper
 from test_quantize import METADATA, SIDE, TinyYolo
 
-from function.boxes import best_pairs, pairwise_iou
+from function.boxes import match_one_to_one, pairwise_iou
 from function.detections import Thresholds
 from function.detector import Detector
 from function.image import Image
@@ -105,6 +105,6 @@ def test_the_shipped_file_finds_on_a_rectangle_what_it_finds_on_the_square(
     square = replace(detector, model=replace(detector.model, input_step=0))
     assert square.preprocess(image)[0].shape == (1, 800, 800, 3)
     padded = square.detect(image, Thresholds())
-    pairs = best_pairs(pairwise_iou(found.xyxy, padded.xyxy), 0.8)
+    matches = match_one_to_one(pairwise_iou(found.xyxy, padded.xyxy), 0.8)
     assert len(padded) > 40
-    assert len(pairs) >= 0.95 * max(len(found), len(padded))
+    assert len(matches) >= 0.95 * max(len(found), len(padded))

@@ -114,11 +114,11 @@ def test_a_date_to_come_is_waited_for() -> None:
 def test_the_wish_of_the_sink_reaches_the_answer() -> None:
     with running_sink() as server:
         server.reply = lambda _: (503, {"Retry-After": "7"}, b"")
-        assert sink(server.url).send(EVENT).retry_after == 7
+        assert sink(server.url).send(EVENT, 1).retry_after == 7
 
 
 def test_a_refused_connection_leaves_the_event_in_hand() -> None:
-    answer = sink(f"http://127.0.0.1:{free_port()}").send(EVENT)
+    answer = sink(f"http://127.0.0.1:{free_port()}").send(EVENT, 1)
     assert answer == Answer(verdict=Verdict.WAIT, status="ConnectionRefusedError", away=True)
 
 
@@ -141,20 +141,20 @@ def test_only_what_was_never_sent_waits_in_hand(error: HTTPError, verdict: Verdi
 
 
 def test_an_unknown_host_leaves_the_event_in_hand() -> None:
-    answer = sink("http://nowhere.invalid").send(EVENT)
+    answer = sink("http://nowhere.invalid").send(EVENT, 1)
     assert (answer.verdict, answer.away) == (Verdict.WAIT, True)
 
 
 def test_a_connection_that_breaks_after_the_event_went_out_is_the_events() -> None:
     with running_sink() as server:
         server.reply = lambda _: None
-        answer = sink(server.url).send(EVENT)
+        answer = sink(server.url).send(EVENT, 1)
     assert answer == Answer(verdict=Verdict.RETRY, status="RemoteDisconnected", away=True)
 
 
 def test_a_sink_that_says_nothing_is_given_up_on_in_time() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        answer = sink(f"http://127.0.0.1:{server.getsockname()[1]}").send(EVENT)
+        answer = sink(f"http://127.0.0.1:{server.getsockname()[1]}").send(EVENT, 1)
     assert (answer.verdict, answer.away) == (Verdict.RETRY, True)
     assert "imeout" in answer.detail
 
@@ -170,16 +170,17 @@ def test_an_authority_of_knative_is_trusted(tmp_path: Path) -> None:
     context.load_cert_chain(certificate, key)
     with running_sink(context) as server:
         url = server.url.replace("http", "https")
-        stranger = sink(url).send(EVENT)
-        known = sink(url, ca_certs=certificate.read_text()).send(EVENT)
+        stranger = sink(url).send(EVENT, 1)
+        known = sink(url, ca_certs=certificate.read_text()).send(EVENT, 1)
     assert stranger == Answer(verdict=Verdict.WAIT, status="SSLCertVerificationError", away=True)
     assert known.verdict is Verdict.DELIVERED
 
 
 def test_overrides_of_knative_are_added_to_every_event() -> None:
     with running_sink() as server:
-        sink(server.url, extensions={"environment": "prod"}, token="s3cret").send(EVENT)
+        sink(server.url, extensions={"environment": "prod"}, token="s3cret").send(EVENT, 1)
     assert server.acknowledged[0]["environment"] == "prod"
+    assert server.acknowledged[0]["receivecount"] == "1"
     assert (server.acknowledged[0]["id"], server.acknowledged[0]["data"]) == ("1", {"a": 1})
     assert server.authorization == "Bearer s3cret"
     assert EVENT.get_extension("environment") is None

@@ -1,16 +1,32 @@
 """Events on the topic: whole in the body, a few facts as attributes."""
 
-import json
+from __future__ import annotations
 
+import json
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
+
+import boto3
 import pytest
+from botocore.config import Config as BotoConfig
 from cloudevents.core.v1.event import CloudEvent
 from conftest import EVENTS, Aws
 from schemas import validate
 
 from events.codec import data_of, new_event, to_json
-from events.sns_publisher import MAX_ATTRIBUTES, MAX_EVENT_BYTES, attributes_of, publish
+from events.sns_publisher import (
+    MAX_ATTRIBUTES,
+    MAX_EVENT_BYTES,
+    attributes_of,
+    make_client,
+    publish,
+)
 from events.types import DATA_SCHEMAS, IMAGE_REJECTED, SHELF_AUDITED
 from local.aws import queue_arn, subscribe
+
+if TYPE_CHECKING:
+    from botocore.awsrequest import AWSPreparedRequest
+    from mypy_boto3_sns import SNSClient
 
 ENVELOPE = {
     "id": "0" * 32,
@@ -204,3 +220,41 @@ def test_subscribers_get_what_their_filter_policies_ask_for(aws: Aws) -> None:
 def test_the_examples_fit_the_schemas() -> None:
     validate(SHELF_AUDITED, DATA)
     validate(IMAGE_REJECTED, REJECTED)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "a b+c&d=e%f", "".join(map(chr, range(128))), "äß€😀 ~", '{"xyxy": [1.5, -2e3]}'],
+)
+def test_the_message_is_encoded_as_botocore_would(text: str) -> None:
+    settings = BotoConfig(region_name="us-east-1")
+    session = boto3.Session(aws_access_key_id="AKID", aws_secret_access_key="secret")
+    ours = about_to_send(make_client(session, settings), text)
+    theirs = about_to_send(session.client("sns", config=settings), text)
+    assert ours[0] == theirs[0]
+    assert ours == theirs
+    assert dict(parse_qsl(ours[0].decode(), keep_blank_values=True))["Message"] == text
+
+
+def about_to_send(sns: SNSClient, text: str) -> tuple[bytes, str, str]:
+    """Have a client publish, and stop it where it would connect: body, its type and length."""
+    sent: list[tuple[bytes, str, str]] = []
+
+    def stop(request: AWSPreparedRequest, **_: object) -> None:
+        body = request.body.encode() if isinstance(request.body, str) else request.body
+        assert isinstance(body, bytes)
+        sent.append((body, request.headers["Content-Type"], request.headers["Content-Length"]))
+        raise Stopped
+
+    sns.meta.events.register("before-send.sns.Publish", stop)
+    with pytest.raises(Stopped):
+        sns.publish(
+            TopicArn="arn:aws:sns:us-east-1:000000000000:shelves",
+            Message=text,
+            MessageAttributes={"store": {"DataType": "String", "StringValue": "é & ü"}},
+        )
+    return sent[0]
+
+
+class Stopped(Exception):
+    """Nothing is sent."""

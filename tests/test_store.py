@@ -22,12 +22,12 @@ from monitor import fold as fold_module
 from monitor import store as store_module
 from monitor.database import migrate, open_database, reading, writing
 from monitor.fold import Audit, Folded, Gap, Rules, State, chosen, fold
-from monitor.intake import News, Place
+from monitor.gap_events import events_due, fact_of
+from monitor.intake import IncomingAudit, ViewKey
 from monitor.points import SPAN, read_points
-from monitor.records import episode_of, telling_of
+from monitor.records import episode_of, gap_event_of
 from monitor.store import Store
-from monitor.tables import audits, checkpoints, episodes, rejections, spans, tellings, views
-from monitor.telling import due, fact_of
+from monitor.tables import audits, checkpoints, episodes, outgoing_events, rejections, spans, views
 from tests.faults.postgresql import Server
 
 COUNTER = itertools.count()
@@ -59,13 +59,13 @@ def store(request: pytest.FixtureRequest) -> Store:
     return request.getfixturevalue(request.param)  # type: ignore[no-any-return]
 
 
-def new_place() -> Place:
+def new_key() -> ViewKey:
     """A view that no other test has used."""
-    return Place("shelves", f"store-{next(COUNTER)}/cam")
+    return ViewKey("shelves", f"store-{next(COUNTER)}/cam")
 
 
-def news(audit: Audit) -> News:
-    return News(
+def incoming(audit: Audit) -> IncomingAudit:
+    return IncomingAudit(
         audit=audit,
         uri=f"s3://shelves/{audit.photo}.jpg",
         uploaded=audit.captured,
@@ -76,19 +76,19 @@ def news(audit: Audit) -> News:
     )
 
 
-def take(store: Store, place: Place, arrivals: list[Audit]) -> None:
+def take(store: Store, key: ViewKey, arrivals: list[Audit]) -> None:
     for audit in arrivals:
-        store.take_audit(place, news(audit))
+        store.take_audit(key, incoming(audit))
 
 
-def rows(store: Store, table: Table, place: Place) -> list[Row[Any]]:
+def rows(store: Store, table: Table, key: ViewKey) -> list[Row[Any]]:
     with reading(store.engine) as connection:
-        query = select(table).where(table.c.view == place.id)
+        query = select(table).where(table.c.view == key.id)
         return list(connection.execute(query))
 
 
-def held(store: Store, place: Place) -> dict[str, fold_module.Episode]:
-    return {row.id: episode_of(row) for row in rows(store, episodes, place)}
+def held(store: Store, key: ViewKey) -> dict[str, fold_module.Episode]:
+    return {row.id: episode_of(row) for row in rows(store, episodes, key)}
 
 
 @st.composite
@@ -152,23 +152,23 @@ def check_hysteresis(history: list[Audit], found: list[fold_module.Episode]) -> 
 
 
 def check_law(store: Store, history: tuple[list[Audit], int]) -> None:
-    place = new_place()
-    take(store, place, arrivals_of(history))
-    expected = fold(State(view=place.id), chosen(history[0]), store.rules).episodes
-    assert held(store, place) == expected
+    key = new_key()
+    take(store, key, arrivals_of(history))
+    expected = fold(State(view=key.id), chosen(history[0]), store.rules).episodes
+    assert held(store, key) == expected
     check_hysteresis(history[0], list(expected.values()))
-    kept = [(r.captured, r._mapping["count"], r.doubtful) for r in rows(store, audits, place)]
-    packed = sorted((row.start, row.points) for row in rows(store, spans, place))
+    kept = [(r.captured, r._mapping["count"], r.doubtful) for r in rows(store, audits, key)]
+    packed = sorted((row.start, row.points) for row in rows(store, spans, key))
     points = read_points(packed)
     seen = zip(points.captured.tolist(), points.count.tolist(), points.doubtful, strict=True)
     assert sorted(kept) == sorted(seen)
     told: dict[str, list[object]] = {}
-    for row in sorted(rows(store, tellings, place), key=lambda row: row.sequence):
+    for row in sorted(rows(store, outgoing_events, key), key=lambda row: row.sequence):
         told.setdefault(row.episode, []).append(row)
     assert expected.keys() <= told.keys()
     for name, said in told.items():
         assert [row.sequence for row in said] == list(range(1, len(said) + 1))  # type: ignore[attr-defined]
-        assert telling_of(said[-1]).fact == fact_of(expected.get(name))  # type: ignore[arg-type]
+        assert gap_event_of(said[-1]).fact == fact_of(expected.get(name))  # type: ignore[arg-type]
 
 
 QUICK = settings(
@@ -207,7 +207,9 @@ def ids_from_arrival(patch: pytest.MonkeyPatch) -> None:
 
 def corrections_forgotten(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
-        store_module, "due", lambda *facts: (t for t in due(*facts) if t.type != GAP_CORRECTED)
+        store_module,
+        "events_due",
+        lambda *facts: (event for event in events_due(*facts) if event.type != GAP_CORRECTED),
     )
 
 
@@ -258,93 +260,93 @@ def test_without_hysteresis_a_gap_that_flickers_would_be_told() -> None:
 
 
 def test_a_late_audit_is_folded_from_the_checkpoint_before_it(store: Store) -> None:
-    place = new_place()
+    key = new_key()
     day = [photo(15 * i, (3,) if 20 < i < 60 else ()) for i in range(80)]
     late = day.pop(50)
-    take(store, place, day)
-    assert len(rows(store, checkpoints, place)) == len(day) // store_module.CHECKPOINT_EVERY
-    take(store, place, [late])
-    assert len(rows(store, audits, place)) == 80
-    expected = fold(State(view=place.id), [*day[:50], late, *day[50:]], store.rules).episodes
-    assert held(store, place) == expected
+    take(store, key, day)
+    assert len(rows(store, checkpoints, key)) == len(day) // store_module.CHECKPOINT_EVERY
+    take(store, key, [late])
+    assert len(rows(store, audits, key)) == 80
+    expected = fold(State(view=key.id), [*day[:50], late, *day[50:]], store.rules).episodes
+    assert held(store, key) == expected
     assert len(expected) == 1
 
 
 def test_what_is_old_is_folded_away_and_open_episodes_stay(store: Store) -> None:
     store = replace(store, keep_days=1)
-    place = new_place()
+    key = new_key()
     days = [photo(60 * hour, (3,) if hour > 2 else ()) for hour in range(80)]
-    take(store, place, days)
-    kept = rows(store, audits, place)
+    take(store, key, days)
+    kept = rows(store, audits, key)
     assert 24 <= len(kept) < 24 + 2 * store_module.CHECKPOINT_EVERY
-    assert held(store, place) == fold(State(view=place.id), days, store.rules).episodes
+    assert held(store, key) == fold(State(view=key.id), days, store.rules).episodes
     # Older than what is kept: counted and dropped. Younger: folded in.
-    take(store, place, [photo(30, (3,)), photo(79.5 * 60, (3, 7))])
+    take(store, key, [photo(30, (3,)), photo(79.5 * 60, (3, 7))])
     with reading(store.engine) as connection:
-        view = connection.execute(select(views).where(views.c.id == place.id)).one()
-    assert (view.late, len(rows(store, audits, place))) == (1, len(kept) + 1)
-    assert len(held(store, place)) == 1
+        view = connection.execute(select(views).where(views.c.id == key.id)).one()
+    assert (view.late, len(rows(store, audits, key))) == (1, len(kept) + 1)
+    assert len(held(store, key)) == 1
 
 
 def test_a_duplicate_and_a_rejection_change_no_episode(store: Store) -> None:
-    place = new_place()
-    take(store, place, [photo(0, (3,)), photo(15, (3,))] * 4)
+    key = new_key()
+    take(store, key, [photo(0, (3,)), photo(15, (3,))] * 4)
     for _ in range(2):
-        store.take_rejection(place, "p", "urn:x", 60 * MINUTE)
-    assert (len(rows(store, audits, place)), len(rows(store, tellings, place))) == (2, 1)
-    assert len(rows(store, rejections, place)) == 1
+        store.take_rejection(key, "p", "urn:x", 60 * MINUTE)
+    assert (len(rows(store, audits, key)), len(rows(store, outgoing_events, key))) == (2, 1)
+    assert len(rows(store, rejections, key)) == 1
     with reading(store.engine) as connection:
-        assert connection.execute(select(views.c.seen).where(views.c.id == place.id)).scalar() == (
+        assert connection.execute(select(views.c.seen).where(views.c.id == key.id)).scalar() == (
             60 * MINUTE
         )
 
 
 def test_what_is_untold_is_told_once(store: Store) -> None:
-    place = new_place()
-    take(store, place, [photo(0, (3,)), photo(15, (3,)), photo(30), photo(45)])
-    untold = store.untold(place.id)
-    assert [entry.type.rpartition(".")[2] for entry in untold] == ["opened", "closed"]
-    assert [entry.data["sequence"] for entry in untold] == [1, 2]
-    assert untold[1].data["minutes"] == 30
-    store.mark_told([entry.id for entry in untold], 1)
-    assert store.untold(place.id) == []
+    key = new_key()
+    take(store, key, [photo(0, (3,)), photo(15, (3,)), photo(30), photo(45)])
+    events = store.unpublished(key.id)
+    assert [entry.type.rpartition(".")[2] for entry in events] == ["opened", "closed"]
+    assert [entry.data["sequence"] for entry in events] == [1, 2]
+    assert events[1].data["minutes"] == 30
+    store.mark_published([entry.id for entry in events], 1)
+    assert store.unpublished(key.id) == []
 
 
 def test_a_muted_episode_is_told_no_more(store: Store) -> None:
-    place = new_place()
-    take(store, place, [photo(0, (3,)), photo(15, (3,))])
-    (name,) = held(store, place)
+    key = new_key()
+    take(store, key, [photo(0, (3,)), photo(15, (3,))])
+    (name,) = held(store, key)
     assert store.mute(name, 1)
     assert store.mute(name, 2)
     assert not store.mute("f" * 32, 1)
-    take(store, place, [photo(30), photo(45)])
-    assert [entry.data["state"] for entry in store.untold(place.id)] == ["open"]
+    take(store, key, [photo(30), photo(45)])
+    assert [entry.data["state"] for entry in store.unpublished(key.id)] == ["open"]
 
 
 def test_a_silence_and_its_end_are_told_once_each(store: Store) -> None:
-    place = new_place()
-    take(store, place, [photo(10)])
-    assert not store.note_silence(place, 9 * MINUTE, 60 * MINUTE)  # it has come since
-    assert store.note_silence(place, 10 * MINUTE, 60 * MINUTE)
-    assert not store.note_silence(place, 10 * MINUTE, 65 * MINUTE)
-    take(store, place, [photo(90), photo(105)])
-    untold = store.untold(place.id)
-    assert [entry.type.rpartition(".")[2] for entry in untold] == ["silent", "back"]
-    assert untold[1].data["minutes"] == 80
+    key = new_key()
+    take(store, key, [photo(10)])
+    assert not store.note_silence(key, 9 * MINUTE, 60 * MINUTE)  # it has come since
+    assert store.note_silence(key, 10 * MINUTE, 60 * MINUTE)
+    assert not store.note_silence(key, 10 * MINUTE, 65 * MINUTE)
+    take(store, key, [photo(90), photo(105)])
+    events = store.unpublished(key.id)
+    assert [entry.type.rpartition(".")[2] for entry in events] == ["silent", "back"]
+    assert events[1].data["minutes"] == 80
 
 
 def test_many_writers_of_one_view_lose_nothing(store: Store) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    place = new_place()
+    key = new_key()
     day = [photo(15 * i, (3,) if 5 < i < 12 else ()) for i in range(20)]
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda audit: take(store, place, [audit]), day * 2))
-    assert held(store, place) == fold(State(view=place.id), day, store.rules).episodes
+        list(pool.map(lambda audit: take(store, key, [audit]), day * 2))
+    assert held(store, key) == fold(State(view=key.id), day, store.rules).episodes
     with writing(store.engine) as connection:
-        last = func.max(tellings.c.sequence)
-        query = select(tellings.c.episode, last).where(tellings.c.view == place.id)
-        assert connection.execute(query.group_by(tellings.c.episode)).all()
+        last = func.max(outgoing_events.c.sequence)
+        query = select(outgoing_events.c.episode, last).where(outgoing_events.c.view == key.id)
+        assert connection.execute(query.group_by(outgoing_events.c.episode)).all()
 
 
 def test_folded_lists_open_episodes_last() -> None:

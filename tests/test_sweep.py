@@ -16,7 +16,8 @@ from events.outbox import Outbox, Stored
 from events.repair.commands import DONE, FAILED, MISUSED, POSTPONED, Window
 from events.repair.photos import Photo, Watched, photos, watched_by
 from events.repair.sweep import AuditedBy, Missing, Summary, Sweep
-from events.s3_notification import GENERATION, object_from_event
+from events.s3_notification import object_from_event
+from events.types import GENERATION
 from local.aws import queue_arn
 
 BAD, GOOD = (f"sha256:{digit * 64}" for digit in "ab")

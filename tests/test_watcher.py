@@ -191,6 +191,7 @@ def test_large_data_are_followed_into_the_results_bucket_alone(
         event(0, audit_data([]) | {"detections": [{}]}),
         event(0, audit_data([]) | {"detections": [{"xyxy": [1, 2, 3]}]}),
         event(0, audit_data([]) | {"detections": [{"xyxy": [1, 2, 3, "x"]}]}),
+        event(0, audit_data([]) | {"detections": [{"xyxy": [1, 2, 3, 4, 5, 6, 7, 8]}]}),
         event(0, audit_data([]) | {"gaps": {}}),
         event(0, audit_data([]) | {"gaps": [{"row": 0, "xyxy": [1, 2, 3, 4]}]}),
         event(0, audit_data([]) | {"gaps": [{}] * 3001}),

@@ -146,7 +146,7 @@ class Delivery:
     def _try(self, event: CloudEvent, message: MessageTypeDef) -> Answer:
         sent_at = time.monotonic()
         try:
-            answer = self.sink.send(event)
+            answer = self.sink.send(event, receive_count(message))
         except BaseException:
             self.breaker.answered()  # a fault of ours says nothing of the sink
             raise

@@ -15,6 +15,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, InvalidHeader, Ne
 
 from events.codec import STRUCTURED, new_event, to_json
 from events.source.config import SourceConfig, trust
+from events.types import RECEIVE_COUNT
 
 CONNECT_SECONDS = 5.0
 # Answers that another try may mend: CloudEvents' and Knative's retry policy, besides all 5xx.
@@ -77,12 +78,15 @@ class Sink:
         )
         return cls(url=config.sink, http=http, token=config.token, extensions=config.extensions)
 
-    def send(self, event: CloudEvent) -> Answer:
-        """Post one event in structured mode and tell what came of it."""
-        if self.extensions:
-            data = event.get_data()  # none where `dataref` says where it is
-            assert data is None or isinstance(data, dict)
-            event = new_event({**event.get_attributes(), **self.extensions}, data)
+    def send(self, event: CloudEvent, receive_count: int) -> Answer:
+        """Post one event in structured mode and tell what came of it.
+
+        `receive_count` is how often SQS has handed its message out.
+        """
+        data = event.get_data()  # none where `dataref` says where it is
+        assert data is None or isinstance(data, dict)
+        own = {**self.extensions, RECEIVE_COUNT: str(receive_count)}
+        event = new_event({**event.get_attributes(), **own}, data)
         headers = {"content-type": STRUCTURED}
         if self.token:
             headers["authorization"] = f"Bearer {self.token}"

@@ -10,7 +10,7 @@ import { withSurroundings } from "./boxes.js";
 import { createCompare } from "./compare.js";
 import { fileName, resultAt, toCsv } from "./export.js";
 import { createList } from "./list.js";
-import { annotate, decodeForView, needsTurn } from "./picture.js";
+import { annotate, decodeForView, needsTurn, shrinkToSend } from "./picture.js";
 import { createQueue } from "./queue.js";
 import { asReference, differencesOf, placesToFill } from "./refill.js";
 import { createReport } from "./report.js";
@@ -28,21 +28,22 @@ const element = (id) => document.getElementById(id);
 const sleep = (seconds) => new Promise((resolve) => { setTimeout(resolve, seconds * 1000); });
 const slider = element("confidence");
 
+element("smaller").checked = localStorage.getItem("smaller") === "true";
 document.documentElement.lang = await speak(navigator.languages);
 for (const part of document.querySelectorAll("[data-words]")) part.textContent = say(part.dataset.words);
 for (const part of document.querySelectorAll("[data-label]")) part.ariaLabel = say(part.dataset.label);
 
 /**
- * `pictured` is the item on the canvas; `lit` the index of the row that is pointed at, `alone` where the others go dark;
+ * `pictured` is the item on the canvas, `bitmap` its picture and `decoding` the promise of the selected one's; `lit` the index of the row that is pointed at, `alone` where the others go dark;
  * `spot` the box that was asked for; `locked` the refusal that asks for a token.
  */
 const state = {
-  selected: null, pictured: null, bitmap: null, lit: null, alone: false, spot: null, service: "ready", watching: false,
+  selected: null, pictured: null, bitmap: null, decoding: null, lit: null, alone: false, spot: null, service: "ready", watching: false,
   locked: null,
 };
 
 const queue = createQueue({
-  predict,
+  predict: async (item, signal) => predict({ ...item, file: await fileToSend(item) }, signal),
   changed: onItemChanged,
   sleep,
   isPaused: () => state.service !== "ready" || state.locked !== null,
@@ -67,7 +68,17 @@ async function addFiles(files) {
   for (const item of items) if (!isPicture(item.file)) queue.refuse(item, NOT_A_PICTURE);
   if (items.length > 0) select(items[0]);
   queue.resume();
-  for (const item of items) await addThumbnail(item);
+  for (const item of items.slice(1)) await addThumbnail(item);
+}
+
+/** With its owner's leave the picture itself stays here; the answer's boxes are in the pixels of what was sent. */
+async function fileToSend(item) {
+  if (!element("smaller").checked) return item.file;
+  if (item === state.selected) return shrinkToSend(item.file, await state.decoding);
+  const bitmap = await decodeForView(item.file);
+  const file = await shrinkToSend(item.file, bitmap);
+  bitmap?.close();
+  return file;
 }
 
 /** Only what calls itself something else is kept back: a 2 GB film need not be sent to be refused. */
@@ -112,7 +123,10 @@ async function select(item) {
   Object.assign(state, { selected: item, pictured: null, lit: null, spot: null });
   render();
   const orientation = item?.answer?.image.orientation;
-  const bitmap = item && isPicture(item.file) ? await decodeForView(item.file, orientation) : null;
+  const decoding = item && isPicture(item.file) ? decodeForView(item.file, orientation) : null;
+  state.decoding = decoding;
+  const bitmap = await decoding;
+  if (item) strip.setBitmap(item, bitmap);
   if (state.selected !== item) return bitmap?.close();
   const before = state.bitmap;
   Object.assign(state, { pictured: item, bitmap });
@@ -156,8 +170,8 @@ async function onCounted(item) {
   announce(`${item.name}: ${told}`);
   if (item === state.pictured) showPicture();
   if (!(await needsTurn(item.file, item.answer.image.orientation))) return;
-  addThumbnail(item);
   if (item === state.selected) select(item);
+  else addThumbnail(item);
 }
 
 /** For screen readers: each result once, not at every step of the slider. */
@@ -365,6 +379,7 @@ for (const [target, type, listener] of [
   [element("samples"), "click", ({ target }) => target.closest("button") && addSample(target.closest("button").dataset.name)],
   [slider, "input", render],
   [element("layers"), "change", render],
+  [element("smaller"), "change", ({ target }) => localStorage.setItem("smaller", target.checked)],
   [element("retry"), "click", () => queue.retry(state.selected)],
   [element("token-form"), "submit", onToken],
   [element("zoom-in"), "click", view.zoomIn],

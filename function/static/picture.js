@@ -5,6 +5,9 @@ import { paintShelf } from "./paint.js";
 
 const MAX_VIEW_EDGE = 4096; // pixels; a 50-megapixel bitmap would hold 200 MB as long as it is shown
 const THUMBNAIL = { width: 144, height: 108 };
+const MAX_SENT_EDGE = 2048; // pixels; the model looks at 800, its second look at twice as many
+const MAX_SENT_ASPECT = 2; // from here on the second look takes all that there is
+const SENT_QUALITY = 0.9;
 const UNIT_EDGE = 1200; // a line of one unit on a picture of this size; larger pictures get wider lines
 
 /** 2 x 1 pixels that EXIF wants upright: not every browser turns a WebP, Chromium 156 does not. */
@@ -47,6 +50,20 @@ export async function decodeForView(file, orientation = 1) {
   const small = await createImageBitmap(bitmap, { ...size, resizeQuality: "high" }).catch(() => null);
   bitmap.close();
   return small;
+}
+
+/** A JPEG with no more pixels than the service looks at; the file itself where that would save nothing. */
+export async function shrinkToSend(file, bitmap) {
+  const [short, long] = bitmap ? [bitmap.width, bitmap.height].sort((a, b) => a - b) : [0, 0];
+  if (file.type !== "image/jpeg" || long <= MAX_SENT_EDGE || long >= MAX_SENT_ASPECT * short) return file;
+  const scale = MAX_SENT_EDGE / long;
+  const size = { width: Math.round(bitmap.width * scale), height: Math.round(bitmap.height * scale) };
+  const canvas = Object.assign(document.createElement("canvas"), size);
+  const context = canvas.getContext("2d");
+  context.imageSmoothingQuality = "high";
+  context.drawImage(bitmap, 0, 0, size.width, size.height);
+  const small = await new Promise((resolve) => { canvas.toBlob(resolve, "image/jpeg", SENT_QUALITY); });
+  return small && small.size < file.size ? new File([small], file.name, { type: small.type }) : file;
 }
 
 /** Fill a canvas of the strip with the middle of a picture. */

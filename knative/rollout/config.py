@@ -15,7 +15,7 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """What a rollout can be told; only `from_env` reads the environment."""
+    """The settings of a rollout; only `from_env` reads the environment."""
 
     ksvc: str  # KSVC, the Knative Service
     namespace: str  # NAMESPACE

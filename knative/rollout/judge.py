@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from function.boxes import Floats, best_pairs, pairwise_iou
+from function.boxes import Floats, match_one_to_one, pairwise_iou
 from knative.rollout.verdict import Reason, Verdict
 
 
@@ -55,8 +55,8 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Traffic:
-    """How a revision does with the traffic of users, says Prometheus; None: it cannot say."""
+class RequestMetrics:
+    """What Prometheus knows of the requests that users sent to a revision; None: nothing."""
 
     error_rate: float | None
     p95_ms: float | None
@@ -65,15 +65,15 @@ class Traffic:
 def score(answers: Sequence[Answer], truth: Mapping[str, Floats], iou: float) -> Scores:
     """Score answers against the true boxes (n, 4), as shares of the picture."""
     answered = [answer for answer in answers if not answer.error]
-    found = sum(len(answer.xyxy) for answer in answered)
+    predicted = sum(len(answer.xyxy) for answer in answered)
     true = sum(len(truth[answer.picture]) for answer in answered)
-    pairs = sum(
-        len(best_pairs(pairwise_iou(answer.xyxy, truth[answer.picture]), iou))
+    matches = sum(
+        len(match_one_to_one(pairwise_iou(answer.xyxy, truth[answer.picture]), iou))
         for answer in answered
     )
     times = [answer.milliseconds for answer in answered]
     return Scores(
-        f1=2 * pairs / (found + true) if found + true else 0.0,
+        f1=2 * matches / (predicted + true) if predicted + true else 0.0,
         p95_ms=float(np.percentile(times, 95)) if times else 0.0,
         error_rate=1 - _answered(answers) if answers else 1.0,
     )
@@ -148,8 +148,10 @@ def slowest(stable_p95_ms: float, floors: Floors) -> float:
     return stable_p95_ms * floors.max_p95_ratio + floors.p95_slack_ms
 
 
-def judge_traffic(candidate: Traffic, stable: Traffic, floors: Floors) -> Verdict | None:
-    """Compare the two in the traffic of users; an unknown figure speaks against neither."""
+def judge_requests(
+    candidate: RequestMetrics, stable: RequestMetrics, floors: Floors
+) -> Verdict | None:
+    """Compare how the two served users; an unknown figure speaks against neither."""
     errors = candidate.error_rate
     if errors is not None and errors > max(floors.max_error_rate, stable.error_rate or 0.0):
         return Verdict(Reason.WORSE_IN_TRAFFIC, f"{errors:.1%} of its requests failed")

@@ -61,7 +61,7 @@ class Service:
     url: str = ""  # within the cluster
     tag_urls: Mapping[str, str] = field(default_factory=dict)
     rejected: str = ""  # the revision that was rejected last
-    because: str = ""  # what was told of it
+    because: str = ""  # why, as the operator reads it
 
     @property
     def in_effect(self) -> bool:

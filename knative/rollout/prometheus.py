@@ -9,7 +9,7 @@ from typing import Final
 
 import urllib3
 
-from knative.rollout.judge import Traffic
+from knative.rollout.judge import RequestMetrics
 
 log = logging.getLogger(__name__)
 
@@ -36,12 +36,12 @@ def queries(namespace: str, revision: str, seconds: float) -> tuple[str, str]:
     return f"({rate}) and ({enough})", f"({p95}) and ({enough})"
 
 
-def traffic_of(
+def request_metrics(
     http: urllib3.PoolManager, url: str, namespace: str, revision: str, seconds: float
-) -> Traffic:
+) -> RequestMetrics:
     """Ask for both; a figure that Prometheus lacks is None. Logs a query without an answer."""
     errors, p95 = (_number(http, url, query) for query in queries(namespace, revision, seconds))
-    return Traffic(errors, None if p95 is None else p95 * 1000)
+    return RequestMetrics(errors, None if p95 is None else p95 * 1000)
 
 
 def _number(http: urllib3.PoolManager, url: str, query: str) -> float | None:

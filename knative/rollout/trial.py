@@ -10,9 +10,9 @@ import urllib3
 
 from knative.rollout.config import Config
 from knative.rollout.exam import Examiner
-from knative.rollout.judge import Answer, Answers, judge, judge_traffic, score
+from knative.rollout.judge import Answer, Answers, judge, judge_requests, score
 from knative.rollout.objects import CANDIDATE, STABLE, Service
-from knative.rollout.prometheus import traffic_of
+from knative.rollout.prometheus import request_metrics
 from knative.rollout.verdict import Reason, Verdict
 
 log = logging.getLogger(__name__)
@@ -28,14 +28,14 @@ class Outcome:
 
 
 class Trial:
-    """Exams by pictures, then what Prometheus knows of the traffic."""
+    """Exams by pictures, then what Prometheus knows of the users' requests."""
 
     def __init__(self, examiner: Examiner, config: Config) -> None:
         self.examiner = examiner
         self.config = config
 
     def hold(self, service: Service, candidate: str, share: int) -> Outcome:
-        """Hold an exam, once more if the candidate was slow, and look at its traffic."""
+        """Hold an exam, once more if the candidate was slow, and look at its users' requests."""
         outcome = self._exam(service, candidate, share)
         # A node that was busy for a moment makes one exam slow, not two.
         if outcome.verdict and outcome.verdict.reason is Reason.TOO_SLOW:
@@ -43,7 +43,7 @@ class Trial:
             outcome = again if again.verdict or again.compared else outcome
         if outcome.verdict or not (share and self.config.prometheus_url):
             return outcome
-        return Outcome(self._traffic(service, candidate), outcome.model)
+        return Outcome(self._requests(service, candidate), outcome.model)
 
     def _exam(self, service: Service, candidate: str, share: int) -> Outcome:
         stable = service.stable
@@ -78,12 +78,12 @@ class Trial:
             "errors": round(scores.error_rate, 3),
         }
 
-    def _traffic(self, service: Service, candidate: str) -> Verdict | None:
+    def _requests(self, service: Service, candidate: str) -> Verdict | None:
         http = urllib3.PoolManager()
         url, namespace = self.config.prometheus_url, self.config.namespace
-        ask = partial(traffic_of, http, url, namespace, seconds=self.config.hold_seconds)
+        ask = partial(request_metrics, http, url, namespace, seconds=self.config.hold_seconds)
         new, old = ask(candidate), ask(service.stable)
-        verdict = judge_traffic(new, old, self.examiner.exam.floors)
+        verdict = judge_requests(new, old, self.examiner.exam.floors)
         facts = {"candidate": vars(new), "stable": vars(old)}
         log.info("traffic.looked_at", extra=facts | {"verdict": str(verdict or "good")})
         return verdict

@@ -1,7 +1,7 @@
 """What is done to the monitor, on a real PostgreSQL: `python -m tests.faults.monitor [ROW …]`
 
 Audits go to the topic, and what monitors tell comes back on it. After each row the database must
-hold the episodes of the fold, the last telling of each must say the same, and no telling may have
+hold the episodes of the fold, the last event of each must say the same, and no event may have
 two ids.
 """
 
@@ -39,7 +39,7 @@ from local.stack import running_emulator, running_monitor, running_source
 from local.subscriber import receive_events
 from monitor.database import migrate, open_database, reading
 from monitor.fold import Episode, Rules, State, chosen, fold
-from monitor.intake import place_of_event, read_news
+from monitor.intake import read_audit, view_key
 from monitor.records import episode_of
 from monitor.register import View
 from monitor.tables import episodes
@@ -192,8 +192,8 @@ def expected(sent: Iterable[CloudEvent]) -> dict[str, Episode]:
     """Fold what was sent."""
     by_view: dict[str, list[object]] = defaultdict(list)
     for event in sent:
-        news = read_news(event, data_of(event), View(folder=""))
-        by_view[place_of_event(event).id].append(news.audit)
+        incoming = read_audit(event, data_of(event), View(folder=""))
+        by_view[view_key(event).id].append(incoming.audit)
     found: dict[str, Episode] = {}
     for view, taken in by_view.items():
         found |= fold(State(view=view), chosen(taken), Rules()).episodes  # type: ignore[arg-type]
@@ -208,24 +208,24 @@ def problems_of(stage: Stage) -> list[str]:
         held = {row.id: episode_of(row) for row in connection.execute(episodes.select())}
     engine.dispose()
     found = [] if held == wanted else [f"{len(held)} episodes held, {len(wanted)} folded"]
-    told: dict[str, dict[int, tuple[str, object]]] = defaultdict(dict)
+    published: dict[str, dict[int, tuple[str, object]]] = defaultdict(dict)
     while more := list(receive_events(stage.sqs, stage.s3, stage.resources.subscriber_url, 1)):
         for event in more:
             data = event["data"]
             if ".gap." not in str(event["type"]) or not isinstance(data, dict):
                 continue
             said = (str(event["id"]), (data["state"], data.get("minutes"), data.get("ended")))
-            known = told[str(data["episode"])].setdefault(int(str(data["sequence"])), said)
-            found += [f"two contents of one telling: {known}, {said}"] if known != said else []
+            known = published[str(data["episode"])].setdefault(int(str(data["sequence"])), said)
+            found += [f"two contents of one event: {known}, {said}"] if known != said else []
     for name, episode in wanted.items():
-        last = told[name][max(told[name])][1] if told[name] else None
+        last = published[name][max(published[name])][1] if published[name] else None
         state = "open" if episode.closed is None else "closed"
         if not isinstance(last, tuple) or (last[0], last[2] or "") != (state, episode.ended):
-            found.append(f"{name} is {state}, and {last} was told")
-    for name in told.keys() - wanted.keys():
-        last = told[name][max(told[name])][1]
+            found.append(f"{name} is {state}, and {last} was published")
+    for name in published.keys() - wanted.keys():
+        last = published[name][max(published[name])][1]
         if not isinstance(last, tuple) or last[0] != "withdrawn":
-            found.append(f"{name} is not, and {last} was told")
+            found.append(f"{name} is not, and {last} was published")
     return found
 
 

@@ -15,10 +15,10 @@ from knative.rollout.__main__ import main
 from knative.rollout.cluster import Cluster, Conflict, Refused, Unavailable
 from knative.rollout.config import Config, ConfigError
 from knative.rollout.exam import Examiner
-from knative.rollout.judge import Floors, Traffic
+from knative.rollout.judge import Floors, RequestMetrics
 from knative.rollout.notice import Removal, sns_sender
 from knative.rollout.objects import only, split
-from knative.rollout.prometheus import traffic_of
+from knative.rollout.prometheus import request_metrics
 from knative.rollout.verdict import Code, Reason, Verdict
 from tests.rollout.fake_knative import KSVC, FakeKnative, FakeRevision, answer
 from tests.rollout.runs import CANDIDATE, EXAM, STABLE, FakeClock
@@ -151,24 +151,26 @@ def test_a_clock_that_is_stopped_ends_an_exam() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "result", "told"),
+    ("status", "result", "metrics"),
     [
-        (200, '[{"value": [0, "0.25"]}]', Traffic(0.25, 250.0)),
-        (200, '[{"value": [0, "NaN"]}]', Traffic(None, None)),
-        (200, "[]", Traffic(None, None)),
-        (200, "{", Traffic(None, None)),
-        (503, "[]", Traffic(None, None)),
+        (200, '[{"value": [0, "0.25"]}]', RequestMetrics(0.25, 250.0)),
+        (200, '[{"value": [0, "NaN"]}]', RequestMetrics(None, None)),
+        (200, "[]", RequestMetrics(None, None)),
+        (200, "{", RequestMetrics(None, None)),
+        (503, "[]", RequestMetrics(None, None)),
     ],
 )
-def test_prometheus_says_a_number_or_nothing(status: int, result: str, told: Traffic) -> None:
+def test_prometheus_says_a_number_or_nothing(
+    status: int, result: str, metrics: RequestMetrics
+) -> None:
     body = f'{{"data": {{"result": {result}}}}}'.encode()
     with serving(lambda *_: (status, "application/json", body)) as url:
-        assert traffic_of(urllib3.PoolManager(), url, "shelf", "r", seconds=60) == told
+        assert request_metrics(urllib3.PoolManager(), url, "shelf", "r", seconds=60) == metrics
 
 
 def test_a_prometheus_that_is_away_says_nothing() -> None:
-    told = traffic_of(urllib3.PoolManager(), NOWHERE, "shelf", "r", seconds=60)
-    assert told == Traffic(None, None)
+    metrics = request_metrics(urllib3.PoolManager(), NOWHERE, "shelf", "r", seconds=60)
+    assert metrics == RequestMetrics(None, None)
 
 
 REMOVAL = Removal(

@@ -10,7 +10,15 @@ import pytest
 from conftest import ROOT
 
 from knative.rollout.exam import ExamError, read_exam
-from knative.rollout.judge import Answer, Answers, Floors, Traffic, judge, judge_traffic, score
+from knative.rollout.judge import (
+    Answer,
+    Answers,
+    Floors,
+    RequestMetrics,
+    judge,
+    judge_requests,
+    score,
+)
 from knative.rollout.verdict import Reason
 from tests.rollout.runs import BOXES, EXAM
 
@@ -70,18 +78,18 @@ def test_above_the_floor_it_may_still_be_worse_than_stable() -> None:
 @pytest.mark.parametrize(
     ("candidate", "stable", "against"),
     [
-        (Traffic(None, None), Traffic(None, None), False),
-        (Traffic(0.5, None), Traffic(None, None), True),
-        (Traffic(0.5, None), Traffic(0.6, None), False),
-        (Traffic(0.02, 100.0), Traffic(0.0, 100.0), False),
-        (Traffic(0.0, 251.0), Traffic(0.0, 100.0), True),
-        (Traffic(0.0, 9999.0), Traffic(0.0, None), False),
+        (RequestMetrics(None, None), RequestMetrics(None, None), False),
+        (RequestMetrics(0.5, None), RequestMetrics(None, None), True),
+        (RequestMetrics(0.5, None), RequestMetrics(0.6, None), False),
+        (RequestMetrics(0.02, 100.0), RequestMetrics(0.0, 100.0), False),
+        (RequestMetrics(0.0, 251.0), RequestMetrics(0.0, 100.0), True),
+        (RequestMetrics(0.0, 9999.0), RequestMetrics(0.0, None), False),
     ],
 )
 def test_traffic_is_compared_where_prometheus_knows_of_it(
-    candidate: Traffic, stable: Traffic, against: bool
+    candidate: RequestMetrics, stable: RequestMetrics, against: bool
 ) -> None:
-    assert bool(judge_traffic(candidate, stable, FLOORS)) == against
+    assert bool(judge_requests(candidate, stable, FLOORS)) == against
 
 
 def test_scores_of_no_answers_are_the_worst() -> None:

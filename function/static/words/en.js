@@ -8,6 +8,7 @@ export default {
   choosePictures: "Choose pictures",
   addPictures: "Add pictures",
   takePhoto: "Take a photo",
+  smaller: "Send smaller pictures: faster on a slow connection",
   orDrop: "or drop or paste them anywhere on this page · ",
   noPhoto: "No photo at hand? Try a drawn shelf:",
   sampleFull: "Full shelf",

@@ -7,6 +7,7 @@ export default {
   choosePictures: "Elegir fotos",
   addPictures: "Añadir fotos",
   takePhoto: "Hacer una foto",
+  smaller: "Enviar fotos más pequeñas: más rápido con mala conexión",
   orDrop: "o arrástrelas o péguelas en cualquier parte de esta página · ",
   noPhoto: "¿No tiene una foto a mano? Pruebe una estantería dibujada:",
   sampleFull: "Llena",

@@ -1,6 +1,6 @@
-"""What is to be told of a view's episodes, given what has been told. Pure; nothing here does IO.
+"""The events that are due for a view's episodes, given those before them. Pure; no IO.
 
-The tellings of an episode are numbered: a subscriber that gets them in another order keeps the one
+The events of an episode are numbered: a subscriber that gets them in another order keeps the one
 with the highest number. The last one always says what the fold says.
 """
 
@@ -18,8 +18,8 @@ OPEN, CLOSED, WITHDRAWN = "open", "closed", "withdrawn"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Telling:
-    """One thing said of an episode."""
+class GapEvent:
+    """One event of an episode."""
 
     id: str  # 32 hex digits
     episode: str
@@ -35,40 +35,40 @@ class Telling:
         return self.state, self.closed, self.ended
 
 
-def due(
-    episodes: Mapping[str, Episode], last: Mapping[str, Telling], muted: frozenset[str]
-) -> Iterator[Telling]:
-    """Tell what changed: for each episode what leads from its last telling to what it is now.
+def events_due(
+    episodes: Mapping[str, Episode], last: Mapping[str, GapEvent], muted: frozenset[str]
+) -> Iterator[GapEvent]:
+    """List the events that lead from each episode's last event to what it is now.
 
-    `last` has the last telling of each episode that could have changed. Nothing is told of an
-    episode that is muted.
+    `last` has the last event of each episode that could have changed. A muted episode
+    has no events.
     """
     for name in sorted((episodes.keys() | last.keys()) - muted):
-        told = last.get(name)
+        before = last.get(name)
         is_now = fact_of(episodes.get(name))
-        if told is None:
-            told = _next(name, None, GAP_OPENED, (OPEN, None, ""))
-            yield told
-        if told.fact == is_now:
+        if before is None:
+            before = _next(name, None, GAP_OPENED, (OPEN, None, ""))
+            yield before
+        if before.fact == is_now:
             continue
-        closes = told.state == OPEN and is_now[0] == CLOSED
-        yield _next(name, told, GAP_CLOSED if closes else GAP_CORRECTED, is_now)
+        closes = before.state == OPEN and is_now[0] == CLOSED
+        yield _next(name, before, GAP_CLOSED if closes else GAP_CORRECTED, is_now)
 
 
 def fact_of(episode: Episode | None) -> tuple[str, int | None, str]:
-    """Say what an episode is, as its last telling must."""
+    """Say what an episode is, as its last event must."""
     if episode is None:
         return WITHDRAWN, None, ""
     return (OPEN if episode.closed is None else CLOSED), episode.closed, episode.ended
 
 
 def _next(
-    episode: str, last: Telling | None, event_type: str, fact: tuple[str, int | None, str]
-) -> Telling:
-    """Name a telling by episode, type and content, so that who repeats it repeats its id."""
+    episode: str, last: GapEvent | None, event_type: str, fact: tuple[str, int | None, str]
+) -> GapEvent:
+    """Name an event by episode, type and content, so that who repeats it repeats its id."""
     sequence = last.sequence + 1 if last else 1
     content = json.dumps([episode, event_type, sequence, *fact])
-    return Telling(
+    return GapEvent(
         id=hashlib.sha256(content.encode()).hexdigest()[:32],
         episode=episode,
         sequence=sequence,
