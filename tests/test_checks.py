@@ -232,7 +232,7 @@ def test_the_monitor_looks_at_what_it_needs_and_makes_no_database(
         ({"KEEP_DAYS": "0"}, "settings", "`KEEP_DAYS` must be a whole number"),
         ({"EVENTS_AUTH": "token"}, "settings", "`EVENTS_TOKEN` must be set"),
         ({"STORES": "none.toml"}, "settings", "STORES must be a file that can be read"),
-        ({"DATABASE_URL": "mysql://x/y"}, "database", "DATABASE_URL must name sqlite"),
+        ({"DATABASE_URL": "mysql://x/y"}, "database", "`DATABASE_URL` must name sqlite"),
         ({"DATABASE_URL": "sqlite:////no/such/folder/x"}, "database", "create its folder"),
         (
             {"DATABASE_URL": "postgresql://x:s3cret@127.0.0.1:9/x"},

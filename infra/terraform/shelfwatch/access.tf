@@ -15,10 +15,10 @@ locals {
         { Sid = "ReadReferences", Action = ["s3:GetObject"], Resource = ["${module.results.arn}/${local.references}*"] },
         { Sid = "Publish", Action = ["sns:Publish", "sns:GetTopicAttributes"], Resource = [aws_sns_topic.events.arn] },
         { Sid = "Key", Action = ["kms:Decrypt", "kms:GenerateDataKey"], Resource = [aws_kms_key.data.arn] },
-        ], var.uploads ? [
-        # store/view/time, as function/uploads.py names them. Who has an offered place puts with these rights.
-        { Sid = "OfferPlaces", Action = ["s3:PutObject"], Resource = [for ending in ["jpg", "png", "webp"] : "${module.photos.arn}/*/*/*Z.${ending}"] },
-      ] : [])
+        ], length(var.upload_prefixes) == 0 ? [] : [
+        # Who was offered a place puts a photo there with these rights.
+        { Sid = "OfferPlaces", Action = ["s3:PutObject"], Resource = [for prefix in var.upload_prefixes : "${module.photos.arn}/${prefix}*"] },
+      ])
     }
 
     source = {

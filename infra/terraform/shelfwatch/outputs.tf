@@ -12,7 +12,7 @@ locals {
     LOGS_BUCKET         = module.logs.name
     NOTICE_TOPIC_ARN    = aws_sns_topic.alarms.arn
     HEARTBEAT_TOPIC_ARN = aws_sns_topic.heartbeat.arn
-  }, var.uploads ? { UPLOADS_BUCKET = module.photos.name } : {})
+  }, length(var.upload_prefixes) == 0 ? {} : { UPLOADS_BUCKET = module.photos.name })
 }
 
 output "settings" {

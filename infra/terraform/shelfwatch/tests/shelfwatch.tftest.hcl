@@ -86,7 +86,7 @@ run "everything" {
     cert_manager           = { hosted_zone_id = "Z0123456789" }
     keda                   = { namespace = "keda", service_account = "keda-operator" }
     subscriber_account_ids = ["210987654321"]
-    uploads                = true
+    upload_prefixes        = ["store-17/"]
   }
 
   assert {
@@ -192,6 +192,14 @@ run "results_gone_before_their_photos" {
     results_retention_days = 99
   }
   expect_failures = [var.results_retention_days]
+}
+
+run "uploads_under_half_a_name" {
+  command = plan
+  variables {
+    upload_prefixes = ["store-1*"]
+  }
+  expect_failures = [var.upload_prefixes]
 }
 
 run "everybody_subscribes" {
