@@ -68,8 +68,10 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """Run a transaction that only reads, and so waits for no other."""
+    """Run a transaction that only reads one state of all tables, and so waits for no other."""
     reader = engine.execution_options(reads_only=True)
+    if engine.dialect.name == "postgresql":  # as SQLite does by itself
+        reader = reader.execution_options(isolation_level="REPEATABLE READ")
     with _guarded(), reader.begin() as connection:
         yield connection
 

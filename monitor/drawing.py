@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -16,14 +17,23 @@ WIDTH, HEIGHT = 900, 180
 BAR = 14  # a gap's bar with the room below it
 
 
+# A page has two hundred sparklines of 48 points: numbers become text once.
+_HEIGHTS = [f",{(1 - percent / 100) * SPARK_HEIGHT:.3g}" for percent in range(101)]
+
+
+@cache
+def _steps(many: int) -> list[str]:
+    return [f"{SPARK_WIDTH * i / (many - 1):.5g}" for i in range(many)]
+
+
 def spark(rates: Sequence[float]) -> str:
     """Give the points of a sparkline of fill rates, 0 at the bottom and 1 at the top."""
     if not rates:
         return ""
     if len(rates) == 1:
         rates = [rates[0], rates[0]]
-    step = SPARK_WIDTH / (len(rates) - 1)
-    return _points([(i * step, (1 - rate) * SPARK_HEIGHT) for i, rate in enumerate(rates)])
+    ends = [_HEIGHTS[min(max(round(rate * 100), 0), 100)] for rate in rates]
+    return " ".join(map("".join, zip(_steps(len(rates)), ends, strict=True)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,19 +50,23 @@ class OpeningTime:
         return np.asarray(np.interp(times, self._edges, self._opened) / MINUTE)
 
 
-def facing_time(points: Points, cadence: int, hours: OpeningTime) -> FacingTime:
-    """Add up the facing-time of one view's photos, in the order of capture, within `hours`.
+def facing_times(
+    points: Points, owner: npt.NDArray[np.int64], cadences: Sequence[int], hours: OpeningTime
+) -> list[FacingTime]:
+    """Add up the facing-time of each view's photos within `hours`.
 
-    `cadence` is in minutes; the end of the last opening is the latest time that a photo speaks for.
+    `owner` has the index of each photo's view, ascending, and of a view's photos the order is that
+    of capture. `cadences` are of the views, in minutes. The end of the last opening is the latest
+    time that a photo speaks for.
     """
-    said = points[~points.doubtful]
-    if not len(said):
-        return FacingTime()
-    ends = said.captured + 2 * cadence * MINUTE
-    ends[:-1] = np.minimum(ends[:-1], said.captured[1:])
+    said, owner = points[~points.doubtful], owner[~points.doubtful]
+    ends = said.captured + 2 * np.array(cadences, np.int64)[owner] * MINUTE
+    same = owner[:-1] == owner[1:]
+    ends[:-1] = np.where(same, np.minimum(ends[:-1], said.captured[1:]), ends[:-1])
     spoken = hours.until(ends) - hours.until(said.captured)
-    full = float(spoken @ said.count)
-    return FacingTime(full, full + float(spoken @ said.empty))
+    full = np.bincount(owner, spoken * said.count, len(cadences))
+    empty = np.bincount(owner, spoken * said.empty, len(cadences))
+    return [FacingTime(a, a + b) for a, b in zip(full.tolist(), empty.tolist(), strict=True)]
 
 
 def refill_minutes(episodes: Iterable[tuple[int, int | None, str]]) -> float | None:

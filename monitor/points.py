@@ -39,7 +39,7 @@ class Points:
     def __len__(self) -> int:
         return len(self.captured)
 
-    def __getitem__(self, chosen: slice | npt.NDArray[np.bool_]) -> Points:
+    def __getitem__(self, chosen: slice | npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> Points:
         return Points(
             captured=self.captured[chosen],
             count=self.count[chosen],
