@@ -101,7 +101,7 @@ def test_the_settings_and_the_promoted_image_are_those_of_everything_else() -> N
         "WATCHED_QUEUES": ",".join(queues),
     }
     source = container(dict(pod_templates("knative/overlays/prod"))["Deployment/shelfwatch-source"])
-    for owner, template in pod_templates(PATH):
+    for owner, template in pod_templates(PATH):  # of the same tag, too
         assert container(template)["image"] == source["image"], owner
 
 
