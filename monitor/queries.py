@@ -323,7 +323,7 @@ class _Past:
         return self.points[self.owner == self.names.index(view)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Said:
     """What the photos of a view say, taken together."""
 
