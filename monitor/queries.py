@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -413,7 +414,13 @@ def _view_lines(
         for view in store.views.values()
         if view.folder not in known
     ]
-    return sorted(lines, key=lambda pair: (pair[0].folder, pair[0].bucket))
+    return sorted(lines, key=lambda pair: (_by_number(pair[0].folder), pair[0].bucket))
+
+
+def _by_number(name: str) -> list[tuple[int, str]]:
+    """Order names as people do: aisle-9 before aisle-10."""
+    parts = re.split(r"([0-9]+)", name)
+    return [(int(part), part) if part.isdecimal() else (0, part) for part in parts]
 
 
 def _never_seen(view: View, days: int) -> ViewLine:

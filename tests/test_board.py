@@ -160,6 +160,13 @@ def test_a_store_with_many_gaps_lists_a_page_of_them_and_the_rest_at_the_cursor(
     assert [gap["muted"] for gap in rest["gaps"]] == [False] * 9 + [True]
 
 
+def test_views_are_listed_as_people_count(client: FlaskClient) -> None:
+    for name in ("aisle-10", "aisle-9", "left", "aisle-9b", "9"):
+        post(client, 0, [], key=f"store-5/{name}/1.jpg")
+    views = client.get("/stores/store-5").get_json()["views"]
+    assert [v["view"] for v in views] == ["9", "aisle-9", "aisle-9b", "aisle-10", "left"]
+
+
 def test_not_a_gap_mutes_it_and_becomes_a_label(client: FlaskClient) -> None:
     play_a_morning(client)
     (gap,) = client.get("/stores/store-17").get_json()["gaps"]
