@@ -138,6 +138,7 @@ def copy_views(engine: Engine, taken: int, views: int) -> None:
         for pair in pairs
     ]
     with engine.begin() as connection:
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
         columns = "old_view, new_view, old_folder, new_folder, new_store"
         connection.execute(
             text(f"CREATE TEMP TABLE copies ({columns.replace(',', ' text,')} text)")
@@ -157,6 +158,7 @@ def copy_views(engine: Engine, taken: int, views: int) -> None:
                     )
                 )
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("SET statement_timeout = 0"))
         connection.execute(text("VACUUM ANALYZE"))  # as autovacuum does in time
 
 

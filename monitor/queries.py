@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Engine, Select, and_, case, func, select, tuple_
+from sqlalchemy import ColumnElement, Engine, Select, and_, case, func, select, tuple_
 
 from monitor.database import reading
 from monitor.figures import FacingTime, OpeningTime, facing_times, refill_minutes
@@ -183,7 +183,8 @@ def read_store(
         found = connection.execute(select(*VIEW).where(views.c.store == key)).all()
         if not found and key not in register.stores:
             return None
-        of_store = _Past(connection, select(views.c.id).where(views.c.store == key), now, days)
+        chosen = select(views.c.id).where(views.c.store == key)
+        of_store = _Past(connection, chosen, episodes.c.store == key, now, days)
         lines = _view_lines(of_store, register, store, found)
         gaps = _open_gaps(connection, key, {row.id: row for row in found}, gaps_after)
     total = sum((time for _, time in lines), FacingTime())
@@ -221,7 +222,8 @@ def read_view(
     with reading(engine) as connection:
         mine = and_(views.c.store == store.key, views.c.folder == folder)
         found = connection.execute(select(*VIEW).where(mine)).all()
-        past = _Past(connection, select(views.c.id).where(mine), now, days)
+        chosen = select(views.c.id).where(mine)
+        past = _Past(connection, chosen, episodes.c.view.in_(chosen), now, days)
         lines = _view_lines(past, register, store, found)
         line = next((line for line, _ in lines if line.folder == folder), None)
         if line is None:
@@ -277,15 +279,20 @@ def view_key_of_episode(engine: Engine, name: str) -> ViewKey | None:
 class _Past:
     """What some views have been through in some days, by the ids of the views.
 
-    Each is one query, whatever the number of views: `chosen` selects their ids.
+    Each is one query, whatever the number of views: `chosen` selects their ids, and `mine` their
+    episodes, by an index.
     """
 
     def __init__(
-        self, connection: Connection, chosen: Select[tuple[str]], now: int, days: int
+        self,
+        connection: Connection,
+        chosen: Select[tuple[str]],
+        mine: ColumnElement[bool],
+        now: int,
+        days: int,
     ) -> None:
         self.start, self.now, self.days = now - days * DAY, now, days
         self._read_points(connection, chosen)
-        mine = episodes.c.view.in_(chosen)
         ended = select(
             episodes.c.view, episodes.c.opened, episodes.c.closed, episodes.c.ended
         ).where(mine, episodes.c.closed > self.start)
