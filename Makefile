@@ -12,7 +12,7 @@ NODE := node -e 'const [a, b] = process.versions.node.split(".").map(Number); pr
 # ONNX Runtime reports home otherwise.
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: help .venv run once subscriber serve quick quick-tests test slow newcomer screens manifests faults limits rollout-runs fuzz alerts rules bench lint types schemas docs image compose scan sbom package notes publish e2e audit workflows format lock terraform samples judge model evaluate preview clean
+.PHONY: help .venv run once subscriber serve quick quick-tests test slow newcomer screens manifests faults limits rollout-runs fuzz alerts rules bench lint types schemas docs image compose scan sbom package notes promoted publish e2e audit workflows format lock terraform samples judge model evaluate preview clean
 
 help: ## lists the jobs
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -126,6 +126,9 @@ sbom: ## writes what the image holds to build/sbom.cdx.json; wants Trivy
 
 package: ## writes the image to build/image.tar.gz
 	mkdir -p build && docker save --output build/image.tar $(IMAGE) && gzip --force build/image.tar
+
+promoted: ## offers a pull request by which all runs from the version that has the traffic; wants gh
+	.github/promoted.sh
 
 notes: ## writes the CHANGELOG's section of $VERSION to build/notes.md
 	.github/notes.sh

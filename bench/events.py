@@ -23,7 +23,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -99,7 +99,7 @@ class InProcessQueue:
             self._waiting.append(self._leased.pop(ReceiptHandle))
 
 
-def serve_nothing(port_out: object) -> None:
+def serve_nothing(port_out: multiprocessing.Queue[int]) -> None:
     """Answer 204 to every POST, as fast as a process can."""
 
     def answer(connection: socket.socket) -> None:
@@ -115,7 +115,7 @@ def serve_nothing(port_out: object) -> None:
                 connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
 
     with socket.create_server((HOST, 0)) as server:
-        port_out.put(server.getsockname()[1])  # type: ignore[attr-defined]
+        port_out.put(server.getsockname()[1])
         while True:
             connection, _ = server.accept()
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -139,7 +139,7 @@ def source_alone(url: str, events: int) -> tuple[float, int, int]:
     """Move events; returns them a CPU second, and the memory at a tenth and at the end (bytes)."""
     queue, stop = InProcessQueue(events), threading.Event()
     config = SourceConfig(queue_url="queue", sink=url, token="s3cret")
-    source = SqsSource(config, queue, Sink.from_config(config), Queue("dlq", 8))  # type: ignore[arg-type]
+    source = SqsSource(config, queue, Sink.from_config(config), Queue("dlq", 8))  # type: ignore[arg-type]  # a queue in this process
     thread = threading.Thread(target=source.run, args=(stop,))
     started = time.process_time()
     thread.start()
@@ -190,10 +190,10 @@ def bare_detector(photos: int, width: int) -> float:
     return (time.process_time() - started) / photos
 
 
-def in_another_process(target: object, *arguments: object) -> float:
+def in_another_process(target: Callable[..., float], *arguments: object) -> float:
     """Run a measurement in a fresh process, so that none warms another."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        result: float = pool.apply(target, arguments)  # type: ignore[arg-type]
+        result: float = pool.apply(target, arguments)
         return result
 
 
@@ -265,7 +265,7 @@ def main() -> None:
     # Written as in a deployment, and thrown away.
     configure_logging()
     nowhere = Path(os.devnull).open("w")  # noqa: SIM115  # for the life of the process
-    logging.getLogger().handlers[0].setStream(nowhere)  # type: ignore[attr-defined]
+    logging.getLogger().handlers[0].setStream(nowhere)  # type: ignore[attr-defined]  # a StreamHandler
     ratios = []
     for number in range(arguments.rounds):
         bare = in_another_process(bare_detector, arguments.photos, arguments.width)

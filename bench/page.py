@@ -11,9 +11,10 @@ import argparse
 import statistics
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from bench.against import checkout
 from bench.pictures import draw_pictures
@@ -25,7 +26,7 @@ from local.stack import answers
 SLOWDOWN = 4
 # Bytes a second, up and down, and milliseconds there and back: 4G at the end of an aisle.
 LINE = {"uploadThroughput": 5e6 / 8, "downloadThroughput": 20e6 / 8, "latency": 60}
-PHONE = {"width": 390, "height": 844}
+PHONE: ViewportSize = {"width": 390, "height": 844}
 # The overlay is drawn in the frame after the list is written.
 DRAWN = """() => !document.getElementById("report").hidden && new Promise((resolve) =>
     requestAnimationFrame(() => requestAnimationFrame(() => resolve(true))))"""
@@ -80,7 +81,7 @@ def main() -> None:
             log.parent.mkdir(parents=True, exist_ok=True)
             child = stack.enter_context(running_program(name, command, env, log))
             urls[name] = f"http://{HOST}:{port}"
-            child.wait_until(lambda url=urls[name]: answers(f"{url}/health/ready"), 60)
+            child.wait_until(partial(answers, f"{urls[name]}/health/ready"), 60)
         kinds = [(name, False) for name in urls] + [("this page", True)]
         browser = stack.enter_context(sync_playwright()).chromium.launch(
             executable_path=args.chromium, args=["--no-sandbox"]

@@ -7,7 +7,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -110,7 +110,7 @@ def format_ratio(of: tuple[float, float, float]) -> str:
     return f"{of[0]:.2f} ({of[1]:.2f}-{of[2]:.2f})"
 
 
-def plot(path: Path, draw: object, columns: int = 1) -> None:
+def plot(path: Path, draw: Callable[[list[Axes]], object], columns: int = 1) -> None:
     """Let `draw(axes)` draw into a figure of so many axes beside each other, and save it."""
     import matplotlib
 
@@ -118,7 +118,7 @@ def plot(path: Path, draw: object, columns: int = 1) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(1, columns, figsize=(4.6 * columns, 3.6), squeeze=False)
-    draw(list(axes[0]))  # type: ignore[operator]
+    draw(list(axes[0]))
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)

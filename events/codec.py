@@ -99,8 +99,8 @@ def attribute_text(text: str) -> str:
 def from_http(headers: Mapping[str, str], body: bytes) -> list[CloudEvent | InvalidEvent]:
     """Read the events of an HTTP request: one (binary, structured) or up to ten (batched).
 
-    The content type alone decides the mode (HTTP binding, section 3). What is wrong with one event
-    of a batch stands in its place. Raises `InvalidEvent` for the request as a whole.
+    The content type alone decides the mode (HTTP binding, section 3). A bad event of a batch is an
+    `InvalidEvent` at its position. Raises `InvalidEvent` for the request as a whole.
     """
     lowered = {name.lower(): value for name, value in headers.items()}
     media_type = _media_type(lowered.get("content-type", ""))

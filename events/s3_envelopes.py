@@ -1,4 +1,4 @@
-"""The forms in which S3's news arrive, all turned into the records of its own notification. Pure.
+"""Every form of an S3 notification, turned into the records of S3's own form. Pure.
 
 - an S3 notification, sent to the queue: `Records`, record versions 2.x
 - the same through an SNS topic without raw delivery: a string in `Message`

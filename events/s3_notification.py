@@ -77,11 +77,11 @@ Item = CloudEvent | IgnoredRecord | InvalidEvent
 def items_from_body(
     body: str | bytes, generation: int = 0, our_buckets: Collection[str] = ()
 ) -> list[Item]:
-    """Read an SQS message's body, whatever form S3's news took: one item a record.
+    """Read an SQS message's body in any form of an S3 notification: one item a record.
 
     A record that cannot be read is an `InvalidEvent` in its place, as the others may be good.
-    `our_buckets` hold results or references. A generation in the notification, which only
-    `body_of` writes, goes before the given one. Raises `InvalidEvent` for a body without records.
+    `our_buckets` hold results or references. A generation in the notification, which only `body_of`
+    writes, overrides the given one. Raises `InvalidEvent` for a body without records.
     """
     notification = notification_from_body(body)
     generation = _generation(notification.get(GENERATION, generation))
@@ -92,7 +92,7 @@ def items_from_body(
 def image_items(event: CloudEvent | InvalidEvent, generation: int = 0) -> list[Item]:
     """Turn an event into image events: itself, or those of the SQS message that it carries.
 
-    What is wrong with it, or with a record of the message, stands in its place.
+    An `InvalidEvent` takes the position of it, or of a record, where that cannot be read.
     """
     if isinstance(event, InvalidEvent):
         return [event]

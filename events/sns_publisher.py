@@ -75,6 +75,7 @@ def attributes_of(event: CloudEvent) -> dict[str, MessageAttributeValueTypeDef]:
     """
     data = data_of(event)
     model, reason, compliance = (data.get(key) for key in ("model", "reason", "compliance"))
+    gaps, warnings = data.get("gaps"), data.get("warnings")
     facts: dict[str, object] = {
         "type": event.get_type(),
         "source": event.get_source(),
@@ -83,11 +84,12 @@ def attributes_of(event: CloudEvent) -> dict[str, MessageAttributeValueTypeDef]:
         "view": event.get_extension("view"),
         "minutes": data.get("minutes"),
         "count": data.get("count"),
-        "gaps": len(gaps) if isinstance(gaps := data.get("gaps"), list) else None,
+        "gaps": len(gaps) if isinstance(gaps, list) else None,
         "fill_rate": data.get("fill_rate"),
+        "warnings": len(warnings) if isinstance(warnings, list) else None,
     }
     if isinstance(model, dict):
-        facts |= {"model": model.get("name"), "revision": model.get("revision")}
+        facts["revision"] = model.get("revision")
     if isinstance(compliance, dict):
         facts["compliance"] = compliance.get("rate")
     gap = data.get("gap")

@@ -81,7 +81,7 @@ def change_visibility(
 
 
 def parse_redrive(text: str) -> tuple[str, int]:
-    """Read a RedrivePolicy: the dead-letter queue's ARN and maxReceiveCount; "" and 0 of none."""
+    """Read a RedrivePolicy: the dead-letter queue's ARN and maxReceiveCount; "" and 0 without."""
     policy = json.loads(text or "{}")
     return str(policy.get("deadLetterTargetArn", "")), int(policy.get("maxReceiveCount", 0))
 

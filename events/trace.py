@@ -99,8 +99,8 @@ def current_event_id() -> str:
 def about_event(event_id: str) -> Iterator[None]:
     """Have the block's log lines name this audit.
 
-    An exception leaves the name in place, for who logs it further out; the outermost block, with
-    an empty one, ends it.
+    After an exception the id stays, so that a log line further out names the audit, too. The
+    outermost block, with an empty id, clears it.
     """
     token = _event_id.set(event_id)
     yield

@@ -171,7 +171,7 @@ def find_photos(paths: list[Path]) -> list[Photo]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a photo, and of one that is too large no more than shows that. Raises `ImageGone`."""
+    """Read a photo, or of one that is too large just enough to tell. Raises `ImageGone`."""
     try:
         with path.open("rb") as file:
             return file.read(MAX_IMAGE_BYTES + 1)

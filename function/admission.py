@@ -1,6 +1,6 @@
-"""Whose turn it is: few images are worked on at a time, the others wait as long as callers do.
+"""Admission: a few images are at work, and the others wait in a queue, as long as callers do.
 
-Who would wait longer is told so before anything is paid for the image, and when to come again.
+An image that would wait longer is refused before any work on it, with the time to come again.
 """
 
 from __future__ import annotations

@@ -59,6 +59,9 @@ COMPRESSED = ("text/html", "text/css", "text/javascript")
 # `Connection` names: who comes through Knative cannot hide it. Prometheus asks the pod itself.
 # https://pkg.go.dev/net/http/httputil#ReverseProxy
 PROXIED = "X-Forwarded-For"
+# Of all headers together, as nginx takes them. Werkzeug weighs each of the media types or codings
+# that are welcome: 700 KiB of them, which gunicorn lets pass, take it seconds.
+MAX_HEADER_BYTES = 32 * 1024
 # Gunicorn's own code for an app that cannot load: the master stops instead of trying again.
 APP_LOAD_ERROR = 4
 
@@ -186,11 +189,16 @@ def _warm_up(detector: Detector) -> None:
 
 
 def _observe_requests(app: Flask, metrics: Metrics, config: Config) -> None:
-    """Measure each request, refuse other sites', and add the headers that every answer has."""
+    """Measure each request, refuse odd ones, and add the headers that every answer has."""
 
     @app.before_request
     def start_clock() -> None:
         g.started = time.perf_counter()
+
+    @app.before_request
+    def refuse_long_headers() -> None:
+        if sum(len(value) for _, value in request.headers) > MAX_HEADER_BYTES:
+            abort(431)
 
     @app.before_request
     def refuse_other_sites() -> None:
@@ -212,7 +220,7 @@ def _observe_requests(app: Flask, metrics: Metrics, config: Config) -> None:
 
 
 def _compress(response: Response) -> None:
-    """Send a file of the page in gzip to who takes it; nothing that depends on the caller."""
+    """Compress the page's files where gzip is accepted; no answer that depends on the caller."""
     if response.status_code != 200 or response.mimetype not in COMPRESSED:
         return
     response.vary.add("Accept-Encoding")
@@ -275,5 +283,5 @@ def _flask() -> Flask:
     app.request_class = Request
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.json.sort_keys = False  # type: ignore[attr-defined]  # results keep the order of their types
-    app.wsgi_app = trace_requests(app.wsgi_app)  # type: ignore[assignment,method-assign]
+    app.wsgi_app = trace_requests(app.wsgi_app)  # type: ignore[assignment,method-assign]  # as Flask's documents have it
     return app

@@ -1,7 +1,7 @@
 """One image audited; and one image event, from S3 object to published result.
 
-fetch -> detect -> store -> publish, each step repeatable: a crash anywhere is a redelivery, and a
-redelivery repeats only what was not stored yet.
+fetch -> detect -> store -> publish, each step repeatable: after a crash anywhere the event comes
+again, and that delivery repeats only what was not stored yet.
 
 A notification may say less than S3 knows, or spell the key otherwise. The audit has the id of the
 object that was read, so that a second notification and the sweep find it done.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, cast
 
@@ -201,7 +201,7 @@ class Auditor:
     def audit_events(self, incoming: Iterable[CloudEvent | InvalidEvent]) -> list[CloudEvent]:
         """Audit what each event of a request announces, and return what was published.
 
-        What keeps one from it keeps back no other: it is raised in the end, and another delivery
+        A failure of one event holds back no other. It is raised at the end, and the next delivery
         finds the others done. Raises what `audit_event` raises, `TryAgain` before all else.
         """
         published: list[CloudEvent] = []
@@ -289,7 +289,9 @@ class Auditor:
                 },
             )
             if not (audited.known and self.outbox and self.outbox.is_published(audited.name)):
-                self._publish(outgoing, {audited.name, object_id(announced, generation)})
+                gone = audited.name == gone_id(announced, generation)
+                others = set() if gone else {object_id(announced, generation)}
+                self._publish(outgoing, {audited.name} | others)
         return outgoing
 
     def _find(
@@ -298,17 +300,19 @@ class Auditor:
         """Find or make the audit of the object under whichever key it has; it may be gone.
 
         None where the notification was answered under another id, and the object went after that.
-        Of a `first` delivery hardly ever a result is stored: it is not looked for, and where there
-        is one, `_store` finds it.
+        A `first` delivery hardly ever has a stored result, so none is looked for; `_store` finds
+        one that is there.
         """
         for spelling in announced.spellings():
             if not ignored_as(spelling, self._our_buckets) and (
                 audited := self._find_one(spelling, generation, attributes, first)
             ):
                 return audited
-        name = object_id(announced, generation)
-        if self.outbox and self.outbox.is_published(name):
+        if self.outbox and self.outbox.is_published(object_id(announced, generation)):
             return None
+        name = gone_id(announced, generation)
+        if stored := self._stored(name):
+            return Audited(name=name, s3_object=announced, stored=stored, known=True)
         err = ImageGone(f"{announced.uri} is gone")
         self.metrics.images.labels(err.slug).inc()
         return self._store(name, announced, _rejection(announced, err), attributes)
@@ -414,6 +418,17 @@ class Auditor:
             log.warning("event.not_marked", extra={"error": str(err)})
 
 
+def gone_id(announced: S3Object, generation: int) -> str:
+    """Name the audit of an object that is not there.
+
+    The same bytes under the same key have the same id in a bucket without versions. Whoever
+    announces them early, or puts them anew after they were deleted, must not find their audit
+    answered: so the absence has an id of its own there.
+    """
+    absent = announced if announced.version_id else replace(announced, etag=f"-{announced.etag}")
+    return object_id(absent, generation)
+
+
 def outgoing_event(
     s3_object: S3Object,
     name: str,
@@ -423,9 +438,9 @@ def outgoing_event(
 ) -> CloudEvent:
     """Wrap an audit's data in its event; equal data and attributes give an equal event.
 
-    `reason` in the data tells a rejection from an audit. Of `attributes`, `time` is when the object
-    was created; the trace's are what is left. `photo` is the same in all audits of one version of
-    one object.
+    `reason` in the data tells a rejection from an audit. `attributes` holds `time`, when the object
+    was created, and what the trace adds. `photo` is the same in all audits of one version of one
+    object.
     """
     store, camera = store_and_camera(s3_object.key)
     event_type = IMAGE_REJECTED if "reason" in data else SHELF_AUDITED
@@ -452,7 +467,7 @@ def _rejection(s3_object: S3Object, err: ImageError) -> Rejection:
 
 
 def make_auditor(config: Config, detector: Detector, metrics: Metrics) -> Auditor | None:
-    """Build what answers events; None where no bucket may be read. Raises `ConfigError`."""
+    """Build the auditor of events; None where no bucket may be read. Raises `ConfigError`."""
     if not config.events_buckets:
         return None
     session, settings = make_session(), boto_config()

@@ -131,7 +131,7 @@ def _thresholds(env: Mapping[str, str]) -> Thresholds:
         variable = f"SHELFWATCH_{name.upper()}"
         value = _number(env, variable, getattr(thresholds, name), MUST_BE[name])
         try:
-            thresholds = replace(thresholds, **{name: value})  # type: ignore[arg-type]
+            thresholds = replace(thresholds, **{name: value})  # type: ignore[arg-type]  # each field has a type of its own
         except InvalidParameter as err:
             msg = f"`{variable}` must be {MUST_BE[name]}, got {env.get(variable)!r}"
             raise ConfigError(msg) from err

@@ -62,6 +62,10 @@ SIGNATURES = {
     b"GIF8": ("GIF", EXPORT),
     b"BM": ("BMP", EXPORT),
     b"%PDF": ("PDF", "send the photo in it as JPEG"),
+    b"<": ("HTML, SVG or other text", "send the photo itself"),
+    b"{": ("JSON", "send the photo itself"),
+    b"PK": ("a ZIP archive", "send the photos in it one by one"),
+    b"\0\0\0\0": ("zeros", "its upload has not begun: send it again"),
     b"\xff\x0a": ("JPEG XL", EXPORT),
     b"\0\0\0\x0cJXL ": ("JPEG XL", EXPORT),
     b"\0\0\0\x0cjP  ": ("JPEG 2000", EXPORT),
@@ -75,8 +79,9 @@ JFIF, EXIF_SEGMENT, ADOBE = 0xE0, 0xE1, 0xEE
 APPLICATION = 0xE0  # from here on segments are not about decoding
 # Within a scan 0xff is followed by 0, or by a restart marker, or it is no part of the scan.
 MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-RESTART = re.compile(rb"\xff[\xd0-\xd7]")
+RESTARTS = range(0xD0, 0xD8)
 BLOCK, COEFFICIENTS = 8, 64
+BAND = 1024 * 1024  # bytes that are searched at a time
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_KEPT = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
@@ -128,7 +133,9 @@ class _Frame:
         """Tell whether the data of the scan taken last has fewer restart markers than it needs."""
         if not self.interval:
             return False
-        return len(RESTART.findall(scan)) < -(-self.units // self.interval) - 1
+        data = bytes(scan)
+        found = sum(data.count(bytes([0xFF, code])) for code in RESTARTS)
+        return found < -(-self.units // self.interval) - 1
 
     def take(self, scan: Bytes) -> None:
         """Note what a scan brings, by its header."""
@@ -182,7 +189,7 @@ def _other_format(data: bytes) -> str:
     else:
         known = [about for head, about in SIGNATURES.items() if data.startswith(head)]
         if not known:
-            return must_be
+            return f"{must_be}, got a file of another kind"
         name, advice = known[0]
     return f"{must_be}, got {name}; {advice}"
 
@@ -250,7 +257,10 @@ def _read_jpeg(data: bytes) -> Container:
             exif = read_exif(bytes(body[6:]))
         elif marker == DQT:
             tables += 1
-            if tables > MAX_TABLES or len(body) > LONGEST_TABLES:
+            if tables > MAX_TABLES:
+                msg = f"The JPEG image must have at most {MAX_TABLES} segments of tables, got more"
+                raise ImageTooLarge(msg)
+            if len(body) > LONGEST_TABLES:
                 break
             kept.append(segment)
         elif marker in STANDALONE or marker in FRAMES or marker == SOS:
@@ -271,7 +281,7 @@ def _interval(segment: bytes) -> int:
 
 def _segment(data: bytes, at: int) -> tuple[int, int, int]:
     """Find the next segment: its marker (EOI where there is none), its start and end."""
-    match = MARKER.search(data, at)
+    match = _marker(data, at)
     if not match:
         return EOI, len(data), len(data)
     marker, start, end = data[match.end() - 1], match.start(), match.end()
@@ -281,6 +291,14 @@ def _segment(data: bytes, at: int) -> tuple[int, int, int]:
     if length < 2 or end + length > len(data):
         return EOI, start, end
     return marker, start, end + length
+
+
+def _marker(data: bytes, at: int) -> re.Match[bytes] | None:
+    """Find the next marker, band by band: one search keeps all other threads waiting."""
+    for start in range(at, len(data), BAND):
+        if found := MARKER.search(data, start, start + BAND + 1):
+            return found
+    return None
 
 
 def _read_frame(marker: int, body: memoryview) -> _Frame:
@@ -369,6 +387,8 @@ def _read_png(data: bytes) -> Container:
                 kept.append(_png_chunk(name, data[at + 8 : at + 8 + length]))
             dropped = True
             break
+        if name == b"IHDR" and at > 8:  # the decoder would take the size of the last one
+            raise _damaged("PNG", "its header")
         if name in PNG_KEPT:
             kept.append(memoryview(data)[at:end])
             if name == b"IDAT":
@@ -427,7 +447,7 @@ def _read_webp(data: bytes) -> Container:
 def _webp_still(
     data: bytes, chunks: dict[bytes, list[Bytes]], exif: Exif, dropped: bool
 ) -> Container:
-    if len(chunks.get(b"ANMF", [])) > 1 or b"ANIM" in chunks:
+    if b"ANMF" in chunks or b"ANIM" in chunks:
         raise _still("WEBP")
     pictures = [*chunks.get(b"VP8 ", []), *chunks.get(b"VP8L", [])]
     if len(pictures) != 1 or any(len(bodies) > 1 for bodies in chunks.values()):

@@ -1,7 +1,8 @@
 """Whose browser is it? A page of another site must not use the service through its reader's.
 
-A form or a script of any page can send a picture here, and a name that its owner points at
-127.0.0.1 makes a page of theirs one of ours. Who is no browser sends none of these headers.
+A form or a script of any page can send a picture here. A stranger's host name that points to
+127.0.0.1 even makes their page look like ours (DNS rebinding). Only browsers send the headers that
+are checked here.
 
 https://www.w3.org/TR/fetch-metadata/ and https://fetch.spec.whatwg.org/#http-cors-protocol
 """

@@ -1,7 +1,7 @@
 """What can go wrong, what the caller is told, and whether anyone tries again.
 
 The tree is the retry policy: Knative and our own source retry 5xx and 429, and 404, 408, 409, 425.
-Of these last, an event can meet 408 alone, when it came too slowly; 404 is for paths.
+Of the last four, an event can meet only 408, when it came too slowly; 404 is for paths.
 
 ShelfWatchError
 ├── RequestError              4xx: the same request will fail again

@@ -30,7 +30,7 @@ class Exif:
 
 
 def read_exif(tiff: bytes) -> Exif:
-    """Read Exif data, without what stands before it in a JPEG; what is odd is not there.
+    """Read Exif data, given without a JPEG's prefix; an odd value counts as absent.
 
     An orientation counts as browsers take it: one SHORT from 1 to 8.
     """

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
-from function.container import FORMATS, Container, read_container
+from function.container import Container, read_container
 from function.errors import ImageCorrupt, ImageEmpty, ImageTooLarge
 
 try:
@@ -189,12 +189,13 @@ class Header:
     def _load(self) -> PIL.Image.Image:
         """Decode as it is stored, and let the decoder go, which keeps pictures of its own."""
         container = self.container
-        if container.format != "JPEG":
-            with PIL.Image.open(io.BytesIO(container.data), formats=FORMATS) as file:
+        data = _JpegFile(container) if container.format == "JPEG" else io.BytesIO(container.data)
+        with PIL.Image.open(data, formats=(container.format,)) as file:
+            if file.size != (self.width, self.height):  # memory is taken for what was checked
+                raise _corrupt(container, "its header is truncated or damaged")
+            if not isinstance(data, _JpegFile):
                 file.load()
                 return file._new(file.im)
-        data = _JpegFile(container)
-        with PIL.Image.open(data, formats=FORMATS) as file:
             if self.scale > 1:
                 file.draft(None, (file.width // self.scale or 1, file.height // self.scale or 1))
             try:
@@ -292,7 +293,7 @@ def _brightened(image: PIL.Image.Image) -> PIL.Image.Image:
     extrema = image.getextrema()
     bands = len(image.getbands())
     colours = bands - 1 if image.mode in ("RGBA", "LA") else bands
-    most = max(int(high) for _, high in extrema[:colours])  # type: ignore[misc]
+    most = max(int(high) for _, high in extrema[:colours])  # type: ignore[misc]  # pairs, where there are several bands
     room = 8 - max(most.bit_length(), 4)
     if room <= 0:
         return image

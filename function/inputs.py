@@ -9,12 +9,13 @@ from typing import cast
 import flask
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
-from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder
+from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
 
 from function.errors import BodyUnsupported, BucketForbidden, InvalidParameter
 from function.image import MAX_IMAGE_BYTES
 from function.memory_budget import Hold, Memory
 from function.parameters import (
+    BAND,
     JSON_VALUE_BYTES,
     MAX_JSON_BYTES,
     check_names,
@@ -35,6 +36,8 @@ JSON_FIELDS = ("image", REFERENCE)
 MAX_BODY_BYTES = MAX_IMAGE_BYTES + 64 * 1024
 # A form holds pictures and nothing else: ten of a batch, and room to say which one is too many.
 MAX_FORM_PARTS = 32
+MAX_PART_HEAD = 8 * 1024  # bytes; as long as one of the request's own headers may be
+BOUNDARY_ROOM = 64  # bytes around a boundary: line breaks, dashes and padding
 CODINGS = ("gzip", "deflate", "identity")
 AUTO_DETECT = 32  # of zlib: whether the header is gzip's or its own
 MEMORY = "shelfwatch.memory"  # the app's extension that bodies are held in
@@ -46,14 +49,19 @@ class Request(flask.Request):
     _held: Hold | None = None
 
     def hold(self, size: int) -> None:
-        """Hold memory for the body. Raises `Overloaded`."""
+        """Hold memory for the body, or for what comes in its place. Raises `Overloaded`."""
         memory: Memory = flask.current_app.extensions[MEMORY]
+        self.keep(0)  # who waits for more while it holds some may wait for good
         self._held = memory.bodies.take(size)
+
+    def keep(self, size: int) -> None:
+        """Give back all but `size` bytes."""
+        if self._held:
+            self._held.shrink(size)
 
     def close(self) -> None:
         """Let the request go."""
-        if self._held:
-            self._held.shrink(0)
+        self.keep(0)
         super().close()
 
 
@@ -90,7 +98,7 @@ def _memory_of(mimetype: str, length: int | None) -> int:
     """Estimate what a body of that length takes while it is read and parsed."""
     size = length or 0
     if mimetype == MULTIPART:
-        return 2 * size  # itself and its parts
+        return 3 * size  # itself, the pieces of a part, and the part
     if mimetype == JSON or mimetype.endswith("+json"):
         # As text, its longest text, that decoded; and what its values take as objects.
         return 4 * size + min(JSON_VALUE_BYTES * size, MAX_JSON_BYTES)
@@ -139,15 +147,17 @@ def read_pictures(request: flask.Request, s3_pictures: S3Pictures | None) -> lis
     raises.
     """
     if request.mimetype == MULTIPART:
-        return _from_form(request)
-    if request.mimetype == JSON:
-        return [_from_json(read_body(request), s3_pictures)]
-    if request.mimetype.startswith("image/") or request.mimetype == RAW:
-        return [Picture(data=read_body(request))]
-    msg = (
-        f"The content type must be {MULTIPART}, {JSON}, image/* or {RAW}, got {request.mimetype!r}"
-    )
-    raise BodyUnsupported(msg)
+        pictures = _from_form(request)
+    elif request.mimetype == JSON:
+        pictures = [_from_json(request, s3_pictures)]
+    elif request.mimetype.startswith("image/") or request.mimetype == RAW:
+        pictures = [Picture(data=read_body(request))]
+    else:
+        must_be = f"{MULTIPART}, {JSON}, image/* or {RAW}"
+        msg = f"The content type must be {must_be}, got {request.mimetype!r}"
+        raise BodyUnsupported(msg)
+    cast("Request", request).keep(sum(len(picture.data) for picture in pictures))
+    return pictures
 
 
 def _from_form(request: flask.Request) -> list[Picture]:
@@ -177,40 +187,59 @@ def _parse_reference(body: bytes) -> Reference:
 
 
 class FormDecoder(MultipartDecoder):
-    """Werkzeug's, for file names in whatever bytes a client wrote."""
+    """Decodes forms as Werkzeug does, with file names in any bytes, and short headers."""
 
     def _parse_headers(self, data: bytes | bytearray) -> Headers:
+        if len(data) > MAX_PART_HEAD:
+            must_have = f"at most {MAX_PART_HEAD} bytes"
+            msg = f"The headers of a form's part must have {must_have}, got {len(data)}"
+            raise InvalidParameter(msg)
         return super()._parse_headers(data.decode(errors="replace").encode())
+
+    def _last_partial_boundary_index(self, data: bytes | bytearray) -> int:
+        """Find where a boundary may have begun.
+
+        Werkzeug's lets the first of its bytes go where a band ends within the last of them.
+        """
+        start = max(0, len(data) - len(self.boundary) - BOUNDARY_ROOM)
+        ends = (data.find(end, start) for end in (b"\r", b"\n"))
+        return min((end for end in ends if end >= 0), default=len(data))
 
 
 def parse_form(body: bytes, boundary: str) -> list[tuple[str, str, bytes]]:
     """Take a form apart: name, file name and bytes of each part, in order.
 
-    A file is a file without a file name, too. Raises `InvalidParameter`, and
+    A part without a file name may be a file, too. Raises `InvalidParameter`, and
     `RequestEntityTooLarge` for too many parts.
     """
     if not boundary:
         msg = f"The content type must have the form's boundary: {MULTIPART}; boundary=…"
         raise InvalidParameter(msg)
     decoder = FormDecoder(boundary.encode(), max_parts=MAX_FORM_PARTS)
-    decoder.receive_data(body)
-    decoder.receive_data(None)
-    parts: list[tuple[str, str, bytes]] = []
+    parts: list[tuple[str, str, list[bytes]]] = []
     try:
-        while not isinstance(event := decoder.next_event(), Epilogue):
-            if isinstance(event, File | Field):
-                parts.append((event.name or "", getattr(event, "filename", ""), b""))
-            elif isinstance(event, Data):
-                name, filename, data = parts[-1]
-                parts[-1] = name, filename, data + event.data if data else event.data
+        for start in range(0, len(body), BAND):
+            decoder.receive_data(body[start : start + BAND])
+            _take_parts(decoder, parts)
+        decoder.receive_data(None)
+        _take_parts(decoder, parts)
     except ValueError as err:
         msg = "The form must be whole, its parts apart by its boundary, each with its name"
         raise InvalidParameter(msg) from err
-    return parts
+    return [(name, filename, b"".join(pieces)) for name, filename, pieces in parts]
 
 
-def _from_json(body: bytes, s3_pictures: S3Pictures | None) -> Picture:
-    fields = json_object(parse_json(body), "The body")
+def _take_parts(decoder: FormDecoder, parts: list[tuple[str, str, list[bytes]]]) -> None:
+    """Take what has come of a form's parts."""
+    while not isinstance(event := decoder.next_event(), Epilogue | NeedData):
+        if isinstance(event, File | Field):
+            parts.append((event.name or "", getattr(event, "filename", ""), []))
+        elif isinstance(event, Data):
+            parts[-1][2].append(event.data)
+
+
+def _from_json(request: flask.Request, s3_pictures: S3Pictures | None) -> Picture:
+    fields = json_object(parse_json(read_body(request)), "The body")
     check_names("A field of the body", fields, JSON_FIELDS)
     reference = read_reference(fields[REFERENCE]) if REFERENCE in fields else None
     image = json_object(fields.get("image"), "`image`")
@@ -227,6 +256,7 @@ def _from_json(body: bytes, s3_pictures: S3Pictures | None) -> Picture:
     if s3_pictures is None:
         msg = "`PREDICT_S3_BUCKETS` and `PREDICT_TOKEN` must be set for `image.s3` to be read"
         raise BucketForbidden(msg)
+    cast("Request", request).hold(MAX_IMAGE_BYTES)
     return Picture(data=s3_pictures.read(source), uri=source, reference=reference)
 
 

@@ -1,7 +1,7 @@
 """How many bytes requests may hold at a time: memory is bounded, whoever sends how much.
 
 A request holds its body while it lasts, a picture while it is decoded and waits for the processor,
-and a drawn answer until its reader has taken it. Each is asked for before it is paid.
+and a drawn answer until its reader has taken it. Each takes its bytes before it uses them.
 """
 
 from __future__ import annotations

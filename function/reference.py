@@ -276,8 +276,7 @@ def compare(
     answered: dict[str, list[PositionJson]] = {}
     if reference.position is not None:
         answered["positions"] = [
-            # mypy takes no optional key by unpacking
-            {"id": name, **_slot_json(rows[i], boxes[i], reference.label[i]), "state": "missing"}  # type: ignore[typeddict-item]
+            {"id": name, **_slot_json(rows[i], boxes[i], reference.label[i]), "state": "missing"}  # type: ignore[typeddict-item]  # mypy takes no optional key by unpacking
             for i, name in enumerate(reference.position)
         ]
         for state, matches in (("in_place", in_place), ("moved", moved)):

@@ -1,7 +1,7 @@
 """The result of an audit: its types, its JSON, and what its JSON Schema says. Nothing does IO.
 
 The types are the one place for a field. `function.schemas` reads the schema of the HTTP API and of
-the events off them: a docstring and the dictionaries in `Annotated` are what the schema says more.
+the events off them; docstrings and the dictionaries in `Annotated` give descriptions and bounds.
 """
 
 from __future__ import annotations

@@ -191,9 +191,9 @@ def fetch_reference(s3: S3Client, bucket: str, folder: str) -> Reference | None:
 
 
 def make_s3_pictures(config: Config) -> S3Pictures | None:
-    """Build what reads s3:// pictures; None unless buckets are listed and callers have a token.
+    """Build the reader of s3:// pictures; None unless buckets are listed and callers have a token.
 
-    Without a token anybody could have private photos read to them. Raises `ConfigError`.
+    Without a token anybody could read private photos through it. Raises `ConfigError`.
     """
     if not (config.predict_s3_buckets and config.predict_token):
         return None

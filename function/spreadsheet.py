@@ -1,4 +1,4 @@
-"""Tables as spreadsheets read them: CSV (RFC 4180) of which no cell is run.."""
+"""Tables as spreadsheets read them: CSV (RFC 4180) with no cell that runs as a formula."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class Tile:
 
 
 def may_look_closer(width: int, height: int, size: tuple[int, int], detail: Detail) -> bool:
-    """Tell whether a picture may get a second look: one that the first look sees whole never does.
+    """Tell whether a picture may get a second look: never one that fits into the first.
 
     Takes the picture's size and the model's input (width, height).
     """

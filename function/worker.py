@@ -17,6 +17,7 @@ import math
 import resource
 import selectors
 import socket
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -70,6 +71,12 @@ MALLOC = {
 # Of the files that a process may have open, those that are no connections; and where there is no
 # limit, more than gunicorn's setting asks for.
 OTHER_FILES, MAX_FILES = 100, 65_536
+
+
+# Of a whole number in JSON, the fewest that Python can be held to. Reading one takes the square of
+# its digits: 20 MiB in numbers of 4 300 digits, Python's own limit, keep all threads waiting for a
+# second.
+MAX_DIGITS = 640
 
 
 class RequestTimeout(ParseException):  # type: ignore[misc]  # gunicorn has no types
@@ -142,12 +149,13 @@ class TimedSocket(socket.socket):
         return not data or b"\r\n\r\n" in end or len(self.head) >= MAX_HEAD
 
 
-class Worker(ThreadWorker):  # type: ignore[misc]
+class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """Serve as `ThreadWorker` does, within the limits above."""
 
     def init_process(self) -> None:
         """Serve until told to stop."""
         tune_malloc()
+        sys.set_int_max_str_digits(MAX_DIGITS)
         self.worker_connections: int = min(self.cfg.worker_connections, open_files() - OTHER_FILES)
         self.max_keepalived = self.worker_connections - self.cfg.threads
         self.probe_pool = ThreadPoolExecutor(PROBE_THREADS, "probe")

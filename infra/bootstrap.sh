@@ -88,6 +88,7 @@ mkdir -p build
 {
   terraform -chdir=infra/terraform/shelfwatch output -raw settings_env
   printf '\nGIT_REPOSITORY=https://github.com/%s.git\n' "$GITHUB_REPOSITORY"
+  printf 'RELEASE_WORKFLOW=https://github.com/%s/.github/workflows/release.yaml@refs/heads/main\n' "$GITHUB_REPOSITORY"
   [[ -z ${DOMAIN-} ]] || printf 'DOMAIN=%s\n' "$DOMAIN"
   [[ -z ${CERTIFICATE_EMAIL-} ]] || printf 'CERTIFICATE_EMAIL=%s\n' "$CERTIFICATE_EMAIL"
 } >build/settings.env

@@ -167,7 +167,7 @@ def queue_arn(sqs: SQSClient, queue_url: str) -> str:
 
 
 def _queue(sqs: SQSClient, name: str, **attributes: str) -> str:
-    return sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]  # type: ignore[arg-type]
+    return sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]  # type: ignore[arg-type]  # names are literals of the stubs
 
 
 def _let_in(sqs: SQSClient, queue_url: str, service: str, source_arn: str) -> None:

@@ -71,10 +71,7 @@ def running_emulator(port: int, logs: Path) -> Iterator[tuple[str, Child]]:
 @contextmanager
 def running_function(port: int, env: Mapping[str, str], logs: Path) -> Iterator[tuple[str, Child]]:
     """Run the function under gunicorn for the length of the block; yields its address."""
-    url = f"http://{HOST}:{port}"
-    settings = {"HOST": HOST, "PORT": str(port)}
-    command = ["gunicorn", "-c", "function/gunicorn.conf.py"]
-    with running("The function", command, {**env, **settings}, logs / "function.log") as child:
+    with _running_server("function", port, env, logs) as (url, child):
         child.wait_until(lambda: answers(f"{url}/health/ready"), FUNCTION_SECONDS)
         yield url, child
 
@@ -82,12 +79,19 @@ def running_function(port: int, env: Mapping[str, str], logs: Path) -> Iterator[
 @contextmanager
 def running_monitor(port: int, env: Mapping[str, str], logs: Path) -> Iterator[tuple[str, Child]]:
     """Run the monitor under gunicorn for the length of the block; yields its address."""
-    url = f"http://{HOST}:{port}"
-    settings = {"HOST": HOST, "PORT": str(port)}
-    command = ["gunicorn", "-c", "monitor/gunicorn.conf.py"]
-    with running("The monitor", command, {**env, **settings}, logs / "monitor.log") as child:
+    with _running_server("monitor", port, env, logs) as (url, child):
         child.wait_until(lambda: answers(f"{url}/health/ready"), MONITOR_SECONDS)
         yield url, child
+
+
+@contextmanager
+def _running_server(
+    room: str, port: int, env: Mapping[str, str], logs: Path
+) -> Iterator[tuple[str, Child]]:
+    settings = {"HOST": HOST, "PORT": str(port)}
+    command = ["gunicorn", "-c", f"{room}/gunicorn.conf.py"]
+    with running(f"The {room}", command, {**env, **settings}, logs / f"{room}.log") as child:
+        yield f"http://{HOST}:{port}", child
 
 
 @contextmanager

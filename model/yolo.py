@@ -101,7 +101,7 @@ def trainer_of(photos: list[TrainingPhoto], size: int, side: int) -> type:
     _import_ultralytics()
     from ultralytics.models.yolo.detect import DetectionTrainer
 
-    class ShelfTrainer(DetectionTrainer):  # type: ignore[misc]
+    class ShelfTrainer(DetectionTrainer):  # type: ignore[misc]  # Ultralytics has no types
         def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Any:
             # Built anew from its description, a head of another width would lose its weights.
             if weights is None:
@@ -150,7 +150,7 @@ def _crop_dataset(
     from torch.utils.data import Dataset
     from ultralytics.data.dataset import YOLODataset
 
-    class Crops(Dataset):  # type: ignore[misc]
+    class Crops(Dataset):  # type: ignore[misc]  # torch is not installed here
         collate_fn = staticmethod(YOLODataset.collate_fn)
         # What Ultralytics counts and plots.
         labels = [{"cls": p.class_id[:, None], "bboxes": p.cxcywh} for p in photos]  # noqa: RUF012
@@ -195,7 +195,7 @@ def learn_what_is_labelled(trainer: Any) -> None:
     from ultralytics.utils.loss import v8DetectionLoss
     from ultralytics.utils.torch_utils import unwrap_model
 
-    class PartialLoss(v8DetectionLoss):  # type: ignore[misc]
+    class PartialLoss(v8DetectionLoss):  # type: ignore[misc]  # Ultralytics has no types
         def loss(self, preds: Any, batch: dict[str, Any]) -> Any:
             labelled = torch.stack(tuple(batch["labelled"]))[:, None]
             whole = torch.nn.BCEWithLogitsLoss(reduction="none")

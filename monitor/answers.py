@@ -1,4 +1,4 @@
-"""How the board's pages leave: JSON, CSV or HTML of the same content."""
+"""The board's pages as JSON, CSV or HTML of the same content."""
 
 from __future__ import annotations
 

@@ -235,7 +235,7 @@ def check_ready(store: Store) -> None:
 def serve() -> Flask:
     """Build the app from the environment; end the process with one sentence where that fails.
 
-    SQLite is migrated here, as its one process is the only one; PostgreSQL by `monitor.migrate`.
+    It migrates SQLite, which has one process; `monitor.migrate` migrates PostgreSQL.
     """
     try:
         config = Config.from_env()

@@ -1,8 +1,8 @@
 """The episodes of a view: gaps that opened, stood and closed. Pure; nothing here does IO.
 
-Episodes are a function of the view's audits in the order of capture. In whatever order audits come,
-and however often, `fold` gives the same episodes with the same ids. Boxes are (left, top, right,
-bottom) in 65535ths of the photo's width and height.
+Episodes are a function of the view's audits in the order of capture. `fold` gives the same episodes
+with the same ids, whatever the order in which audits come, and however often. Boxes are (left, top,
+right, bottom) in 65535ths of the photo's width and height.
 """
 
 from __future__ import annotations
@@ -220,7 +220,7 @@ def _moved(track: Track, shift: Floats) -> Track:
 
 
 def match(before: list[Box], now: list[Box]) -> tuple[dict[int, int], set[int]]:
-    """Pair gaps one to one, and name those before that the gaps of now cover by half.
+    """Match earlier gaps with present ones, and name earlier ones that those of now cover by half.
 
     Two gaps that have grown into one are both still there.
     """

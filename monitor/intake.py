@@ -55,7 +55,7 @@ class ViewKey:
 
 @dataclass(frozen=True, kw_only=True)
 class IncomingAudit:
-    """One audit as it is kept."""
+    """One audit as the store keeps it."""
 
     audit: Audit
     uri: str

@@ -483,8 +483,8 @@ def _open_gaps(
     return [_episode_line(row, by_id) for row in rows]
 
 
-def _counts(connection: Connection, query: object) -> dict[str, int]:
-    return {name: count for name, count in connection.execute(query)}  # type: ignore[call-overload]
+def _counts(connection: Connection, query: Select[str, int]) -> dict[str, int]:
+    return {name: count for name, count in connection.execute(query)}
 
 
 def _episode_line(row: Record, by_id: Mapping[str, Record]) -> EpisodeLine:

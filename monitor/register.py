@@ -1,6 +1,6 @@
 """The stores and views that are known beforehand: `stores.toml`, kept in Git and mounted.
 
-A view that is not in it works with the defaults. One that is can be missed before it ever sent.
+A view that is not in it gets the defaults. One that is in it can be silent before its first photo.
 """
 
 from __future__ import annotations

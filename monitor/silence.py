@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 from sqlalchemy import select
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 MISSED = 3
 # A queue in steady work holds a few messages at any time.
 MAX_WAITING = 10
-WAITING = "ApproximateNumberOfMessages"
+WAITING: Final = "ApproximateNumberOfMessages"
 LONGEST = timedelta(days=60)  # a view that has been silent for longer was published long ago
 
 
@@ -61,11 +61,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def is_behind(sqs: SQSClient, queue_urls: Sequence[str]) -> bool:
-    """Tell whether more than a few messages wait; also where nobody can know."""
+    """Tell whether more than a few messages wait; true where SQS cannot be asked."""
     for url in queue_urls:
         try:
-            answer = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[WAITING])  # type: ignore[list-item]
-            waiting = int(answer["Attributes"][WAITING])  # type: ignore[index]
+            answer = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[WAITING])
+            waiting = int(answer["Attributes"][WAITING])
         except (ClientError, BotoCoreError) as err:
             log.warning("silence.unreadable", extra={"queue_url": url, "error": str(err)})
             return True

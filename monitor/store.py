@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -124,7 +124,7 @@ class Store:
     def take_rejection(
         self, key: ViewKey, photo: str, reason: str, uploaded: int
     ) -> list[OutgoingEvent]:
-        """Take in that a photo was rejected: its camera lives.
+        """Take in a rejected photo: a sign of life of its camera.
 
         Returns the events of its view to be published, in order. Raises `StoreAway`.
         """
@@ -329,20 +329,8 @@ class _View:
         time = max(audit.captured for audit in new)
         for event in events_due({episode.id: episode for episode in left}, last, muted):
             data = gap_data(self._key, known[event.episode], uris[event.episode], event)
-            self._connection.execute(
-                insert(outgoing_events).values(
-                    id=event.id,
-                    view=self._id,
-                    episode=event.episode,
-                    sequence=event.sequence,
-                    type=event.type,
-                    state=event.state,
-                    closed=event.closed,
-                    ended=event.ended,
-                    time=time,
-                    data=json.dumps(data),
-                )
-            )
+            row = {**asdict(event), "view": self._id, "time": time, "data": json.dumps(data)}
+            self._connection.execute(insert(outgoing_events), row)
 
     def _uris(self, wanted: list[Episode]) -> dict[str, str]:
         """Name the first photo of each episode; that of an old one is known to its own row."""
@@ -410,7 +398,7 @@ def put(
     rows: Iterable[Mapping[str, object]],
     keep: bool = False,
 ) -> int:
-    """Insert rows; change those that are there, or `keep` them as they are. Count the written."""
+    """Insert rows; update those that are there, or `keep` them. Return how many were written."""
     given = [dict(row) for row in rows]
     if not given:
         return 0

@@ -127,7 +127,7 @@ class Watcher:
 
 
 def make_watcher(config: Config) -> Watcher:
-    """Make what takes in events. Raises `ConfigError`."""
+    """Make the watcher. Raises `ConfigError`."""
     try:
         engine = open_database(config.database_url)
     except ValueError as err:

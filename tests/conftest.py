@@ -65,11 +65,11 @@ def make_image() -> Callable[..., bytes]:
         kind: str = "JPEG",
         size: tuple[int, int] = (64, 48),
         mode: str = "RGB",
-        color: object = 128,
-        **options: object,
+        color: Any = 128,
+        **options: Any,
     ) -> bytes:
         file = io.BytesIO()
-        PIL.Image.new(mode, size, color).save(file, kind, **options)  # type: ignore[arg-type]
+        PIL.Image.new(mode, size, color).save(file, kind, **options)
         return file.getvalue()
 
     return make

@@ -3,8 +3,12 @@
 import gzip
 import io
 import json
+import threading
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import PIL.Image
 import pytest
@@ -16,6 +20,7 @@ from urllib3.filepost import encode_multipart_formdata
 from werkzeug.datastructures import Headers
 from werkzeug.test import TestResponse
 
+import function.detector
 from events.codec import BATCHED, STRUCTURED, data_of, from_http, to_json
 from events.types import IMAGE_REJECTED, SHELF_AUDITED
 from function.app import CONTENT_SECURITY_POLICY, create_app
@@ -201,7 +206,56 @@ def test_not_ready_until_warm(detector: Detector) -> None:
     cold.warm_up()
     assert client.get("/health").status_code == 200
     assert b"\nshelfwatch_ready 1.0\n" in client.get("/metrics").data
-    assert client.get("/health/ready").json["model"] == cold.json()  # type: ignore[index]
+    assert client.get("/health/ready").get_json()["model"] == cold.json()
+
+
+class HangingSession:
+    """A session that does not come back before it is told to."""
+
+    def __init__(self, session: Any) -> None:
+        self.session = session
+        self.let_go = threading.Event()
+
+    def run(self, *arguments: object) -> object:
+        assert self.let_go.wait(60)
+        return self.session.run(*arguments)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.session, name)
+
+
+def test_a_hung_inference_makes_readiness_fail_first_and_then_liveness(
+    detector: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = HangingSession(detector.session)
+    hung = replace(detector, session=session)
+    monkeypatch.setattr(function.detector, "STALLED_SECONDS", 0.2)
+    client = create_app(Config(), hung).test_client()
+    request = threading.Thread(
+        target=post_image, args=(client.application.test_client(), GOOD_SAMPLE.read_bytes())
+    )
+
+    def statuses() -> tuple[int, int]:
+        ready, live = (client.get(f"/health/{kind}").status_code for kind in ("ready", "live"))
+        return ready, live
+
+    assert statuses() == (200, 200)
+    request.start()
+    try:
+        wait_for(lambda: statuses() == (503, 200))
+        monkeypatch.setattr(function.detector, "HUNG_SECONDS", 0.2)
+        assert statuses() == (503, 503)
+    finally:
+        session.let_go.set()
+        request.join()
+    assert statuses() == (200, 200)
+
+
+def wait_for(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_the_page_and_its_files_are_served_under_a_strict_policy(client: FlaskClient) -> None:

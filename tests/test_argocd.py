@@ -456,6 +456,85 @@ def test_argo_cd_is_the_same_before_and_after_it_keeps_itself() -> None:
     assert f"--version {version[1]}" in page
 
 
+@rendered
+def test_images_are_asked_for_their_signature_before_they_start() -> None:
+    spec = applications("argocd/prod")["policy-controller"]
+    webhook = spec["source"]["helm"]["valuesObject"]["webhook"]
+    assert webhook["configData"] == {"no-match-policy": "deny"}
+    assert webhook["replicaCount"] == 2  # no pod starts without one
+    variables = (ROOT / "infra/terraform/shelfwatch/variables.tf").read_text()
+    [role] = re.findall(r'variable "policy_controller" \{(.*?)^\}', variables, re.M | re.S)
+    assert f'namespace = "{spec["destination"]["namespace"]}"' in role
+    assert f'service_account = "{webhook["serviceAccount"]["name"]}"' in role
+    waves = {
+        found["metadata"]["name"]: int(
+            found["metadata"]["annotations"]["argocd.argoproj.io/sync-wave"]
+        )
+        for found in objects("argocd/prod", "Application")
+        if found["metadata"]["name"] in ("policy-controller", "signature", "shelfwatch")
+    }
+    assert waves["policy-controller"] < waves["signature"] < waves["shelfwatch"]
+
+
+GIT = ("git", "-c", "user.name=t", "-c", "user.email=t@example.com")
+
+
+@pytest.mark.parametrize(
+    ("merged", "deployed", "offered"),
+    [
+        ("0.1.0", "0.1.0", None),  # nothing new
+        ("0.2.0", "0.2.0", "0.2.0"),
+        ("0.3.0", "0.2.0", "0.2.0"),  # main names the next candidate already
+    ],
+)
+def test_what_was_promoted_is_offered_to_the_rest(
+    merged: str, deployed: str, offered: str | None, tmp_path: Path
+) -> None:
+    work, bare, told = tmp_path / "work", tmp_path / "origin", tmp_path / "told"
+    overlay = work / "knative/overlays/prod/kustomization.yaml"
+    overlay.parent.mkdir(parents=True)
+    (work / ".github").mkdir()
+    shutil.copy(ROOT / ".github/promoted.sh", work / ".github")
+    text = (ROOT / "knative/overlays/prod/kustomization.yaml").read_text()
+    gh = tmp_path / "bin" / "gh"
+    gh.parent.mkdir()
+    gh.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >>{told}\n')
+    gh.chmod(0o755)
+
+    def git(*arguments: str) -> str:
+        command = [*GIT, *arguments]
+        done = subprocess.run(command, cwd=work, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    subprocess.run(["git", "init", "-q", "--bare", str(bare)], check=True)
+    git("init", "-q", "-b", "main")
+    git("remote", "add", "origin", str(bare))
+    for version in (deployed, merged):
+        overlay.write_text(
+            re.sub(r"(?m)(: shelf-detector .*\n +newTag: ).*", rf"\g<1>{version}", text)
+        )
+        git("add", "-A")
+        git("commit", "-q", "--allow-empty", "-m", version)
+    environment = {"PATH": f"{gh.parent}:/usr/bin:/bin", "COMMIT": git("rev-parse", "HEAD~1")}
+    for _ in range(2):  # told twice, offered once
+        git("switch", "-q", "main")
+        script = [str(work / ".github/promoted.sh")]
+        subprocess.run(script, check=True, env=environment, capture_output=True)
+    heads = git("ls-remote", "--heads", "origin")
+    if offered is None:
+        assert (heads, told.exists()) == ("", False)
+        return
+    assert heads.endswith(f"refs/heads/promoted-{offered}")
+    assert told.read_text().splitlines().count("create") == 1
+    git("switch", "-q", f"promoted-{offered}")
+    images = {
+        each["name"]: each["newTag"] for each in yaml.safe_load(overlay.read_text())["images"]
+    }
+    assert images == {"shelf-detector": merged, "shelfwatch": offered}
+    changed = git("diff", "--numstat", "main", f"promoted-{offered}")
+    assert changed.split() == ["1", "1", "knative/overlays/prod/kustomization.yaml"]
+
+
 def test_people_are_told_of_a_failed_sync() -> None:
     notifications = VALUES["notifications"]
     sent = {
@@ -463,7 +542,7 @@ def test_people_are_told_of_a_failed_sync() -> None:
         for subscription in notifications["subscriptions"]
         for trigger in subscription["triggers"]
     }
-    assert sent == {"on-sync-failed", "on-health-degraded"}
+    assert sent == {"on-sync-failed", "on-health-degraded", "on-promoted"}
     for name in sent:
         [rule] = yaml.safe_load(notifications["triggers"][f"trigger.{name}"])
         assert {f"template.{template}" for template in rule["send"]} <= notifications[

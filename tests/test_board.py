@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
@@ -37,10 +38,10 @@ def watcher(tmp_path: Path) -> Iterator[Watcher]:
     engine.dispose()
 
 
-def board(watcher: Watcher, monkeypatch: pytest.MonkeyPatch, **settings: str) -> FlaskClient:
+def board(watcher: Watcher, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> FlaskClient:
     """The app, with its clock at noon of the day of the tests."""
     monkeypatch.setattr("monitor.app._now", lambda: ms(180))
-    config = Config(register=REGISTER, events_auth="none", **settings)  # type: ignore[arg-type]
+    config = Config(register=REGISTER, events_auth="none", **settings)
     return create_app(config, watcher).test_client()
 
 
@@ -49,9 +50,9 @@ def client(watcher: Watcher, monkeypatch: pytest.MonkeyPatch) -> FlaskClient:
     return board(watcher, monkeypatch)
 
 
-def post(client: FlaskClient, minute: float, empty: list[int], **more: object) -> None:
+def post(client: FlaskClient, minute: float, empty: list[int], **more: Any) -> None:
     warnings = {"warnings": more.pop("warnings")} if "warnings" in more else {}
-    body = event(minute, audit_data(empty) | warnings, **more)  # type: ignore[arg-type]
+    body = event(minute, audit_data(empty) | warnings, **more)
     answer = client.post("/", data=body, content_type=STRUCTURED)
     assert answer.status_code == 204, answer.get_data()
 

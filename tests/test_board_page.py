@@ -38,7 +38,7 @@ def play(url: str) -> None:
         taken = (start + index * QUARTER).isoformat()
         uri = f"s3://shelves/store-17/aisle-9/{index:04d}.jpg"
         data = audit_data(empty, captured_at=taken)
-        data["image"]["uri"] = uri  # type: ignore[index]
+        data["image"]["uri"] = uri
         body = event(index, data, key=f"store-17/aisle-9/{index:04d}.jpg")
         watcher.take(from_json(body))
     engine.dispose()

@@ -1,6 +1,7 @@
 """The source's two kinds of messages: S3's notifications, and events as the topic sends them."""
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
@@ -24,10 +25,13 @@ def wrapped(message: object) -> str:
 
 @pytest.mark.parametrize("event", [EVENT, CLAIM], ids=["data", "claim"])
 @pytest.mark.parametrize("wrap", [str, wrapped], ids=["raw", "through SNS"])
-def test_an_event_of_the_topic_comes_as_it_was_published(event: object, wrap: object) -> None:
-    body = wrap(to_json(event).decode())  # type: ignore[operator, arg-type]
+def test_an_event_of_the_topic_comes_as_it_was_published(
+    event: CloudEvent, wrap: Callable[[str], str]
+) -> None:
+    body = wrap(to_json(event).decode())
     (read,) = read_body_of(EVENTS)(body)
-    assert to_json(read) == to_json(from_json(to_json(event)))  # type: ignore[arg-type]
+    assert isinstance(read, CloudEvent)
+    assert to_json(read) == to_json(from_json(to_json(event)))
 
 
 @pytest.mark.parametrize(

@@ -211,19 +211,19 @@ def test_an_empty_account_gets_everything_and_a_second_run_changes_nothing(
 def test_the_settings_of_the_manifests_are_those_that_terraform_made(
     bootstrap: Bootstrap,
 ) -> None:
-    told = bootstrap.run("--yes")
+    done = bootstrap.run("--yes")
     settings = (bootstrap.repository / "knative" / "settings" / "settings.env").read_text()
     lines = settings.splitlines()
     assert "QUEUE_URL=https://sqs.eu-west-1.amazonaws.com/123456789012/shelfwatch-photos" in lines
     assert "GIT_REPOSITORY=https://github.com/example/shelfwatch.git" in lines
     assert lines[0].startswith("# ")
     assert [line for line in lines if line.startswith("#DOMAIN=")]  # not known: left as it is
-    assert "git commit" in told.stdout
+    assert "git commit" in done.stdout
     bootstrap.push()
-    told = bootstrap.run("--yes")
-    assert "git commit" not in told.stdout
-    assert "create secret generic git-creds" in told.stdout
-    assert told.stdout.endswith("next of cluster\n\nnext of shelfwatch\n")
+    done = bootstrap.run("--yes")
+    assert "git commit" not in done.stdout
+    assert "create secret generic git-creds" in done.stdout
+    assert done.stdout.endswith("next of cluster\n\nnext of shelfwatch\n")
 
 
 def test_argo_cd_is_given_the_reins_when_main_has_the_settings(bootstrap: Bootstrap) -> None:
@@ -264,8 +264,8 @@ def test_a_domain_brings_the_public_way_back(bootstrap: Bootstrap) -> None:
 def test_a_certificate_wants_somebody_to_write_to(bootstrap: Bootstrap) -> None:
     with (bootstrap.repository / "infra" / "settings.env").open("a") as settings:
         settings.write("DOMAIN=a.example.com\nHOSTED_ZONE_ID=Z1\n")
-    told = bootstrap.run("--yes")
-    assert told.stderr == (
+    done = bootstrap.run("--yes")
+    assert done.stderr == (
         "bootstrap: DOMAIN is set, and CERTIFICATE_EMAIL is empty in infra/settings.env\n"
     )
     assert bootstrap.calls() == []
@@ -320,17 +320,17 @@ def test_a_run_that_broke_off_is_finished_by_the_next(bootstrap: Bootstrap) -> N
 
 
 def test_another_account_is_left_alone(bootstrap: Bootstrap) -> None:
-    told = bootstrap.run("--yes", CALLER="999999999999")
-    assert told.returncode == 1
-    assert "these credentials are of account 999999999999, and ACCOUNT_ID is" in told.stderr
+    done = bootstrap.run("--yes", CALLER="999999999999")
+    assert done.returncode == 1
+    assert "these credentials are of account 999999999999, and ACCOUNT_ID is" in done.stderr
     assert bootstrap.made() == set()
 
 
 def test_a_strangers_bucket_takes_no_state(bootstrap: Bootstrap) -> None:
     (bootstrap.world / "strange").touch()
-    told = bootstrap.run("--yes")
-    assert told.returncode == 1
-    assert f"s3://{BUCKET} cannot be used: error (403)" in told.stderr
+    done = bootstrap.run("--yes")
+    assert done.returncode == 1
+    assert f"s3://{BUCKET} cannot be used: error (403)" in done.stderr
     assert bootstrap.made() == {"strange"}
 
 
@@ -343,8 +343,8 @@ def test_a_missing_setting_is_named_before_anything_is_asked(
     settings = bootstrap.repository / "infra" / "settings.env"
     lines = settings.read_text().splitlines()
     settings.write_text("\n".join(line for line in lines if not line.startswith(setting)))
-    told = bootstrap.run("--yes")
-    assert (told.returncode, told.stderr) == (
+    done = bootstrap.run("--yes")
+    assert (done.returncode, done.stderr) == (
         1,
         f"bootstrap: {setting} is empty in infra/settings.env\n",
     )
@@ -359,6 +359,6 @@ def test_the_example_has_every_setting_that_is_asked_for() -> None:
 
 @pytest.mark.parametrize("arguments", [["--force"], ["yes"]])
 def test_an_odd_argument_does_nothing(bootstrap: Bootstrap, arguments: list[str]) -> None:
-    told = bootstrap.run(*arguments)
-    assert (told.returncode, told.stderr) == (2, "usage: infra/bootstrap.sh [--yes]\n")
+    done = bootstrap.run(*arguments)
+    assert (done.returncode, done.stderr) == (2, "usage: infra/bootstrap.sh [--yes]\n")
     assert bootstrap.calls() == []

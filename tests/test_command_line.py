@@ -137,10 +137,10 @@ def test_a_misused_command_says_so_before_it_begins(
 
 
 def test_it_runs_as_a_program_and_its_help_has_examples() -> None:
-    told = subprocess.run(
+    usage = subprocess.run(
         [sys.executable, "-m", "function", "--help"], capture_output=True, text=True, check=True
     ).stdout
-    assert len(re.findall(r"^  python -m function ", told, re.MULTILINE)) >= 3
+    assert len(re.findall(r"^  python -m function ", usage, re.MULTILINE)) >= 3
 
 
 EMPTY: Any = {
@@ -159,5 +159,5 @@ def test_names_neither_break_the_table_nor_run_as_formulas() -> None:
     assert "/end.jpg" in line
     assert (len(line), line.split()[-1]) == (60, "-")
     gap = {"row": 0, "xyxy": [0, 0, 1, 1], "facings": 0.2, "confidence": 0.5}
-    told = csv_text(csv_lines("=1+1,.jpg", EMPTY | {"gaps": [gap]}))
-    assert told == '"\'=1+1,.jpg",gap,1,1,,0.5,1,0,0,1,1\r\n'
+    text = csv_text(csv_lines("=1+1,.jpg", EMPTY | {"gaps": [gap]}))
+    assert text == '"\'=1+1,.jpg",gap,1,1,,0.5,1,0,0,1,1\r\n'

@@ -112,7 +112,7 @@ def test_scans_are_counted_and_their_coefficients_too() -> None:
         (b"II*\0" + bytes(20), "got TIFF or a camera's raw file"),
         (b"GIF89a" + bytes(20), "got GIF"),
         (b"%PDF-1.7", "got PDF"),
-        (b"hello", "must be one of JPEG, PNG, WEBP$"),
+        (b"hello", "must be one of JPEG, PNG, WEBP, got a file of another kind$"),
     ],
 )
 def test_another_format_is_named_with_the_way_to_a_jpeg(data: bytes, words: str) -> None:

@@ -6,6 +6,7 @@ Where one cannot do it, GAPS in conftest.py says so; the entry fails when the ga
 import importlib
 import json
 import uuid
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
@@ -18,7 +19,7 @@ from local.aws import MAX_RECEIVE_COUNT, queue_arn, subscribe
 KEY = "store-17/cam-2/café + bar.jpg"
 
 
-def receive(aws: Aws, url: str = "", **how: object) -> list[dict[str, object]]:
+def receive(aws: Aws, url: str = "", **how: object) -> list[dict[str, Any]]:
     answer = aws.sqs.receive_message(
         QueueUrl=url or aws.resources.queue_url,
         MaxNumberOfMessages=10,
@@ -47,9 +48,9 @@ def test_a_bucket_announces_its_rule_and_then_its_objects(aws: Aws) -> None:
     )
     aws.s3.put_object(Bucket=aws.resources.bucket, Key=KEY, Body=b"photo")
     aws.s3.delete_object(Bucket=aws.resources.bucket, Key=KEY)
-    told = [events_from_body(str(message["Body"])) for message in receive(aws, url)]
-    assert sorted(map(len, told)) == [0, 1]
-    (event,) = (event for events in told for event in events)
+    items = [events_from_body(str(message["Body"])) for message in receive(aws, url)]
+    assert sorted(map(len, items)) == [0, 1]
+    (event,) = (event for events in items for event in events)
     found = object_from_event(event)
     assert (found.bucket, found.key, found.size) == (aws.resources.bucket, KEY, 5)
 
@@ -98,7 +99,7 @@ def test_a_lease_hides_a_message_till_it_is_given_back(aws: Aws) -> None:
     )
     (again,) = receive(aws)
     assert again["MessageId"] == message["MessageId"]
-    assert [one["Attributes"]["ApproximateReceiveCount"] for one in (message, again)] == ["1", "2"]  # type: ignore[index]
+    assert [one["Attributes"]["ApproximateReceiveCount"] for one in (message, again)] == ["1", "2"]
 
 
 def test_a_batch_answers_200_with_failures_inside(aws: Aws) -> None:

@@ -121,3 +121,30 @@ def test_every_sentence_of_a_setting_names_it_and_both() -> None:
             if path.endswith("/config.py"):
                 for text in raised(tree):
                     assert re.match(r"`[\w{…}]+` must .+, got |STORES: ", text), f"{path}: {text}"
+
+
+WITHOUT_REASON = re.compile(r"#\s*type: ignore(?!\[[a-z,-]+\]  # \w)")
+
+
+@pytest.mark.parametrize(
+    ("comment", "silent"),
+    [
+        ("# type: " + "ignore", True),
+        ("# type: " + "ignore[misc]", True),
+        ("# type: ignore[misc]  # gunicorn has no types", False),
+    ],
+)
+def test_an_ignore_without_a_reason_is_seen(comment: str, silent: bool) -> None:
+    assert bool(WITHOUT_REASON.search(comment)) == silent
+
+
+def test_each_ignore_of_a_type_has_its_reason_beside_it() -> None:
+    """As "# type: ignore[misc]  # gunicorn has no types"."""
+    silent = [
+        f"{path}:{number}: {line.strip()}"
+        for room in (*ROOMS, "tests")
+        for path in sorted((ROOT / room).rglob("*.py"))
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if WITHOUT_REASON.search(line)
+    ]
+    assert silent == []

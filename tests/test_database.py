@@ -67,8 +67,8 @@ def test_a_migration_only_adds_so_that_the_old_revision_goes_on(path: Path) -> N
         if isinstance(node.func.value, ast.Name) and node.func.value.id == "op":
             assert node.func.attr in ADDITIONS, ast.unparse(node)
             if node.func.attr == "add_column":
-                told = ast.unparse(node)
-                assert "nullable=True" in told or "server_default" in told, told
+                column = ast.unparse(node)
+                assert "nullable=True" in column or "server_default" in column, column
 
 
 def test_the_spans_of_audits_that_were_there_before_are_packed(url: str) -> None:

@@ -1,6 +1,7 @@
 """A copy in the dead-letter queue is the message itself and says why it is there."""
 
 from datetime import datetime
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
@@ -9,7 +10,7 @@ from conftest import Aws, queue_depth
 from events.source.dead_letters import DETAIL_CHARACTERS, DeadLetters, Letter
 from events.types import Reason
 
-MESSAGE = {
+MESSAGE: Any = {
     "MessageId": "b5e1",
     "ReceiptHandle": "handle",
     "Body": '{"Records": [{"key": "café + bar.jpg"}]}',
@@ -19,7 +20,7 @@ MESSAGE = {
 
 def copied(aws: Aws, reason: Reason, detail: str) -> dict[str, str]:
     letter = Letter(body=str(MESSAGE["Body"]), reason=reason, detail=detail)
-    DeadLetters(aws.sqs, aws.resources.dlq_url).copy(MESSAGE, letter)  # type: ignore[arg-type]
+    DeadLetters(aws.sqs, aws.resources.dlq_url).copy(MESSAGE, letter)
     (message,) = aws.sqs.receive_message(
         QueueUrl=aws.resources.dlq_url, MessageAttributeNames=["All"]
     )["Messages"]
@@ -53,5 +54,5 @@ def test_a_copy_that_failed_is_told(aws: Aws) -> None:
     letters = DeadLetters(aws.sqs, aws.resources.dlq_url + "-gone")
     letter = Letter(body="hello", reason=Reason.REFUSED, detail="HTTP 422")
     with pytest.raises(ClientError):
-        letters.copy(MESSAGE, letter)  # type: ignore[arg-type]
+        letters.copy(MESSAGE, letter)
     assert queue_depth(aws, aws.resources.dlq_url) == 0

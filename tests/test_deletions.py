@@ -1,6 +1,7 @@
 """What is done is deleted in batches, and what a batch left is tried again."""
 
 import time
+from typing import Any
 
 import pytest
 from botocore.exceptions import EndpointConnectionError
@@ -51,9 +52,9 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PAUSE_SECONDS", 0.01)
 
 
-def delete(queue: BatchQueue, *handles: str) -> Held:
-    held = Held()
-    with Deletions(queue, "q", held) as deletions:  # type: ignore[arg-type]
+def delete(queue: Any, *handles: str) -> Any:
+    held: Any = Held()
+    with Deletions(queue, "q", held) as deletions:
         for handle in handles:
             deletions.add(handle)
     assert sorted(held.let_go_of) == sorted(handles)
@@ -71,8 +72,9 @@ def test_all_are_deleted_ten_at_a_time(count: int) -> None:
 
 
 def test_a_batch_does_not_wait_to_be_full() -> None:
-    queue = BatchQueue("a")
-    with Deletions(queue, "q", Held()) as deletions:  # type: ignore[arg-type]
+    queue: Any = BatchQueue("a")
+    held: Any = Held()
+    with Deletions(queue, "q", held) as deletions:
         deletions.add("a")
         deadline = time.monotonic() + 5
         while queue.messages:

@@ -137,9 +137,9 @@ def test_the_start_log_names_the_weights_licence(
     caplog.set_level("INFO", "function.detector")
     Detector.load(Config().model_path, threads=1)
     Detector.load(save_model(tmp_path / "own.onnx", ONE_BOX), threads=1)
-    shipped, own = (record for record in caplog.records if record.message == "model.loaded")
-    assert shipped.license.startswith("evaluation only")  # type: ignore[attr-defined]
-    assert own.license == "unknown"  # type: ignore[attr-defined]
+    shipped, own = (vars(record) for record in caplog.records if record.message == "model.loaded")
+    assert shipped["license"].startswith("evaluation only")
+    assert own["license"] == "unknown"
 
 
 def test_nothing_is_detected_before_the_warm_up(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ class Recorder(dict[str, str]):
         super().__init__(given)
         self.asked: set[str] = set()
 
-    def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]
+    def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]  # dict's own takes any default
         self.asked.add(name)
         return super().get(name, default)
 
@@ -112,12 +112,12 @@ def test_every_route_is_documented(detector: Detector) -> None:
 def test_every_status_is_in_the_table_of_problems_with_its_retry() -> None:
     """What `TryAgain` means, 500 and 408 are worth another try."""
     kinds = [kind for kind in subclasses(ShelfWatchError) if "slug" in vars(kind)]
-    told: dict[int, set[str]] = {400: {"invalid-event"}}
+    expected: dict[int, set[str]] = {400: {"invalid-event"}}
     for status, slug in [
         *((kind.status, kind.slug) for kind in kinds),
         *((status, slug) for status, (slug, _, _) in HTTP_PROBLEMS.items()),
     ]:
-        told.setdefault(status, set()).add(slug)
+        expected.setdefault(status, set()).add(slug)
     rows = re.findall(
         r"^\| (\d{3}) \| (.+) \| (no|yes.*) \|$",
         (DOCS / "problems.md").read_text(),
@@ -125,7 +125,7 @@ def test_every_status_is_in_the_table_of_problems_with_its_retry() -> None:
     )
     assert {
         int(status): set(re.findall(r"`([a-z-]+)`", slugs)) for status, slugs, _ in rows
-    } == told
+    } == expected
     waits = {kind.status for kind in kinds if issubclass(kind, TryAgain)}
     assert {int(row[0]) for row in rows if row[2] == "yes, after `Retry-After`"} == waits
     assert {int(row[0]) for row in rows if row[2] != "no"} == {*waits, 408, 500}
@@ -202,14 +202,14 @@ def test_every_option_and_exit_code_of_the_commands_is_documented(
     ],
 )
 def test_every_option_of_a_program_is_documented(module: str, page: str) -> None:
-    told = subprocess.run(
+    usage = subprocess.run(
         [sys.executable, "-m", module, "--help"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
     ).stdout
-    options = set(re.findall(r"--[a-z-]+", told)) - {"--help"}
+    options = set(re.findall(r"--[a-z-]+", usage)) - {"--help"}
     text = (DOCS / page).read_text()
     assert options
     assert {option for option in options if f"`{option}" not in text} == set()
@@ -217,9 +217,11 @@ def test_every_option_of_a_program_is_documented(module: str, page: str) -> None
 
 def test_what_events_md_says_of_the_events_is_so() -> None:
     fields = {**{name: "x" for name in ("store", "camera")}, "id": "1", "source": "s"}
-    data = {"model": {"name": "m", "revision": "r"}, "count": 1, "gaps": [], "fill_rate": 1}
-    told = attributes_of(new_event({**fields, "type": "t"}, {**data, "reason": {"type": "urn:x"}}))
-    assert {name for name in told if f"`{name}`" not in EVENTS_MD} == set()
+    data = {"model": {"revision": "r"}, "count": 1, "gaps": [], "fill_rate": 1, "warnings": []}
+    attributes = attributes_of(
+        new_event({**fields, "type": "t"}, {**data, "reason": {"type": "urn:x"}})
+    )
+    assert {name for name in attributes if f"`{name}`" not in EVENTS_MD} == set()
     assert {reason for reason in Reason if f"| `{reason}` |" not in EVENTS_MD} == set()
     assert {kind for kind in Ignored if f"`{kind}`" not in EVENTS_MD} == set()
     assert f"{REMEMBER_SECONDS // 86400} days" in EVENTS_MD
@@ -314,5 +316,5 @@ def test_what_the_monitor_has_is_on_its_page(tmp_path: Path) -> None:
         *("shelf.audited", "image.rejected")
     }
     assert min(map(len, (env.asked, routes, metrics, types))) > 4
-    told = env.asked | routes | metrics | types | {code for code in DOUBTFUL}
-    assert {name for name in told if f"`{name}`" not in STOCK_MD} == set()
+    names = env.asked | routes | metrics | types | {code for code in DOUBTFUL}
+    assert {name for name in names if f"`{name}`" not in STOCK_MD} == set()

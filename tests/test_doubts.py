@@ -1,5 +1,6 @@
 """Warnings: set for what makes a count doubtful, and for nothing else."""
 
+import io
 import json
 from dataclasses import replace
 
@@ -7,7 +8,7 @@ import numpy as np
 import PIL.Image
 import PIL.ImageFilter
 import pytest
-from conftest import GOOD_SAMPLE
+from conftest import GOOD_SAMPLE, ROOT
 from flask.testing import FlaskClient
 
 from function.detections import Detections
@@ -85,3 +86,10 @@ def test_a_look_tells_what_was_done_to_a_photo(picture: PIL.Image.Image, code: s
 def test_a_result_carries_its_warnings(client: FlaskClient) -> None:
     good = client.post("/predict", data=GOOD_SAMPLE.read_bytes(), content_type="image/jpeg")
     assert json.loads(good.data)["warnings"] == []
+
+
+def test_the_example_in_the_docs_is_what_the_service_says(client: FlaskClient) -> None:
+    file = io.BytesIO()
+    SHELF.filter(PIL.ImageFilter.GaussianBlur(3)).save(file, "JPEG")
+    answer = client.post("/predict", data=file.getvalue(), content_type="image/jpeg")
+    assert f"\n{json.loads(answer.data)['warnings']}\n" in (ROOT / "docs" / "http.md").read_text()

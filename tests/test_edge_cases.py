@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.features
@@ -92,10 +93,8 @@ def saved(picture: PIL.Image.Image, kind: str = "JPEG", **options: object) -> by
     return file.getvalue()
 
 
-def plain(
-    mode: str = "RGB", size: tuple[int, int] = (64, 48), color: object = 128
-) -> PIL.Image.Image:
-    return PIL.Image.new(mode, size, color)  # type: ignore[arg-type]
+def plain(mode: str = "RGB", size: tuple[int, int] = (64, 48), color: Any = 128) -> PIL.Image.Image:
+    return PIL.Image.new(mode, size, color)
 
 
 def sample() -> PIL.Image.Image:
@@ -180,7 +179,7 @@ def webp_claim(width: int, height: int) -> bytes:
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 100
 HUGE_ICC = {"icc_profile": b"\0" * 200_000}
 
-# name, bytes, status, problem or (width, height), least number of products
+# name, bytes, status, "problem: its detail" or (width, height)
 IMAGES: list[tuple[str, Callable[[], bytes], int, str | tuple[int, int]]] = [
     *((f"exif-{n}", lambda n=n: turned(n), 200, (96, 48)) for n in range(1, 5)),
     *((f"exif-{n}", lambda n=n: turned(n), 200, (48, 96)) for n in range(5, 9)),
@@ -188,18 +187,58 @@ IMAGES: list[tuple[str, Callable[[], bytes], int, str | tuple[int, int]]] = [
     ("exif-6-in-png", lambda: turned(6, "PNG"), 200, (48, 96)),
     ("exif-6-in-webp", lambda: turned(6, "WEBP"), 200, (48, 96)),
     ("exif-is-garbage", lambda: saved(plain(), exif=b"Exif\0\0" + b"\xff" * 40), 200, (64, 48)),
-    ("jpeg-half", lambda: SAMPLE[: len(SAMPLE) // 2], 422, "image-corrupt"),
-    ("jpeg-99-percent", lambda: SAMPLE[: len(SAMPLE) * 99 // 100], 422, "image-corrupt"),
+    (
+        "jpeg-half",
+        lambda: SAMPLE[: len(SAMPLE) // 2],
+        422,
+        (
+            "image-corrupt: The JPEG image cannot be decoded: it is truncated or damaged, its"
+            " data ends at 47% of the height"
+        ),
+    ),
+    (
+        "jpeg-99-percent",
+        lambda: SAMPLE[: len(SAMPLE) * 99 // 100],
+        422,
+        (
+            "image-corrupt: The JPEG image cannot be decoded: it is truncated or damaged, its"
+            " data ends at 97% of the height"
+        ),
+    ),
     ("jpeg-without-its-last-2-bytes", lambda: SAMPLE[:-2], 200, (1080, 810)),
-    ("jpeg-half-and-zeros", lambda: SAMPLE[:60_000] + b"\0" * 60_000, 422, "image-corrupt"),
-    ("jpeg-half-and-an-end", lambda: SAMPLE[:60_000] + b"\xff\xd9", 422, "image-corrupt"),
+    (
+        "jpeg-half-and-zeros",
+        lambda: SAMPLE[:60_000] + b"\0" * 60_000,
+        422,
+        (
+            "image-corrupt: The JPEG image cannot be decoded: it is truncated or damaged, its"
+            " data ends at 29% of the height"
+        ),
+    ),
+    (
+        "jpeg-half-and-an-end",
+        lambda: SAMPLE[:60_000] + b"\xff\xd9",
+        422,
+        (
+            "image-corrupt: The JPEG image cannot be decoded: it is truncated or damaged, its"
+            " data ends at 29% of the height"
+        ),
+    ),
     ("jpeg-and-zeros", lambda: SAMPLE + b"\0" * 10_000, 200, (1080, 810)),
-    ("jpeg-head-alone", lambda: SAMPLE[:3], 422, "image-corrupt"),
+    (
+        "jpeg-head-alone",
+        lambda: SAMPLE[:3],
+        422,
+        ("image-corrupt: The JPEG image cannot be decoded: its header is truncated or damaged"),
+    ),
     (
         "jpeg-of-12-bits",
         lambda: spliced(SAMPLE, b"\xff\xc0\0\x11\x08", b"\xff\xc1\0\x11\x0c"),
         415,
-        "image-unsupported",
+        (
+            "image-unsupported: The JPEG image must be baseline or progressive, Huffman-"
+            "coded, of 8 bits a sample, got process 1 of 12 bits"
+        ),
     ),
     (
         "jpeg-with-an-empty-jfif",
@@ -217,7 +256,7 @@ IMAGES: list[tuple[str, Callable[[], bytes], int, str | tuple[int, int]]] = [
         "jpeg-of-too-many-segments",
         lambda: SAMPLE[:2] + b"\xff\xe5\0\x02" * 6000 + SAMPLE[2:],
         413,
-        "image-too-large",
+        ("image-too-large: The JPEG image must have at most 5000 segments or chunks, got more"),
     ),
     ("exif-of-type-long", lambda: with_exif(kind=4), 200, (1080, 810)),
     ("exif-with-two-values", lambda: with_exif(count=2), 200, (1080, 810)),
@@ -245,11 +284,16 @@ IMAGES: list[tuple[str, Callable[[], bytes], int, str | tuple[int, int]]] = [
         "png-of-too-many-chunks",
         lambda: with_chunk(b"tEXt", b"a\0b", times=6000),
         413,
-        "image-too-large",
+        ("image-too-large: The PNG image must have at most 5000 segments or chunks, got more"),
     ),
     ("png-without-its-end", lambda: saved(sample(), "PNG")[:-12], 200, (1080, 810)),
     ("50-mp-phone", lambda: saved(plain("L", (8192, 6144)), quality=20), 200, (8192, 6144)),
-    ("webp-of-38-bytes", lambda: webp_claim(16383, 16383), 413, "image-too-large"),
+    (
+        "webp-of-38-bytes",
+        lambda: webp_claim(16383, 16383),
+        413,
+        "image-too-large: The image must have at most 50331648 pixels, got 16383 x 16383",
+    ),
     ("webp-and-a-trailer", lambda: saved(sample(), "WEBP") + b"trailer" * 9, 200, (1080, 810)),
     (
         "webp-with-a-profile",
@@ -262,10 +306,20 @@ IMAGES: list[tuple[str, Callable[[], bytes], int, str | tuple[int, int]]] = [
         "progressive-half",
         lambda: saved(sample(), progressive=True)[:40_000],
         422,
-        "image-corrupt",
+        ("image-corrupt: The JPEG image did not arrive whole: scans that refine it are missing"),
     ),
-    ("png-truncated", lambda: saved(sample(), "PNG")[:-4000], 422, "image-corrupt"),
-    ("webp-truncated", lambda: saved(sample(), "WEBP")[:-4000], 422, "image-corrupt"),
+    (
+        "png-truncated",
+        lambda: saved(sample(), "PNG")[:-4000],
+        422,
+        "image-corrupt: The PNG image cannot be decoded: it is truncated or damaged",
+    ),
+    (
+        "webp-truncated",
+        lambda: saved(sample(), "WEBP")[:-4000],
+        422,
+        "image-corrupt: The WEBP image did not arrive whole: its data ends after 97%",
+    ),
     ("cmyk", lambda: saved(sample().convert("CMYK")), 200, (1080, 810)),
     ("grey", lambda: saved(sample().convert("L")), 200, (1080, 810)),
     ("grey-with-alpha", lambda: saved(sample().convert("LA"), "PNG"), 200, (1080, 810)),
@@ -273,28 +327,131 @@ IMAGES: list[tuple[str, Callable[[], bytes], int, str | tuple[int, int]]] = [
     ("palette-with-transparency", palette_with_transparency, 200, (1080, 810)),
     ("wholly-transparent", lambda: saved(plain("RGBA", color=(9, 9, 9, 0)), "PNG"), 200, (64, 48)),
     ("16-bit-grey", sixteen_bit_grey, 200, (1080, 810)),
-    ("animated-gif", lambda: animation("GIF"), 415, "image-unsupported"),
-    ("animated-webp", lambda: animation("WEBP"), 415, "image-unsupported"),
-    ("animated-png", lambda: animation("PNG"), 415, "image-unsupported"),
-    ("tiff", lambda: saved(plain(), "TIFF"), 415, "image-unsupported"),
-    ("bmp", lambda: saved(plain(), "BMP"), 415, "image-unsupported"),
-    ("heic", lambda: HEIC, 415, "image-unsupported"),
+    (
+        "animated-gif",
+        lambda: animation("GIF"),
+        415,
+        ("image-unsupported: The image must be one of JPEG, PNG, WEBP, got GIF; export it as JPEG"),
+    ),
+    (
+        "animated-webp",
+        lambda: animation("WEBP"),
+        415,
+        "image-unsupported: The WEBP image must be a still, and is animated",
+    ),
+    (
+        "animated-png",
+        lambda: animation("PNG"),
+        415,
+        "image-unsupported: The PNG image must be a still, and is animated",
+    ),
+    (
+        "tiff",
+        lambda: saved(plain(), "TIFF"),
+        415,
+        (
+            "image-unsupported: The image must be one of JPEG, PNG, WEBP, got TIFF or a "
+            "camera's raw file; choose JPEG in the camera, or export it as JPEG"
+        ),
+    ),
+    (
+        "bmp",
+        lambda: saved(plain(), "BMP"),
+        415,
+        ("image-unsupported: The image must be one of JPEG, PNG, WEBP, got BMP; export it as JPEG"),
+    ),
+    (
+        "heic",
+        lambda: HEIC,
+        415,
+        (
+            "image-unsupported: The image must be one of JPEG, PNG, WEBP, got HEIC; on an "
+            "iPhone choose Settings > Camera > Formats > Most Compatible, or export it as "
+            "JPEG"
+        ),
+    ),
     (
         "avif",
         lambda: saved(plain(), "AVIF") if PIL.features.check("avif") else HEIC,
         415,
-        "image-unsupported",
+        (
+            "image-unsupported: The image must be one of JPEG, PNG, WEBP, got AVIF; export it"
+            " as JPEG"
+        ),
     ),
-    ("empty", lambda: b"", 400, "image-empty"),
-    ("html", lambda: b"<!doctype html><html></html>", 415, "image-unsupported"),
-    ("svg", lambda: b"<svg xmlns='http://www.w3.org/2000/svg'/>", 415, "image-unsupported"),
-    ("zeros", lambda: b"\0" * 1000, 415, "image-unsupported"),
-    ("bomb-225-mp", lambda: claim(15_000, 15_000), 413, "image-too-large"),
-    ("bomb-4-terapixels", lambda: claim(2**31 - 1, 2048), 413, "image-too-large"),
-    ("a-little-too-many-pixels", lambda: claim(8192, 6145), 413, "image-too-large"),
-    ("pixels-that-are-not-there", lambda: claim(8192, 6144), 422, "image-corrupt"),
-    ("no-width", lambda: claim(0, 10), 422, "image-corrupt"),
-    ("too-many-bytes", lambda: b"\xff\xd8" + b"\0" * MAX_IMAGE_BYTES, 413, "image-too-large"),
+    ("empty", lambda: b"", 400, "image-empty: The image must have bytes, got none"),
+    (
+        "html",
+        lambda: b"<!doctype html><html></html>",
+        415,
+        (
+            "image-unsupported: The image must be one of JPEG, PNG, WEBP, got HTML, SVG or "
+            "other text; send the photo itself"
+        ),
+    ),
+    (
+        "svg",
+        lambda: b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        415,
+        (
+            "image-unsupported: The image must be one of JPEG, PNG, WEBP, got HTML, SVG or "
+            "other text; send the photo itself"
+        ),
+    ),
+    (
+        "zeros",
+        lambda: b"\0" * 1000,
+        415,
+        (
+            "image-unsupported: The image must be one of JPEG, PNG, WEBP, got zeros; its "
+            "upload has not begun: send it again"
+        ),
+    ),
+    (
+        "bomb-225-mp",
+        lambda: claim(15_000, 15_000),
+        413,
+        "image-too-large: The image must have at most 50331648 pixels, got 15000 x 15000",
+    ),
+    (
+        "bomb-4-terapixels",
+        lambda: claim(2**31 - 1, 2048),
+        413,
+        (
+            "image-too-large: The image's sides must have at most 65535 pixels, got "
+            "2147483647 x 2048"
+        ),
+    ),
+    (
+        "a-little-too-many-pixels",
+        lambda: claim(8192, 6145),
+        413,
+        "image-too-large: The image must have at most 50331648 pixels, got 8192 x 6145",
+    ),
+    (
+        "png-of-two-sizes",
+        lambda: claim(64, 48)[:33] + claim(13_000, 13_000)[8:],
+        422,
+        "image-corrupt: The PNG image cannot be decoded: its header is truncated or damaged",
+    ),
+    (
+        "pixels-that-are-not-there",
+        lambda: claim(8192, 6144),
+        422,
+        "image-corrupt: The PNG image cannot be decoded: it is truncated or damaged",
+    ),
+    (
+        "no-width",
+        lambda: claim(0, 10),
+        422,
+        ("image-corrupt: The PNG image cannot be decoded: its header is truncated or damaged"),
+    ),
+    (
+        "too-many-bytes",
+        lambda: b"\xff\xd8" + b"\0" * MAX_IMAGE_BYTES,
+        413,
+        "image-too-large: The image must have at most 20971520 bytes, got 20971522",
+    ),
     ("1x1", lambda: saved(plain(size=(1, 1)), "PNG"), 200, (1, 1)),
     ("1x5000", lambda: saved(plain(size=(1, 5000)), "PNG"), 200, (1, 5000)),
     ("5000x1", lambda: saved(plain(size=(5000, 1)), "PNG"), 200, (5000, 1)),
@@ -318,7 +475,9 @@ def test_each_image_has_its_answer(
     assert response.status == status, body
     if isinstance(outcome, str):
         assert response.headers["content-type"] == "application/problem+json"
-        assert body["type"] == f"urn:shelfwatch:problem:{outcome}"
+        problem, _, detail = outcome.partition(": ")
+        assert body["type"] == f"urn:shelfwatch:problem:{problem}"
+        assert body["detail"] == detail
     else:
         assert (body["image"]["width"], body["image"]["height"]) == outcome
         for found in body["detections"]:
@@ -351,8 +510,8 @@ def image_json(**fields: object) -> bytes:
     return json.dumps({"image": fields}).encode()
 
 
-def form(*parts: tuple[str, object]) -> tuple[bytes, str]:
-    return encode_multipart_formdata(list(parts))  # type: ignore[arg-type]
+def form(*parts: tuple[str, Any]) -> tuple[bytes, str]:
+    return encode_multipart_formdata(list(parts))
 
 
 def form_text(text: bytes) -> tuple[bytes, str]:
@@ -407,6 +566,7 @@ REQUESTS: list[tuple[str, tuple[bytes, str], str, int, str]] = [
     ("json-broken", (b"{", "application/json"), "", 400, "must be JSON"),
     ("json-latin-1", (b'{"image": "\xe9"}', "application/json"), "", 400, "must be JSON"),
     ("json-values", (b"[0," * 30_000, "application/json"), "", 400, "at most 50000 JSON values"),
+    ("json-long-number", (b"9" * 700, "application/json"), "", 400, "must be JSON"),
     ("json-deep", (b"[" * 40_000, "application/json"), "", 400, "must be JSON"),
     ("json-list", (b"[]", "application/json"), "", 400, "must be a JSON object"),
     ("json-null", (b"null", "application/json"), "", 400, "must be a JSON object"),
@@ -490,6 +650,13 @@ REQUESTS: list[tuple[str, tuple[bytes, str], str, int, str]] = [
         "too many parts",
     ),
     ("form-too-many-images", form(*[("file", FILE)] * 11), "", 413, "at most 10 images"),
+    (
+        "form-long-headers",
+        form_text(b"--X\nX: " + b"y" * 9000 + b"\n\nhi\n--X--\n"),
+        "",
+        400,
+        "at most 8192 bytes, got 9003",
+    ),
     ("form-large-field", form(("note", "x" * 600_000)), "", 400, "'note'"),
     ("query-unknown", (TINY, JPEG), "?conf=0.3", 400, "'conf'"),
     ("query-repeated", (TINY, JPEG), "?iou=0.3&iou=0.3", 400, "'0.3, 0.3'"),
@@ -551,6 +718,14 @@ RAW: list[tuple[str, bytes, int]] = [
     (
         "many-headers",
         b"GET / HTTP/1.1\r\n" + HOST + b"".join(b"x-%d: y\r\n" % n for n in range(200)) + b"\r\n",
+        431,
+    ),
+    (
+        "long-headers-together",
+        b"GET / HTTP/1.1\r\n"
+        + HOST
+        + b"".join(b"x-%d: %s\r\n" % (n, b"y" * 8000) for n in range(5))
+        + b"\r\n",
         431,
     ),
     ("long-header", b"GET / HTTP/1.1\r\n" + HOST + b"x: " + b"y" * 9000 + b"\r\n\r\n", 431),
@@ -653,13 +828,20 @@ def test_a_caller_who_never_stops_sending_is_let_down(service: Service) -> None:
     assert MAX_BODY_BYTES < sent < 150 * 2**20
 
 
-DAMAGED: list[tuple[str, dict[str, object]]] = [
-    ("JPEG", {}),
-    ("JPEG", {"progressive": True}),
-    ("JPEG", {"restart_marker_rows": 1}),
-    ("PNG", {}),
-    ("WEBP", {}),
-    ("WEBP", {"lossless": True}),
+DAMAGED: list[tuple[str, str, dict[str, object]]] = [
+    ("JPEG", "RGB", {}),
+    ("JPEG", "RGB", {"progressive": True}),
+    ("JPEG", "RGB", {"restart_marker_rows": 1}),
+    ("JPEG", "CMYK", {"exif": b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0"}),
+    ("JPEG", "L", {"progressive": True, "restart_marker_rows": 1}),
+    ("PNG", "RGB", {}),
+    ("PNG", "P", {"transparency": 3}),
+    ("PNG", "LA", {}),
+    ("PNG", "I;16", {}),
+    ("PNG", "1", {}),
+    ("WEBP", "RGB", {}),
+    ("WEBP", "RGBA", {}),
+    ("WEBP", "RGBA", {"lossless": True}),
 ]
 # More in `make fuzz`.
 PICTURES = int(os.environ.get("FUZZ_PICTURES", "200"))
@@ -667,9 +849,10 @@ PICTURES = int(os.environ.get("FUZZ_PICTURES", "200"))
 
 def damaged(chance: random.Random) -> bytes:
     """A picture with flipped bytes, or cut short, or both."""
-    kind, options = chance.choice(DAMAGED)
-    size = chance.choice([(64, 48), (320, 200), (1, 300)])
-    data = bytearray(saved(sample().resize(size), kind, **options))
+    kind, mode, options = chance.choice(DAMAGED)
+    small = sample().resize(chance.choice([(64, 48), (320, 200), (1, 300)]))
+    picture = small.convert("L").convert(mode) if mode == "I;16" else small.convert(mode)
+    data = bytearray(saved(picture, kind, **options))
     for _ in range(chance.choice([0, 1, 3, 30])):
         data[chance.randrange(len(data))] = chance.randrange(256)
     if chance.random() < 0.5:

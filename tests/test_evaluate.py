@@ -11,6 +11,7 @@ from test_detector import ONE_BOX, save_model
 
 from function.detections import Detections
 from function.detector import Detector
+from function.image import Image
 from model.evaluate import (
     CAPS,
     Box,
@@ -157,10 +158,8 @@ def test_labels_are_read_in_pixels_of_the_photo_a_person_sees(tmp_path: Path) ->
     (tmp_path / "labels" / "a.txt").write_text("0 0.5 0.25 0.5 0.125")
     (photo,) = read_dataset(tmp_path / "images")
 
-    class Size:
-        width, height = 40, 80
-
-    np.testing.assert_allclose(photo.xywh(Size), [[10, 15, 20, 10]])  # type: ignore[arg-type]
+    size = Image.of(np.zeros((80, 40, 3), np.uint8))
+    np.testing.assert_allclose(photo.xywh(size), [[10, 15, 20, 10]])
 
 
 @pytest.mark.parametrize(

@@ -122,11 +122,18 @@ def test_a_scene_is_held_to_what_a_person_sees(
         empty=np.array(empty, np.float32).reshape(-1, 4),
         products=2,
     )
+    corners = [(left, top, right, bottom) for left, top, right, bottom in gaps]
     audit = ShelfAudit(
         (Row(xyxy=(0, 0, 100, 50), count=2, fill_rate=0.5, length=1.0),),
         tuple(
-            Gap(row=0, xyxy=tuple(box), facings=1.0, confidence=0.9, origin="seen")  # type: ignore[arg-type]
-            for box in gaps
+            Gap(
+                row=0,
+                xyxy=(box[0], box[1], box[2], box[3]),
+                facings=1.0,
+                confidence=0.9,
+                origin="seen",
+            )
+            for box in corners
         ),
         np.zeros(2, np.int64),
     )

@@ -61,7 +61,7 @@ def folded(*audits: Audit, rules: Rules = RULES) -> Folded:
     return fold(State(view="v"), chosen(audits), rules)
 
 
-def told(result: Folded) -> list[tuple[float, float | None, str]]:
+def spans(result: Folded) -> list[tuple[float, float | None, str]]:
     """Opened and closed in minutes, and how it ended."""
     return sorted(
         (e.opened / MINUTE, None if e.closed is None else e.closed / MINUTE, e.ended)
@@ -136,21 +136,21 @@ def told(result: Folded) -> list[tuple[float, float | None, str]]:
     ],
 )
 def test_when_gaps_open_and_close(audits: list[Audit], expected: list[object]) -> None:
-    assert told(folded(*audits)) == expected
+    assert spans(folded(*audits)) == expected
 
 
 def test_of_several_audits_of_a_photo_the_highest_generation_counts() -> None:
     first = [photo(0, (3,)), photo(15, (3,))]
     again = photo(15, (), generation=1)
-    assert told(folded(*first)) == [(0, None, "")]
-    assert told(folded(*first, again)) == told(folded(again, *first)) == []
+    assert spans(folded(*first)) == [(0, None, "")]
+    assert spans(folded(*first, again)) == spans(folded(again, *first)) == []
 
 
 def test_rules_are_settings() -> None:
     audits = [photo(0, (3,)), photo(15, (3,)), photo(30, (3,))]
-    assert told(folded(*audits[:1], rules=Rules(1, 0))) == [(0, None, "")]
-    assert told(folded(*audits[:2], rules=Rules(3, 60))) == []
-    assert told(folded(*audits, rules=Rules(3, 60))) == [(0, None, "")]
+    assert spans(folded(*audits[:1], rules=Rules(1, 0))) == [(0, None, "")]
+    assert spans(folded(*audits[:2], rules=Rules(3, 60))) == []
+    assert spans(folded(*audits, rules=Rules(3, 60))) == [(0, None, "")]
 
 
 def test_a_gap_that_grows_is_the_same_and_two_that_grow_together_both_stand() -> None:

@@ -19,7 +19,7 @@ ALLOWED: Mapping[str, set[str]] = {
     "function": {"events"},
     "monitor": {
         *("events", "function.bearer", "function.boxes", "function.errors"),
-        *("function.problems", "function.spreadsheet"),
+        *("function.problems", "function.serving", "function.spreadsheet"),
     },
     "model": {"function"},
     "knative.rollout": {"function.boxes", "events.checks", "events.log"},

@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from botocore.exceptions import EndpointConnectionError
@@ -74,10 +75,12 @@ def failure(code: str, final: bool) -> dict[str, object]:
         (KeyError("a fault of ours"), 1),
     ],
 )
-def test_a_failed_beat_loses_only_what_cannot_be_extended(answer: object, held: int) -> None:
+def test_a_failed_beat_loses_only_what_cannot_be_extended(
+    answer: dict[str, object] | Exception, held: int
+) -> None:
     lost: list[int] = []
-    queue = FailingQueue(answer)  # type: ignore[arg-type]
-    with Leases(queue, "q", 1, lambda: lost.append(1)) as leases:  # type: ignore[arg-type]
+    queue: Any = FailingQueue(answer)
+    with Leases(queue, "q", 1, lambda: lost.append(1)) as leases:
         leases.hold("handle")
         deadline = time.monotonic() + 5
         while queue.beats < 1 + held and time.monotonic() < deadline:

@@ -9,6 +9,7 @@ import subprocess
 from copy import deepcopy
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -49,14 +50,17 @@ NODES = 3
 NODE_CPU = Fraction("1.93") - Fraction("0.18")
 NODE_MEMORY = (3114 - 300) * 2**20  # of the smaller one
 CLUSTER_CPU, CLUSTER_MEMORY = Fraction("0.26"), Fraction(400 * 2**20)
-# What argocd/ adds: Argo CD, cert-manager, Prometheus, Grafana, Loki, Image Updater, the operator.
-PLATFORM_CPU, PLATFORM_MEMORY = Fraction("0.45"), Fraction(2200 * 2**20)
+# What argocd/ adds: Argo CD, cert-manager, Prometheus, Grafana, Loki, Image Updater, the operator,
+# policy-controller.
+PLATFORM_CPU, PLATFORM_MEMORY = Fraction("0.49"), Fraction(2392 * 2**20)
 QUEUE_PROXY = {"cpu": "25m", "memory": "50Mi"}
 UNITS = {"m": Fraction(1, 1000), "Mi": Fraction(2**20), "Gi": Fraction(2**30), "": Fraction(1)}
 
 
 def quantity(text: str) -> Fraction:
-    number, unit = re.fullmatch(r"([\d.]+)(m|Mi|Gi|)", str(text)).groups()  # type: ignore[union-attr]
+    found = re.fullmatch(r"([\d.]+)(m|Mi|Gi|)", str(text))
+    assert found, text
+    number, unit = found.groups()
     return Fraction(number) * UNITS[unit]
 
 
@@ -217,14 +221,13 @@ def test_no_feature_is_enabled_that_nothing_uses() -> None:
         ("spec.template.spec.containers.0.readinessProbe.periodSeconds", 0, "without a period"),
     ],
 )
-def test_what_knative_refuses_would_be_found(where: str, value: object, words: str) -> None:
+def test_what_knative_refuses_would_be_found(where: str, value: Any, words: str) -> None:
     service = detector("knative/overlays/prod")
-    parent: object = service
+    parent: Any = service
     *way, last = where.split(".")
     for step in way:
-        parent = parent[int(step) if step.isdecimal() else step]  # type: ignore[index]
-    assert isinstance(parent, dict)
-    parent[last] = {**parent.get(last, {}), **value} if last == "annotations" else value  # type: ignore[dict-item]
+        parent = parent[int(step) if step.isdecimal() else step]
+    parent[last] = {**parent.get(last, {}), **value} if last == "annotations" else value
     assert any(words in complaint for complaint in complaints(service))
 
 
@@ -439,6 +442,27 @@ def test_a_node_can_always_be_drained(path: str) -> None:
     assert {budget["maxUnavailable"] for budget in serving["podDisruptionBudgets"]} == {1}
     assert serving["high-availability"]["replicas"] == 2
     assert serving["config"]["deployment"]["pod-is-always-schedulable"] == "true"
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_candidate_starts_where_there_is_room(path: str) -> None:
+    """Revisions are not told apart, so that stable's nodes are the last that are taken."""
+    spreads = pod(path)["topologySpreadConstraints"]
+    assert [each["topologyKey"] for each in spreads] == [
+        "topology.kubernetes.io/zone",
+        "kubernetes.io/hostname",
+    ]
+    for each in spreads:
+        assert each["labelSelector"] == {
+            "matchLabels": {"serving.knative.dev/service": "shelf-detector"}
+        }
+        assert each["whenUnsatisfiable"] == "ScheduleAnyway"  # two nodes hold two revisions
+
+
+def test_a_body_that_stops_halfway_is_given_up_after_a_request_would_have_ended() -> None:
+    config = named("knative/system", "KnativeServing", "knative-serving")["spec"]["config"]
+    idle = seconds(config["kourier"]["stream-idle-timeout"])
+    assert idle > pod("knative/overlays/prod")["timeoutSeconds"]
 
 
 def test_the_gateways_two_pods_stand_apart() -> None:
@@ -681,6 +705,69 @@ def test_every_role_of_terraform_has_its_service_account() -> None:
         if owner != "Job/shelf-detector-pull"
     }
     assert used == bound
+
+
+def policy(name: str) -> Object:
+    spec: Object = named("knative/signature", "ClusterImagePolicy", name)["spec"]
+    return spec
+
+
+def taken_by(name: str, image: str) -> bool:
+    """Match as policy-controller does: `**` is anything, `*` anything but a slash."""
+    patterns = [
+        re.escape(each["glob"]).replace(r"\*\*", ".*").replace(r"\*", "[^/]*")
+        for each in policy(name)["images"]
+    ]
+    return any(re.fullmatch(pattern, image) for pattern in patterns)
+
+
+DIGEST = "@sha256:" + 64 * "0"
+
+
+@pytest.mark.parametrize("path", AWS)
+def test_every_image_in_the_namespace_meets_a_policy(path: str) -> None:
+    """One that none speaks of is refused: no-match-policy is deny (tests/test_argocd.py)."""
+    [namespace] = objects(path, "Namespace")
+    assert namespace["metadata"]["labels"]["policy.sigstore.dev/include"] == "true"
+    for _, template in pod_templates(path):
+        image = container(template)["image"]
+        # policy-controller sets the digest in the tag's place before it asks.
+        assert taken_by("shelfwatch", image.rpartition(":")[0] + DIGEST)
+        assert not taken_by("queue-proxy", image.rpartition(":")[0] + DIGEST)
+    queue = "gcr.io/knative-releases/knative.dev/serving/cmd/queue" + DIGEST
+    assert taken_by("queue-proxy", queue)
+    assert not taken_by("shelfwatch", queue)
+    for other in ("busybox", "000000000000.dkr.ecr.eu-central-1.amazonaws.com/other"):
+        assert not taken_by("shelfwatch", other + DIGEST)
+
+
+def test_only_the_release_workflow_signs() -> None:
+    assert policy("shelfwatch")["mode"] == "enforce"
+    [authority] = policy("shelfwatch")["authorities"]
+    [identity] = authority["keyless"]["identities"]
+    assert identity.keys() == {"issuer", "subject"}  # whole names, no patterns
+    assert identity["issuer"] == "https://token.actions.githubusercontent.com"
+    place = re.fullmatch(
+        r"https://github\.com/[\w.-]+/[\w.-]+/(.+)@refs/heads/main", identity["subject"]
+    )
+    assert place
+    workflow = yaml.safe_load((ROOT / place[1]).read_text())
+    signing = [
+        name for name, job in workflow["jobs"].items() if "id-token" in job.get("permissions", {})
+    ]
+    assert signing == ["publish"]
+    assert "make publish" in str(workflow["jobs"]["publish"]["steps"])
+    # Of cosign 3's bundles policy-controller reads attestations.
+    assert authority["signatureFormat"] == "bundle"
+    [attestation] = authority["attestations"]
+    assert attestation["predicateType"] == "https://cyclonedx.org/bom"
+    assert "cosign attest --yes --type cyclonedx" in (ROOT / ".github/publish.sh").read_text()
+
+
+def test_images_of_one_machine_are_not_asked_for_a_signature() -> None:
+    """An image that no registry has is refused in every mode."""
+    [namespace] = objects("knative/overlays/dev", "Namespace")
+    assert "policy.sigstore.dev/include" not in namespace["metadata"]["labels"]
 
 
 def test_people_come_over_tls_alone() -> None:

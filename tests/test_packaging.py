@@ -27,7 +27,7 @@ def steps(workflow: Path) -> list[dict[str, object]]:
 
 def test_there_are_workflows() -> None:
     names = {path.stem for path in WORKFLOWS}
-    assert names == {"ci", "e2e", "image", "release", "security"}
+    assert names == {"ci", "e2e", "image", "promoted", "release", "security"}
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
@@ -62,6 +62,8 @@ def test_workflows_may_do_nothing_that_a_job_does_not_ask_for(workflow: Path) ->
         ("codeql", "security-events"),
         ("publish", "contents"),
         ("publish", "id-token"),
+        ("offer", "contents"),
+        ("offer", "pull-requests"),
     }
 
 
@@ -92,8 +94,8 @@ def entrypoint() -> str:
 
 
 def test_an_unknown_command_is_named_and_refused() -> None:
-    told = subprocess.run([ROOT / "entrypoint.sh", "fly"], capture_output=True, text=True)
-    assert (told.returncode, "fly is none of function, source" in told.stderr) == (2, True)
+    done = subprocess.run([ROOT / "entrypoint.sh", "fly"], capture_output=True, text=True)
+    assert (done.returncode, "fly is none of function, source" in done.stderr) == (2, True)
 
 
 def test_the_image_gets_nothing_that_is_not_listed() -> None:

@@ -8,15 +8,17 @@ import csv
 import io
 import json
 import re
+import struct
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_UP, Decimal
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import PIL.Image
@@ -38,6 +40,8 @@ from playwright.sync_api import (
 )
 
 from function.errors import ImageError, InvalidReference, ShelfWatchError, TryAgain, Unauthorized
+from function.image import TURNS
+from function.result import Result
 from local.aws import aws_env
 from local.stack import running_function
 
@@ -48,6 +52,7 @@ TURNED = SAMPLES / "store-17" / "aisle-7" / "turned-by-exif.jpg"
 CORRUPT = SAMPLES / "store-21" / "aisle-2" / "corrupt.jpg"
 MOST_EDGES = 0.8  # those on the border of the picture or under a gap's are covered
 FULL, SHELF = (STATIC / "samples" / name for name in ("full.jpg", "gaps.jpg"))
+SAME_PICTURE = 15  # of 255, on average; one that is turned otherwise differs by 50
 LAYERS = ("products", "gaps", "rows")
 FIRST_PAINT_BYTES = 60_000
 TOUCH = 44  # CSS pixels; WCAG 2.2, 2.5.5
@@ -100,8 +105,8 @@ def console(heard: Console) -> Iterator[Console]:
     assert heard.errors == []
 
 
-def new_window(browser: Browser, console: Console, **options: object) -> Page:
-    context = browser.new_context(**options)  # type: ignore[arg-type]
+def new_window(browser: Browser, console: Console, **options: Any) -> Page:
+    context = browser.new_context(**options)
     context.add_init_script(REPORT_VIOLATIONS)
     page = context.new_page()
     page.set_default_timeout(TIMEOUT_MS)
@@ -185,7 +190,12 @@ def choose(page: Page, *pictures: Path) -> None:
 def predictions(page: Page) -> list[str]:
     """Collect the requests to come for an audit."""
     seen: list[str] = []
-    page.on("request", lambda request: seen.append(request.url) if is_predict(request.url) else 0)
+
+    def note(request: Request) -> None:
+        if is_predict(request.url):
+            seen.append(request.url)
+
+    page.on("request", note)
     return seen
 
 
@@ -194,13 +204,13 @@ def is_predict(address: str) -> bool:
 
 
 @cache
-def ask(url: str, picture: Path, confidence: float | None = None) -> dict[str, object]:
+def ask(url: str, picture: Path, confidence: float | None = None) -> Result:
     """What the service itself answers, at its own confidence where none is given."""
     fields = {"file": (picture.name, picture.read_bytes())}
     query = "" if confidence is None else f"?confidence={confidence}"
     answer = urllib3.request("POST", f"{url}/predict{query}", fields=fields)
     assert answer.status == 200
-    result: dict[str, object] = json.loads(answer.data)
+    result: Result = json.loads(answer.data)
     return result
 
 
@@ -214,11 +224,7 @@ def save(page: Page, button: str) -> tuple[str, bytes]:
 
 def overlay(page: Page) -> np.ndarray:
     """Read what is drawn over the picture, (H, W, 4) RGBA, after the next frame."""
-    data = page.evaluate(
-        """() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(() =>
-            resolve(document.getElementById("overlay").toDataURL()))))"""
-    )
-    return np.array(PIL.Image.open(io.BytesIO(base64.b64decode(data.partition(",")[2]))))
+    return canvas(page, "overlay")
 
 
 def has_colour(pixels: np.ndarray, red: int, green: int, blue: int) -> bool:
@@ -261,7 +267,7 @@ def test_the_places_to_fill_come_first_and_in_words(counted: Page, url: str) -> 
     expect(first).to_have_id("refill-title")
 
 
-def places_of(answer: dict[str, object]) -> list[tuple[int, str, int]]:
+def places_of(answer: Mapping[str, Any]) -> list[tuple[int, str, int]]:
     """The walk along the shelf: row from 1, third of the picture, facings."""
     gaps = sorted(answer["gaps"], key=lambda gap: (gap["row"], gap["xyxy"][0]))
     thirds = ("left third", "middle", "right third")
@@ -374,11 +380,14 @@ def test_a_photo_of_an_earlier_day_says_how_the_shelf_should_look(page: Page, ur
     assert len(requests) == 3  # nobody need be asked to compare with nothing
 
 
-def compare_with(url: str, picture: Path, reference: dict[str, object]) -> dict[str, object]:
-    fields = {"file": (picture.name, picture.read_bytes()), "reference": json.dumps(reference)}
+def compare_with(url: str, picture: Path, reference: Mapping[str, object]) -> Result:
+    fields: dict[str, tuple[str, bytes] | str] = {
+        "file": (picture.name, picture.read_bytes()),
+        "reference": json.dumps(reference),
+    }
     answer = urllib3.request("POST", f"{url}/predict", fields=fields)
     assert answer.status == 200
-    result: dict[str, object] = json.loads(answer.data)
+    result: Result = json.loads(answer.data)
     return result
 
 
@@ -411,7 +420,7 @@ def test_a_planogram_is_answered_position_by_position(
     expect(page.locator("#problem")).to_be_hidden()
 
 
-def planogram_of(answer: dict[str, object]) -> dict[str, object]:
+def planogram_of(answer: Result) -> dict[str, object]:
     """A planogram in centimetres: ten pixels each, with a margin; the widest gap holds tea."""
     gap = max(answer["gaps"], key=lambda gap: gap["facings"])
     left, top, right, bottom = gap["xyxy"]
@@ -483,12 +492,13 @@ def table_of(page: Page) -> list[list[str]]:
     return lines
 
 
-def percent(share: float) -> str:
+def percent(share: float | None) -> str:
     """Write a share as JavaScript does: 92.5 % is 93 %, where Python writes 92 %."""
+    assert share is not None
     return f"{Decimal(str(share * 100)).quantize(Decimal(1), ROUND_HALF_UP)}%"
 
 
-def lines_of(answer: dict[str, object]) -> list[list[str]]:
+def lines_of(answer: Mapping[str, Any]) -> list[list[str]]:
     """What the table of a result says."""
     return [
         [
@@ -541,15 +551,15 @@ def test_the_slider_leaves_out_products_without_asking_the_service(page: Page, u
     assert page.inner_text("#announce") == announced  # once, not at each step
 
 
-def downloaded_result(page: Page) -> dict[str, object]:
+def downloaded_result(page: Page) -> dict[str, Any]:
     return without_times(json.loads(save(page, "#download-json")[1]))
 
 
-def without_times(answer: dict[str, object]) -> dict[str, object]:
+def without_times(answer: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in answer.items() if key != "timings_ms"}
 
 
-def result_at(answer: dict[str, object], confidence: float) -> dict[str, object]:
+def result_at(answer: Result, confidence: float) -> dict[str, Any]:
     """The service's answer with fewer products."""
     detections = [found for found in answer["detections"] if found["confidence"] >= confidence]
     count = Counter(found["row"] for found in detections)
@@ -562,7 +572,7 @@ def result_at(answer: dict[str, object], confidence: float) -> dict[str, object]
     }
 
 
-def found_of(answer: dict[str, object]) -> list[dict[str, object]]:
+def found_of(answer: Mapping[str, Any]) -> list[dict[str, object]]:
     """The products alone: which row they stand on is found at the service's own confidence."""
     return [{key: found[key] for key in found if key != "row"} for found in answer["detections"]]
 
@@ -678,7 +688,96 @@ def test_boxes_are_drawn_on_their_products_in_the_screens_own_pixels(phone: Page
     assert edges.sum(axis=1).max() > 100  # whole lines in the pure colour: nothing is blurred
 
 
-def boxes_on(pixels: np.ndarray, answer: dict[str, Any]) -> np.ndarray:
+SHORT, LONG = 3, 4
+# What a tag of EXIF says: type, number of values, orientation; and how the picture is turned.
+# None for one in XMP. No two that follow each other show the same.
+ORIENTATIONS: dict[str, tuple[tuple[int, int, int] | None, int]] = {
+    "two": ((SHORT, 1, 2), 2),
+    "of type long": ((LONG, 1, 6), 1),
+    "three": ((SHORT, 1, 3), 3),
+    "with two values": ((SHORT, 2, 6), 1),
+    "four": ((SHORT, 1, 4), 4),
+    "nine": ((SHORT, 1, 9), 1),
+    "five": ((SHORT, 1, 5), 5),
+    "in XMP alone": (None, 1),
+    "six": ((SHORT, 1, 6), 6),
+    "one": ((SHORT, 1, 1), 1),
+    "seven": ((SHORT, 1, 7), 7),
+    "eight": ((SHORT, 1, 8), 8),
+}
+XMP = (
+    b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta xmlns:x='adobe:ns:meta/'><rdf:RDF xmlns:rdf="
+    b"'http://www.w3.org/1999/02/22-rdf-syntax-ns#'><rdf:Description xmlns:tiff="
+    b"'http://ns.adobe.com/tiff/1.0/' tiff:Orientation='6'/></rdf:RDF></x:xmpmeta>"
+)
+
+
+def with_segment(jpeg: bytes, body: bytes) -> bytes:
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + jpeg[2:]
+
+
+def orientation_tag(kind: int, count: int, value: int) -> bytes:
+    """Exif data of one tag, of any type and count."""
+    number = struct.pack(">HH", value, 0) if kind == SHORT else struct.pack(">I", value)
+    entry = struct.pack(">HHI", 0x0112, kind, count) + number
+    return b"Exif\0\0MM\0*\0\0\0\x08\0\x01" + entry + bytes(4)
+
+
+def test_boxes_lie_on_their_products_whatever_a_photo_says_of_its_orientation(
+    page: Page, tmp_path: Path, url: str
+) -> None:
+    """Service and browser turn the same photos: the view shows the shelf as it was counted."""
+    with PIL.Image.open(GAPS) as opened:
+        shelf = opened.convert("RGB").resize((600, 400))
+    file = io.BytesIO()
+    shelf.save(file, "JPEG", quality=90)
+    photos = [tmp_path / f"{name}.jpg" for name in ORIENTATIONS]
+    for photo, (tag, _) in zip(photos, ORIENTATIONS.values(), strict=True):
+        said = orientation_tag(*tag) if tag else XMP
+        photo.write_bytes(with_segment(file.getvalue(), said))
+    choose(page, *photos)
+    show_layers(page, "products")
+    for number, (name, (_, turn)) in enumerate(ORIENTATIONS.items()):
+        upright = shelf if turn == 1 else shelf.transpose(TURNS[turn])
+        page.locator(".strip .tile").nth(number).click()
+        answer, deadline = ask(url, photos[number]), time.monotonic() + TIMEOUT_MS / 1000
+        assert (answer["image"]["width"], answer["image"]["height"]) == upright.size, name
+        while (lost := difference(page, upright)) > SAME_PICTURE and time.monotonic() < deadline:
+            page.wait_for_timeout(50)
+        assert lost <= SAME_PICTURE, name
+        drawn = overlay(page)
+        scale, offset = placed(drawn, upright)
+        assert share_drawn(drawn, xyxy_of(answer) * scale + np.tile(offset, 2)) > MOST_EDGES, name
+    show_layers(page, *LAYERS)
+
+
+def placed(pixels: np.ndarray, picture: PIL.Image.Image) -> tuple[float, np.ndarray]:
+    """Where a picture lies in a view that shows it whole: its scale, and its left top corner."""
+    scale = min(pixels.shape[1] / picture.width, pixels.shape[0] / picture.height)
+    return scale, (np.array(pixels.shape[1::-1]) - scale * np.array(picture.size)) / 2
+
+
+def difference(page: Page, picture: PIL.Image.Image) -> float:
+    """How far the view is from a picture, of 255 on average."""
+    seen = canvas(page, "picture")
+    scale, offset = placed(seen, picture)
+    left, top = offset.round().astype(int)
+    size = int(scale * picture.width), int(scale * picture.height)
+    shown = seen[top : top + size[1], left : left + size[0], :3].astype(int)
+    return float(np.abs(shown - np.asarray(picture.resize(size)).astype(int)).mean())
+
+
+def canvas(page: Page, name: str) -> np.ndarray:
+    """Read a canvas after the next frame, (H, W, 4) RGBA."""
+    data = page.evaluate(
+        """(id) => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(() =>
+            resolve(document.getElementById(id).toDataURL()))))""",
+        name,
+    )
+    return np.array(PIL.Image.open(io.BytesIO(base64.b64decode(data.partition(",")[2]))))
+
+
+def boxes_on(pixels: np.ndarray, answer: Mapping[str, Any]) -> np.ndarray:
     """Where an answer's boxes lie on the overlay of a picture that is shown whole."""
     height, width = pixels.shape[:2]
     image = answer["image"]
@@ -687,7 +786,7 @@ def boxes_on(pixels: np.ndarray, answer: dict[str, Any]) -> np.ndarray:
     return np.asarray(xyxy_of(answer) * scale + np.tile(offset / 2, 2))
 
 
-def xyxy_of(answer: dict[str, object]) -> np.ndarray:
+def xyxy_of(answer: Mapping[str, Any]) -> np.ndarray:
     return np.array([found["xyxy"] for found in answer["detections"]])
 
 
@@ -1162,10 +1261,11 @@ def test_axe_finds_no_serious_violation(page: Page, console: Console) -> None:
 def violations(page: Page) -> list[str]:
     """What axe finds on the page as it is; in the dark only the colours differ."""
     found = []
-    for scheme, background, rules, least in (
+    looks: tuple[tuple[Literal["dark", "light"], str, list[str], int], ...] = (
         ("dark", "rgb(15, 21, 20)", ["cat.color"], 1),
         ("light", "rgb(243, 246, 245)", [], 16),
-    ):
+    )
+    for scheme, background, rules, least in looks:
         page.emulate_media(color_scheme=scheme)
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == background
         run = "(rules) => axe.run(rules.length > 0 ? { runOnly: rules } : {})"
@@ -1182,7 +1282,7 @@ def violations(page: Page) -> list[str]:
 def test_every_problem_a_picture_can_meet_has_a_sentence() -> None:
     """`ImageGone` is an event's alone: a picture that is sent is there. The monitor has a store."""
     words = (STATIC / "words" / "en.js").read_text()
-    errors = [*leaves(ImageError), *leaves(TryAgain), Unauthorized, InvalidReference]
+    errors: list[Any] = [*leaves(ImageError), *leaves(TryAgain), Unauthorized, InvalidReference]
     slugs = {error.slug for error in errors} - {"image-gone", "store-away"}
     assert len(slugs) >= 7
     assert {slug for slug in slugs if f'"{slug}": [' not in words} == set()

@@ -43,9 +43,9 @@ def ask(
         connection.putheader(name, value)
     connection.endheaders(body)
     answer = connection.getresponse()
-    told = answer.status, answer.read()
+    seen = answer.status, answer.read()
     connection.close()
-    return told
+    return seen
 
 
 def test_prometheus_reads_the_metrics_from_the_pod(address: str) -> None:

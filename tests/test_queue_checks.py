@@ -3,6 +3,7 @@
 import json
 import logging
 import threading
+from typing import Any
 
 import pytest
 from conftest import Aws
@@ -12,8 +13,8 @@ from events.source.queue_checks import NoDeadLetters, Queue, check_queue, check_
 from local.aws import queue_arn
 
 
-def config(aws: Aws, **settings: object) -> SourceConfig:
-    return SourceConfig(queue_url=aws.resources.queue_url, sink="http://s", **settings)  # type: ignore[arg-type]
+def config(aws: Aws, **settings: Any) -> SourceConfig:
+    return SourceConfig(queue_url=aws.resources.queue_url, sink="http://s", **settings)
 
 
 def check(aws: Aws, **settings: object) -> Queue:

@@ -2,6 +2,7 @@
 
 import math
 import time
+from typing import Any
 
 import pytest
 from botocore.exceptions import EndpointConnectionError
@@ -56,7 +57,8 @@ def test_what_cannot_be_read_is_no_number_and_is_read_again(
                 raise answer
             return {"Attributes": {"ApproximateNumberOfMessages": str(answer)}}
 
-    with QueueDepths(Sqs(), {"images": "q"}, metrics.queue_messages):  # type: ignore[arg-type]
+    sqs: Any = Sqs()
+    with QueueDepths(sqs, {"images": "q"}, metrics.queue_messages):
         wait_for_depth(metrics, "images", 7)
     assert seen[1] == 5
     assert seen[2] is not None

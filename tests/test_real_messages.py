@@ -7,12 +7,15 @@ import json
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote_plus
 
 import pytest
 import urllib3
+from cloudevents.core.v1.event import CloudEvent
 from conftest import EVENTS, Aws, free_port, queue_depth
 from prometheus_client.parser import text_string_to_metric_families
 from real_messages import (
@@ -77,7 +80,8 @@ def test_a_message_is_read_as_the_table_says(name: str) -> None:
     # Each of them can be sent alone, and is the same then.
     for event in events:
         (alone,) = read(body_of(event))
-        assert alone.get_attributes() == event.get_attributes()  # type: ignore[union-attr]
+        assert isinstance(alone, CloudEvent)
+        assert alone.get_attributes() == event.get_attributes()
     for err in errors:
         assert err.record is None or list(map(str, read(body_of(err)))) == [str(err)]
 
@@ -141,14 +145,14 @@ def camera(name: str) -> str:
 
 
 @pytest.fixture
-def uploads(aws: Aws, make_image: object) -> Uploads:
+def uploads(aws: Aws, make_image: Callable[..., bytes]) -> Uploads:
     plain = f"{aws.resources.bucket}-plain"
     aws.s3.create_bucket(Bucket=plain)
     # What is uploaded here is announced by the table alone.
     aws.s3.put_bucket_notification_configuration(
         Bucket=aws.resources.bucket, NotificationConfiguration={}
     )
-    return Uploads(aws, plain, make_image("JPEG", (320, 240)))  # type: ignore[operator]
+    return Uploads(aws, plain, make_image("JPEG", (320, 240)))
 
 
 def test_every_message_ends_as_the_table_says(aws: Aws, uploads: Uploads, tmp_path: Path) -> None:
@@ -209,7 +213,8 @@ def ended(aws: Aws) -> dict[str, list[tuple[str, str]]]:
     ends: dict[str, list[tuple[str, str]]] = {}
     for event in receive(aws, 0):
         if event["type"] == IMAGE_REJECTED:
-            assert event["data"]["reason"]["type"] == GONE  # type: ignore[index]
+            data: Any = event["data"]
+            assert data["reason"]["type"] == GONE
         ends.setdefault(str(event.get("camera")), []).append(
             (str(event["type"]), str(event["subject"]))
         )

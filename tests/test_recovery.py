@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import GOOD_SAMPLE, ROOT, Aws, free_port, queue_state
@@ -106,7 +107,8 @@ def test_a_sweep_recovers_every_dropped_notification_and_a_second_publishes_noth
         assert published(aws) == []
 
         # The model turns out to be bad: each photo is audited once more, under an id of its own.
-        digest = str(found[0]["data"]["model"]["digest"])  # type: ignore[index]
+        data: Any = found[0]["data"]
+        digest = str(data["model"]["digest"])
         command(aws, *SWEEP, "--send", "--again", "--model", digest)
         anew = published(aws)
     assert sorted(str(event["subject"]) for event in anew) == sorted(KEYS)

@@ -31,11 +31,11 @@ def detections(xyxy: Boxes, class_id: list[int] | None = None) -> Detections:
     return Detections(xyxy=boxes, confidence=np.ones(len(boxes), np.float32), class_id=ids)
 
 
-def planogram(xyxy: Boxes, **fields: Sequence[object]) -> dict[str, object]:
-    slots = [{"xyxy": [edge / SIZE for edge in box]} for box in xyxy]
+def planogram(xyxy: Boxes, **fields: Sequence[object]) -> dict[str, Any]:
+    slots: list[dict[str, object]] = [{"xyxy": [edge / SIZE for edge in box]} for box in xyxy]
     for name, values in fields.items():
         for slot, value in zip(slots, values, strict=True):
-            slot[name] = value  # type: ignore[assignment]
+            slot[name] = value
     return {"slots": slots}
 
 
@@ -77,13 +77,13 @@ def test_what_is_missing_extra_and_moved_is_told_by_row(
     moved: list[int],
 ) -> None:
     reference = read_reference(planogram(slots))
-    told = compare(detections(products), NAMES, reference, SIZE, SIZE)
-    assert told["rate"] == rate
-    assert [slot["row"] for slot in told["missing"]] == missing
-    assert [slot["row"] for slot in told["moved"]] == moved
-    assert [slot["row"] for slot in told["extra"]] == extra
-    assert told["expected"] == told["in_place"] + len(missing) + len(moved)
-    for row in told["rows"]:
+    compliance = compare(detections(products), NAMES, reference, SIZE, SIZE)
+    assert compliance["rate"] == rate
+    assert [slot["row"] for slot in compliance["missing"]] == missing
+    assert [slot["row"] for slot in compliance["moved"]] == moved
+    assert [slot["row"] for slot in compliance["extra"]] == extra
+    assert compliance["expected"] == compliance["in_place"] + len(missing) + len(moved)
+    for row in compliance["rows"]:
         index = row["index"]
         assert row["missing"] == missing.count(index)
         assert row["extra"] == extra.count(index)
@@ -91,11 +91,11 @@ def test_what_is_missing_extra_and_moved_is_told_by_row(
 
 
 def test_a_nudge_is_told_in_pixels_and_slots_move_with_it() -> None:
-    told = compare(
+    compliance = compare(
         detections(by(FULL[1:], dx=40, dy=-30)), NAMES, read_reference(planogram(FULL)), SIZE, SIZE
     )
-    assert told["shift"] == [40.0, -30.0]
-    assert told["missing"] == [{"row": 0, "xyxy": [140.0, 170.0, 240.0, 370.0]}]
+    assert compliance["shift"] == [40.0, -30.0]
+    assert compliance["missing"] == [{"row": 0, "xyxy": [140.0, 170.0, 240.0, 370.0]}]
 
 
 def test_an_earlier_result_is_a_reference_whatever_its_size() -> None:
@@ -103,9 +103,9 @@ def test_an_earlier_result_is_a_reference_whatever_its_size() -> None:
         "image": {"width": 2 * SIZE, "height": 2 * SIZE},
         "detections": [{"xyxy": [2 * edge for edge in box], "label": "product"} for box in FULL],
     }
-    told = compare(detections(FULL[1:]), NAMES, read_reference(earlier), SIZE, SIZE)
-    assert (told["expected"], told["in_place"]) == (10, 9)
-    assert [row["count"] - row["expected"] for row in told["rows"]] == [-1, 0]
+    compliance = compare(detections(FULL[1:]), NAMES, read_reference(earlier), SIZE, SIZE)
+    assert (compliance["expected"], compliance["in_place"]) == (10, 9)
+    assert [row["count"] - row["expected"] for row in compliance["rows"]] == [-1, 0]
 
 
 @pytest.mark.parametrize(
@@ -119,24 +119,24 @@ def test_a_slot_takes_only_its_label(names: dict[int, str], rate: float) -> None
     labels = ["water", "cola", "", "cola"]
     reference = read_reference(planogram(FULL[:4], label=labels))
     ids = [0, 1, 1, 0] if len(names) > 1 else [0] * 4
-    told = compare(detections(FULL[:4], ids), names, reference, SIZE, SIZE)
-    assert told["rate"] == rate
+    compliance = compare(detections(FULL[:4], ids), names, reference, SIZE, SIZE)
+    assert compliance["rate"] == rate
 
 
 def test_rows_may_be_given() -> None:
     rows = [3] * 5 + [4] * 5
     reference = read_reference(planogram(FULL, row=rows))
-    told = compare(detections(FULL[:9]), NAMES, reference, SIZE, SIZE)
-    assert [slot["row"] for slot in told["missing"]] == [4]
-    assert [row["expected"] for row in told["rows"]] == [0, 0, 0, 5, 5]
+    compliance = compare(detections(FULL[:9]), NAMES, reference, SIZE, SIZE)
+    assert [slot["row"] for slot in compliance["missing"]] == [4]
+    assert [row["expected"] for row in compliance["rows"]] == [0, 0, 0, 5, 5]
 
 
 GOOD = planogram(FULL[:1])
 
 
-def broken(**fields: object) -> dict[str, object]:
+def broken(**fields: object) -> dict[str, Any]:
     data = copy.deepcopy(GOOD)
-    data["slots"][0].update(fields)  # type: ignore[index]
+    data["slots"][0].update(fields)
     return data
 
 
@@ -207,11 +207,11 @@ def test_a_planogram_lies_over_the_products_and_is_answered_by_position(boards: 
     reference = read_reference({"planogram": azure(boards=boards)})
     assert reference.in_rows().row.tolist() == [0] * 5 + [1] * 5
     found = FULL[:3] + FULL[4:9] + by(FULL[9:], dx=60)
-    told = compare(detections(found), NAMES, reference, SIZE, SIZE)
-    states = {position["id"]: position["state"] for position in told["positions"]}
+    compliance = compare(detections(found), NAMES, reference, SIZE, SIZE)
+    states = {position["id"]: position["state"] for position in compliance["positions"]}
     assert states == {f"p{i}": "in_place" for i in range(10)} | {"p3": "missing", "p9": "moved"}
-    assert [slot["row"] for slot in told["missing"]] == [0]
-    by_id = {position["id"]: position for position in told["positions"]}
+    assert [slot["row"] for slot in compliance["missing"]] == [0]
+    by_id = {position["id"]: position for position in compliance["positions"]}
     assert by_id["p0"]["product"] == [float(edge) for edge in FULL[0]]
     assert "product" not in by_id["p3"]
     assert np.allclose(by_id["p3"]["xyxy"], FULL[3], atol=3)
@@ -227,8 +227,12 @@ def test_a_planogram_whose_outer_products_are_gone_still_fits_as_it_is_drawn() -
     ]
     drawn["products"] = [{"id": "sku", "w": 8, "h": 14}]
     gone = [box for i, box in enumerate(FULL) if i not in (0, 5, 4)]
-    told = compare(detections(gone), NAMES, read_reference(drawn), SIZE, SIZE)
-    assert [p["id"] for p in told["positions"] if p["state"] == "missing"] == ["p0", "p4", "p5"]
+    compliance = compare(detections(gone), NAMES, read_reference(drawn), SIZE, SIZE)
+    assert [p["id"] for p in compliance["positions"] if p["state"] == "missing"] == [
+        "p0",
+        "p4",
+        "p5",
+    ]
 
 
 def test_a_planogram_without_positions_or_products_in_the_photo_compares() -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -15,9 +16,9 @@ from function.result import Result
 GREY = 100
 
 
-def result(width: int, height: int, **found: object) -> Result:
+def result(width: int, height: int, **found: Any) -> Result:
     """Build an audit of a picture; `found` has boxes for detections, rows and gaps."""
-    boxes = {name: list(found.get(name, ())) for name in ("detections", "rows", "gaps")}  # type: ignore[call-overload]
+    boxes = {name: list(found.get(name, ())) for name in ("detections", "rows", "gaps")}
     return {  # type: ignore[typeddict-item]  # only what is drawn
         "image": {"uri": "", "width": width, "height": height},
         "detections": [{"xyxy": xyxy} for xyxy in boxes["detections"]],

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
@@ -72,15 +73,15 @@ def _let_sqs_move(aws: Aws, text: str) -> None:
     assert "Messages" not in aws.sqs.receive_message(QueueUrl=url)
 
 
-def replay(aws: Aws, sqs: object = None, selection: Selection = Selection()) -> Replay:  # noqa: B008 - frozen
+def replay(aws: Aws, sqs: Any = None, selection: Selection = Selection()) -> Replay:  # noqa: B008 - frozen
     resources = aws.resources
-    return Replay(sqs or aws.sqs, resources.dlq_url, resources.queue_url, selection)  # type: ignore[arg-type]
+    return Replay(sqs or aws.sqs, resources.dlq_url, resources.queue_url, selection)
 
 
-def run(aws: Aws, selection: Selection = Selection(), **how: object) -> dict[str, int]:  # noqa: B008 - frozen
+def run(aws: Aws, selection: Selection = Selection(), **how: Any) -> dict[str, int]:  # noqa: B008 - frozen
     """Replay and return how many were sent, by reason."""
-    told = replay(aws, selection=selection).run(threading.Event(), **{"send": True, **how})  # type: ignore[arg-type]
-    return dict(told.sent)
+    summary = replay(aws, selection=selection).run(threading.Event(), **{"send": True, **how})
+    return dict(summary.sent)
 
 
 def bodies(aws: Aws, queue_url: str) -> list[str]:

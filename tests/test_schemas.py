@@ -63,5 +63,4 @@ def test_the_tests_hold_every_emitted_event_to_its_schema() -> None:
     with pytest.raises(ValidationError):
         events.sns_publisher.attributes_of(odd)
     with pytest.raises(ValidationError):
-        # The name that the fixture patches.
-        local.subscriber.from_json(to_json(odd))  # type: ignore[attr-defined]
+        local.subscriber.from_json(to_json(odd))  # type: ignore[attr-defined]  # as the fixture patches it

@@ -1,5 +1,6 @@
 """Rows and gaps of small shelves made by hand: boxes in, expected rows and gaps out."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +15,7 @@ Boxes = list[list[float]]
 WIDE = 10_000  # a picture so wide that no row reaches its border
 
 
-def detections(xyxy: Boxes, faint: Boxes = ()) -> Detections:  # type: ignore[assignment]
+def detections(xyxy: Boxes, faint: Sequence[list[float]] = ()) -> Detections:
     boxes = np.array(xyxy, np.float32).reshape(-1, 4)
     return Detections(
         xyxy=boxes,

@@ -8,6 +8,7 @@ import subprocess
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import urllib3
@@ -44,8 +45,8 @@ def problem(slug: str) -> tuple[dict[str, str], bytes]:
     return {"content-type": "application/problem+json"}, body
 
 
-def sink(url: str, **settings: object) -> Sink:
-    return Sink.from_config(SourceConfig(queue_url="q", sink=url, sink_timeout=1.0, **settings))  # type: ignore[arg-type]
+def sink(url: str, **settings: Any) -> Sink:
+    return Sink.from_config(SourceConfig(queue_url="q", sink=url, sink_timeout=1.0, **settings))
 
 
 @pytest.mark.parametrize(

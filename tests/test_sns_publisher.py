@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 import boto3
@@ -40,6 +40,7 @@ ENVELOPE = {
 DATA = json.loads((EVENTS / "shelf_audited_data.json").read_text())
 REJECTED = json.loads((EVENTS / "image_rejected_data.json").read_text())
 GAP = DATA["gaps"][0]
+DOUBTS = [{"code": code, "detail": "…"} for code in ("blurred", "dark")]
 FACTS = {
     "type": ("String", SHELF_AUDITED),
     "source": ("String", "urn:shelfwatch:s3:shelves"),
@@ -48,7 +49,7 @@ FACTS = {
     "count": ("Number", "1"),
     "gaps": ("Number", "2"),
     "fill_rate": ("Number", "0.84"),
-    "model": ("String", "shelf-yolo11n"),
+    "warnings": ("Number", "0"),
     "revision": ("String", "detector-00003"),
 }
 
@@ -67,9 +68,10 @@ def rejected(**changes: str) -> CloudEvent:
 @pytest.mark.parametrize(
     ("data", "missing"),
     [
-        pytest.param({}, {"count", "gaps", "fill_rate", "model", "revision"}, id="empty"),
+        pytest.param({}, {"count", "gaps", "fill_rate", "warnings", "revision"}, id="empty"),
         pytest.param(DATA, set(), id="full"),
         pytest.param({**DATA, "gaps": []}, set(), id="no-gaps"),
+        pytest.param({**DATA, "warnings": DOUBTS}, set(), id="doubtful"),
         pytest.param({**DATA, "fill_rate": None}, {"fill_rate"}, id="no-rows"),
         pytest.param(
             {**DATA, "model": {"name": "shelf-yolo11n", "revision": ""}}, {"revision"}, id="local"
@@ -77,12 +79,12 @@ def rejected(**changes: str) -> CloudEvent:
     ],
 )
 def test_attributes_are_numbers_and_strings_and_never_empty(
-    data: dict[str, object], missing: set[str]
+    data: dict[str, Any], missing: set[str]
 ) -> None:
     attributes = attributes_of(new_event(ENVELOPE, data))
     expected = {name: fact for name, fact in FACTS.items() if name not in missing}
-    if data.get("gaps") == []:
-        expected["gaps"] = ("Number", "0")
+    for name in {"gaps", "warnings"} & set(data):
+        expected[name] = ("Number", str(len(data[name])))
     assert len(attributes) <= MAX_ATTRIBUTES
     assert {
         name: (value["DataType"], value["StringValue"]) for name, value in attributes.items()
@@ -118,15 +120,15 @@ def test_everything_at_once_is_not_more_than_sns_delivers_raw() -> None:
 def test_whatever_a_key_holds_becomes_an_attribute_that_sns_takes(
     aws: Aws, store: str, kept: str
 ) -> None:
-    event = audited(store=store, model={**DATA["model"], "name": store})
+    event = audited(store=store, model={**DATA["model"], "revision": store})
     attributes = attributes_of(event)
-    assert attributes["store"]["StringValue"] == attributes["model"]["StringValue"] == kept
+    assert attributes["store"]["StringValue"] == attributes["revision"]["StringValue"] == kept
     assert publish(event, aws.sns, aws.resources.topic_arn)
     (got,) = received(aws, aws.resources.subscriber_url)
     assert got["store"] == kept
 
 
-def received(aws: Aws, queue_url: str) -> list[dict[str, object]]:
+def received(aws: Aws, queue_url: str) -> list[dict[str, Any]]:
     """Take what is there: the emulators deliver before they answer the publish."""
     bodies = []
     while answer := aws.sqs.receive_message(
@@ -154,7 +156,7 @@ def test_without_raw_delivery_the_event_is_the_message_inside(aws: Aws) -> None:
     publish(event, aws.sns, aws.resources.topic_arn)
     (wrapper,) = received(aws, url)
     assert json.loads(str(wrapper["Message"])) == json.loads(to_json(event))
-    assert wrapper["MessageAttributes"]["gaps"] == {"Type": "Number", "Value": "2"}  # type: ignore[index]
+    assert wrapper["MessageAttributes"]["gaps"] == {"Type": "Number", "Value": "2"}
 
 
 def test_a_large_event_leaves_its_data_behind(aws: Aws) -> None:
@@ -202,13 +204,14 @@ def test_subscribers_get_what_their_filter_policies_ask_for(aws: Aws) -> None:
         "full": ({"fill_rate": [{"numeric": [">", 0.9]}]}, {"17-full"}),
         "corrupt": ({"reason": ["urn:shelfwatch:problem:image-corrupt"]}, {"17-corrupt"}),
         "audits": ({"type": [SHELF_AUDITED]}, {"17-gap", "17-full", "2-gaps"}),
+        "sure": ({"warnings": [{"numeric": ["=", 0]}]}, {"17-gap", "2-gaps"}),
         "revision": ({"revision": ["detector-00004"]}, {"2-gaps"}),
     }
     urls = {name: subscribe_to(aws, name, policy) for name, (policy, _) in policies.items()}
     model = {**DATA["model"], "revision": "detector-00004"}
     for event in (
         audited(id="17-gap", gaps=[GAP]),
-        audited(id="17-full", gaps=[], fill_rate=0.95),
+        audited(id="17-full", gaps=[], fill_rate=0.95, warnings=DOUBTS),
         audited(id="2-gaps", store="store-2", gaps=[GAP] * 10, model=model),
         rejected(id="17-corrupt"),
     ):

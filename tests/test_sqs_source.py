@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import urllib3
@@ -42,12 +43,12 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def running_source(
-    aws: Aws, sink_url: str, metrics: SourceMetrics | None = None, **settings: object
+    aws: Aws, sink_url: str, metrics: SourceMetrics | None = None, **settings: Any
 ) -> Iterator[threading.Event]:
     config = SourceConfig(
         queue_url=aws.resources.queue_url,
         sink=sink_url,
-        **{"wait_seconds": 1, "visibility_timeout": 30, **settings},  # type: ignore[arg-type]
+        **{"wait_seconds": 1, "visibility_timeout": 30, **settings},
     )
     stop = threading.Event()
     queue = Queue(aws.resources.dlq_url, max_receive_count=8)
@@ -417,7 +418,7 @@ def test_out_of_time_it_gives_back_what_is_in_hand(aws: Aws, sink: FakeSink) -> 
     stop = threading.Event()
     thread = threading.Thread(target=source.run, args=(stop,))
     thread.start()
-    wait_for(lambda: queue_state(aws) == (0, 2))
+    wait_for(lambda: queue_state(aws) == (0, 2) and len(source._leases) == 2)
     stop.set()
     source.abandon()
     assert queue_state(aws) == (2, 0)

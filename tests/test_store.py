@@ -56,7 +56,8 @@ def on_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 @pytest.fixture(params=["on_sqlite", "on_postgresql"])
 def store(request: pytest.FixtureRequest) -> Store:
-    return request.getfixturevalue(request.param)  # type: ignore[no-any-return]
+    store: Store = request.getfixturevalue(request.param)
+    return store
 
 
 def new_key() -> ViewKey:
@@ -162,13 +163,13 @@ def check_law(store: Store, history: tuple[list[Audit], int]) -> None:
     points = read_points(packed)
     seen = zip(points.captured.tolist(), points.count.tolist(), points.doubtful, strict=True)
     assert sorted(kept) == sorted(seen)
-    told: dict[str, list[object]] = {}
+    by_episode: dict[str, list[Row[Any]]] = {}
     for row in sorted(rows(store, outgoing_events, key), key=lambda row: row.sequence):
-        told.setdefault(row.episode, []).append(row)
-    assert expected.keys() <= told.keys()
-    for name, said in told.items():
-        assert [row.sequence for row in said] == list(range(1, len(said) + 1))  # type: ignore[attr-defined]
-        assert gap_event_of(said[-1]).fact == fact_of(expected.get(name))  # type: ignore[arg-type]
+        by_episode.setdefault(row.episode, []).append(row)
+    assert expected.keys() <= by_episode.keys()
+    for name, said in by_episode.items():
+        assert [row.sequence for row in said] == list(range(1, len(said) + 1))
+        assert gap_event_of(said[-1]).fact == fact_of(expected.get(name))
 
 
 QUICK = settings(
@@ -190,9 +191,9 @@ def test_the_same_on_postgresql(on_postgresql: Store) -> None:
 
 
 def by_arrival(patch: pytest.MonkeyPatch) -> None:
-    def go_back(view: object, head: State, first: object) -> None:
+    def go_back(view: Any, head: State, first: object) -> None:
         audit = replace(head.elsewhere or photo(0), photo=str(first))
-        view._go_on(head, head, [audit], 0)  # type: ignore[attr-defined]
+        view._go_on(head, head, [audit], 0)
 
     patch.setattr(store_module._View, "_go_back", go_back)
 

@@ -125,6 +125,10 @@ MAY = {
         "*": {"ecr:GetAuthorizationToken"},
         IMAGES: {"ecr:ListImages", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"},
     },
+    "policy-controller": {
+        "*": {"ecr:GetAuthorizationToken"},
+        IMAGES: {"ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"},
+    },
 }
 
 ################################################################################
@@ -350,7 +354,7 @@ def test_the_queue_takes_messages_from_our_bucket_alone(
         "aws__SourceAccount": account,
         "aws__SecureTransport": tls,
     }
-    policy = made["module.queue.aws_sqs_queue_policy.photos"]["policy"]
+    policy = made["module.queue.aws_sqs_queue_policy.this"]["policy"]
     assert allows(policy, action, QUEUE, **context) is allowed
     dead_letters = made["module.queue.aws_sqs_queue_policy.dead_letters"]["policy"]
     assert not allows(dead_letters, action, DLQ, **context)
@@ -372,14 +376,14 @@ class PlannedQueues:
         self._made = made
 
     def get_queue_attributes(self, QueueUrl: str, AttributeNames: list[str]) -> Json:
-        name = "dead_letters" if QueueUrl.endswith("-dlq") else "photos"
+        name = "dead_letters" if QueueUrl.endswith("-dlq") else "this"
         queue = self._made[f"module.queue.aws_sqs_queue.{name}"]
         return {
             "Attributes": {
                 "MaximumMessageSize": str(queue["max_message_size"]),
                 "MessageRetentionPeriod": str(queue["message_retention_seconds"]),
                 "Policy": self._made[f"module.queue.aws_sqs_queue_policy.{name}"]["policy"],
-                "RedrivePolicy": queue["redrive_policy"] if name == "photos" else "",
+                "RedrivePolicy": queue["redrive_policy"] if name == "this" else "",
             }
         }
 
@@ -400,12 +404,12 @@ def test_the_source_finds_no_fault_at_its_start(
     config = SourceConfig(
         queue_url="https://sqs/q", sink="http://sink", results_bucket=OUTBOX.rpartition(":")[2]
     )
-    planned = PlannedQueues(made)
-    queue = check_queue(config, planned, threading.Event())  # type: ignore[arg-type]
-    check_results_bucket(config, planned)  # type: ignore[arg-type]
+    planned: Any = PlannedQueues(made)
+    queue = check_queue(config, planned, threading.Event())
+    check_results_bucket(config, planned)
     assert [record.message for record in caplog.records] == ["check.done"]
     assert queue == Queue("https://sqs/shelfwatch-photos-dlq", 8)
-    photos = made["module.queue.aws_sqs_queue.photos"]
+    photos = made["module.queue.aws_sqs_queue.this"]
     assert photos["visibility_timeout_seconds"] == config.visibility_timeout
 
 
@@ -523,7 +527,7 @@ def test_what_people_wrote_stays_and_what_a_replay_wants_is_still_there(
     made: dict[str, Json],
 ) -> None:
     photos, results = expiring(made, "photos"), expiring(made, "results")
-    queues = [made[f"module.queue.aws_sqs_queue.{name}"] for name in ("photos", "dead_letters")]
+    queues = [made[f"module.queue.aws_sqs_queue.{name}"] for name in ("this", "dead_letters")]
     waiting = sum(queue["message_retention_seconds"] for queue in queues) / 86400
     assert results.keys() == {RESULTS, PUBLISHED}  # and no references
     assert photos.keys() == {""}
@@ -635,7 +639,7 @@ def test_only_the_account_rules_over_the_key(made: dict[str, Json]) -> None:
     assert statement["Principal"] == {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}
     assert made["aws_kms_key.data"]["enable_key_rotation"]
     assert made["aws_sns_topic.events"]["kms_master_key_id"] == KEY
-    for name in ("photos", "dead_letters"):
+    for name in ("this", "dead_letters"):
         assert made[f"module.queue.aws_sqs_queue.{name}"]["sqs_managed_sse_enabled"]
 
 
@@ -663,7 +667,7 @@ def test_somebody_is_told_when_photos_wait_or_are_given_up(made: dict[str, Json]
         ("shelfwatch-events", "NumberOfNotificationsFailed", 0),
         ("shelfwatch-heartbeat", "NumberOfMessagesPublished", 1),
     }
-    rate = made["module.queue.aws_cloudwatch_metric_alarm.dead_letters_rate"]["metric_query"]
+    rate = made["module.queue.aws_cloudwatch_metric_alarm.dead_letters_rate[0]"]["metric_query"]
     assert [q["expression"] for q in rate if q["return_data"]] == ["DIFF(count)"]
     budget = made["aws_budgets_budget.month"]["notification"]
     assert {tuple(told["subscriber_sns_topic_arns"]) for told in budget} == {(ALARMS,)}
@@ -674,7 +678,7 @@ def test_the_settings_for_the_pods_are_settings_of_the_code(plan: Json) -> None:
     asked: set[str] = {"AWS_DEFAULT_REGION"}
 
     class Recorder(dict[str, str]):
-        def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]
+        def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]  # dict's own takes any default
             asked.add(name)
             return super().get(name, default)
 

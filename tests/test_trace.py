@@ -133,8 +133,8 @@ def test_the_events_trace_is_in_the_logs_and_in_the_published_event(
     lines: list[dict[str, object]],
 ) -> None:
     event = uploaded(aws, GOOD_SAMPLE.read_bytes())
-    told = {"traceparent": PARENT, "tracestate": "vendor=1"}
-    auditor.audit_event(new_event({**event.get_attributes(), **told}, data_of(event)))
+    trace = {"traceparent": PARENT, "tracestate": "vendor=1"}
+    auditor.audit_event(new_event({**event.get_attributes(), **trace}, data_of(event)))
     (got,) = published(aws)
     assert (got["traceparent"], got["tracestate"]) == (PARENT, "vendor=1")
     done = [line for line in lines if line["event"] in ("image.done", "event.published")]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -46,9 +47,9 @@ def files(folder: Path) -> set[str]:
 
 
 def prepared(
-    data: Path, folder: Path, **more: object
+    data: Path, folder: Path, **more: Any
 ) -> tuple[dict[str, object], list[TrainingPhoto]]:
-    described, photos = train.prepare(data, folder, **more)  # type: ignore[arg-type]
+    described, photos = train.prepare(data, folder, **more)
     return json.loads(described.read_text()), photos
 
 

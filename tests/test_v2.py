@@ -117,7 +117,7 @@ def test_a_client_reads_our_words_where_its_request_is_refused(triton: Any) -> N
         triton.infer("other", [image_input(SAMPLE, True)])
 
 
-def infer_json(**changes: object) -> dict[str, object]:
+def infer_json(**changes: object) -> dict[str, Any]:
     tensor = {
         "name": "image",
         "datatype": "BYTES",
@@ -134,7 +134,7 @@ def infer_json(**changes: object) -> dict[str, object]:
         pytest.param({}, "inputs", id="no-inputs"),
         pytest.param({"inputs": []}, "inputs", id="empty-inputs"),
         pytest.param({"inputs": [1]}, "The input must be a JSON object", id="odd-input"),
-        pytest.param({"inputs": infer_json()["inputs"] * 2}, "inputs", id="two-inputs"),  # type: ignore[operator]
+        pytest.param({"inputs": infer_json()["inputs"] * 2}, "inputs", id="two-inputs"),
         pytest.param(infer_json(name="photo"), "'image'", id="other-name"),
         pytest.param(infer_json(datatype="UINT8"), "BYTES", id="other-type"),
         pytest.param(infer_json(shape=[2]), "shape", id="two-images"),

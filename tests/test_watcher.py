@@ -45,7 +45,7 @@ REGISTER = read_register(
 )
 
 
-def audit_data(empty: list[int], masked: bool = False, **image: object) -> dict[str, object]:
+def audit_data(empty: list[int], masked: bool = False, **image: object) -> dict[str, Any]:
     """A shelf of ten facings, some of them empty."""
     boxes = [[100.0 * i, 100.0, 100.0 * i + 80, 300.0] for i in range(10)]
     gaps = [{"row": 0, "xyxy": boxes[i], "facings": 1.0} for i in empty]
@@ -68,7 +68,7 @@ def event(
     key: str = "store-17/cam-2/0815.jpg",
     **extensions: object,
 ) -> bytes:
-    attributes = {
+    attributes: dict[str, Any] = {
         "id": f"{round(minute * 60):032x}",
         "source": "urn:shelfwatch:s3:shelves",
         "type": kind,
@@ -77,7 +77,7 @@ def event(
         "time": MORNING + timedelta(minutes=minute),
         **extensions,
     }
-    return to_json(new_event(attributes, data))  # type: ignore[arg-type]
+    return to_json(new_event(attributes, data))
 
 
 @pytest.fixture
@@ -107,8 +107,8 @@ def post(client: FlaskClient, body: bytes, headers: dict[str, str] = TOKEN) -> t
     return answer.status_code, (answer.get_json(silent=True) or {}).get("type", "")
 
 
-def received(aws: Aws) -> list[dict[str, object]]:
-    found: list[dict[str, object]] = []
+def received(aws: Aws) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
     while more := list(receive_events(aws.sqs, aws.s3, aws.resources.subscriber_url, 0)):
         found += more
     return found
@@ -124,9 +124,9 @@ def test_a_gap_is_told_when_it_opens_and_when_it_is_filled(client: FlaskClient, 
         "io.shelfwatch.gap.closed",
     )
     assert (opened["store"], opened["view"]) == ("store-17", "cam-2")
-    assert opened["data"]["gap"]["row"] == 0  # type: ignore[index]
-    assert closed["data"]["minutes"] == 30  # type: ignore[index]
-    assert closed["data"]["episode"] == opened["data"]["episode"]  # type: ignore[index]
+    assert opened["data"]["gap"]["row"] == 0
+    assert closed["data"]["minutes"] == 30
+    assert closed["data"]["episode"] == opened["data"]["episode"]
 
 
 def test_what_a_mask_hides_and_what_a_doubtful_photo_shows_is_no_gap(
@@ -140,9 +140,7 @@ def test_what_a_mask_hides_and_what_a_doubtful_photo_shows_is_no_gap(
     for minute in (60, 75):
         wide = {"warnings": [{"code": "wide", "detail": "…"}]}
         post(client, event(minute, audit_data([5]) | wide))
-    assert [e["data"]["opened_at"] for e in received(aws)] == [  # type: ignore[index]
-        "2026-11-20T10:00:00+00:00"
-    ]
+    assert [e["data"]["opened_at"] for e in received(aws)] == ["2026-11-20T10:00:00+00:00"]
 
 
 def test_the_time_of_capture_counts_and_not_that_of_the_upload(
@@ -154,8 +152,8 @@ def test_the_time_of_capture_counts_and_not_that_of_the_upload(
         body = event(200 + minute, audit_data(empty, captured_at=taken))
         assert post(client, body) == (204, "")
     last = received(aws)[-1]
-    assert last["data"]["state"] == "closed"  # type: ignore[index]
-    assert last["data"]["closed_at"] == "2026-11-20T09:30:00+00:00"  # type: ignore[index]
+    assert last["data"]["state"] == "closed"
+    assert last["data"]["closed_at"] == "2026-11-20T09:30:00+00:00"
 
 
 def test_large_data_are_followed_into_the_results_bucket_alone(

@@ -53,7 +53,7 @@ class Breaker:
     def wait(self, stop: threading.Event) -> bool:
         """Wait until a message may be sent: at once while closed, else one by one after a pause.
 
-        False when `stop` came first. Whoever got leave must tell `answered` or `away`.
+        False when `stop` came first. Whoever gets True must then call `answered` or `away`.
         """
         ticket = object()
         with self._changed:

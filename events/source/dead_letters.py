@@ -1,7 +1,7 @@
 """What the source gives up on: copied to the dead-letter queue with the reason, then deleted.
 
-The copy has the message's body unchanged, or of a message with several records the one that it is
-about, and says in attributes why it is there. A message that SQS moved by itself after
+The copy has the message's body unchanged, or one record of it where it has several. Its attributes
+say why it is there. A message that SQS moved by itself after
 maxReceiveCount has no such attributes: its reason is unknown.
 """
 

@@ -43,7 +43,7 @@ class Deletions:
 
     @property
     def running(self) -> bool:
-        """Whether what is given is deleted."""
+        """Whether the thread still deletes."""
         return self._thread.is_alive()
 
     def add(self, receipt_handle: str) -> None:

@@ -39,7 +39,7 @@ def queries(namespace: str, revision: str, seconds: float) -> tuple[str, str]:
 def request_metrics(
     http: urllib3.PoolManager, url: str, namespace: str, revision: str, seconds: float
 ) -> RequestMetrics:
-    """Ask for both; a figure that Prometheus lacks is None. Logs a query without an answer."""
+    """Ask for error rate and p95; None where one is unknown. Logs a query without an answer."""
     errors, p95 = (_number(http, url, query) for query in queries(namespace, revision, seconds))
     return RequestMetrics(errors, None if p95 is None else p95 * 1000)
 

@@ -29,3 +29,4 @@ done
 kubectl --namespace knative-serving wait knativeserving/knative-serving --for condition=Ready --timeout 600s
 
 .venv/bin/python -m tests.e2e.walk "$@"
+.venv/bin/python -m tests.e2e.signature

@@ -38,7 +38,7 @@ from local.processes import Child, free_port
 from local.stack import running_emulator, running_monitor, running_source
 from local.subscriber import receive_events
 from monitor.database import migrate, open_database, reading
-from monitor.fold import Episode, Rules, State, chosen, fold
+from monitor.fold import Audit, Episode, Rules, State, chosen, fold
 from monitor.intake import read_audit, view_key
 from monitor.records import episode_of
 from monitor.register import View
@@ -190,13 +190,13 @@ ROWS: dict[str, Callable[[Stage], str]] = {
 
 def expected(sent: Iterable[CloudEvent]) -> dict[str, Episode]:
     """Fold what was sent."""
-    by_view: dict[str, list[object]] = defaultdict(list)
+    by_view: dict[str, list[Audit]] = defaultdict(list)
     for event in sent:
         incoming = read_audit(event, data_of(event), View(folder=""))
         by_view[view_key(event).id].append(incoming.audit)
     found: dict[str, Episode] = {}
     for view, taken in by_view.items():
-        found |= fold(State(view=view), chosen(taken), Rules()).episodes  # type: ignore[arg-type]
+        found |= fold(State(view=view), chosen(taken), Rules()).episodes
     return found
 
 

@@ -598,12 +598,12 @@ def run(ground: Ground, row: Row, mutant: str = "") -> Report:
         problems.append(f"{len(odd)} ids in two versions or of no upload: {odd[:3]}")
     return Report(
         uploads=len(outcome.uploads),
-        events=len(outcome.told),
+        events=len(outcome.published),
         rejected=outcome.rejected,
         dead_letters=dict(outcome.reasons),
         lost=len(outcome.lost),
         duplicates=outcome.duplicates,
-        most_of_one=max(outcome.told.values(), default=0),
+        most_of_one=max(outcome.published.values(), default=0),
         fired=fired,
         seconds=time.monotonic() - started,
         problems=tuple(problems),

@@ -294,7 +294,7 @@ class Outcome:
     versions: Counter[str]
 
     @property
-    def told(self) -> Counter[str]:
+    def published(self) -> Counter[str]:
         """How often each id was published."""
         return Counter(event["id"] for event in self.events)
 
@@ -319,7 +319,7 @@ class Outcome:
     @property
     def lost(self) -> list[str]:
         """Keys of the uploads that are nowhere."""
-        found = self.told.keys() | self.in_dlq
+        found = self.published.keys() | self.in_dlq
         return [key for name, key in self.uploads.items() if name not in found]
 
     @property
@@ -330,7 +330,7 @@ class Outcome:
     @property
     def duplicates(self) -> int:
         """Events beyond the first of their id."""
-        return len(self.events) - len(self.told)
+        return len(self.events) - len(self.published)
 
     def differing(self) -> list[str]:
         """Ids that were published in two versions, stored twice, or belong to no upload."""
@@ -339,7 +339,7 @@ class Outcome:
             versions.setdefault(event["id"], set()).add(json.dumps(event, sort_keys=True))
         odd = [name for name, texts in versions.items() if len(texts) > 1]
         odd += [key for key, writes in self.versions.items() if writes > 1]
-        return odd + sorted(self.told.keys() - self.uploads.keys())
+        return odd + sorted(self.published.keys() - self.uploads.keys())
 
 
 @contextmanager

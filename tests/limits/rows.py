@@ -29,6 +29,7 @@ MAX_PEAK = 1100  # MiB
 LARGEST = (8192, 6144)
 SAMPLE = (Path(__file__).parents[2] / "local/samples/store-17/aisle-4/full.jpg").read_bytes()
 PNG, JPEG, JSON = "image/png", "image/jpeg", "application/json"
+FORM = "multipart/form-data; boundary=X"
 MIB = 2**20
 
 
@@ -134,6 +135,15 @@ def png_claim(width: int, height: int, bits: int = 8, colour: int = 2) -> bytes:
     )
 
 
+@cache
+def png_of_two_sizes() -> bytes:
+    """Claim a small size, then a large one whose data is there."""
+    small, side = png_claim(64, 48)[:33], 9000
+    header = struct.pack(">IIBBBBB", side, side, 8, 6, 0, 0, 0)
+    data = png_chunk(b"IDAT", zlib.compress(bytes((4 * side + 1) * side), 1))
+    return small + png_chunk(b"IHDR", header) + data + png_chunk(b"IEND", b"")
+
+
 def webp_claim(width: int, height: int) -> bytes:
     """Claim a size in 38 bytes."""
     picture = b"\x2f" + struct.pack("<I", width - 1 | height - 1 << 14) + bytes(5)
@@ -216,6 +226,36 @@ def text(
     return lambda function: [function.post(body(), content_type, path)]
 
 
+def raw(data: Callable[[], bytes]) -> Callable[[Function], list[int]]:
+    """Send bytes as they are."""
+
+    def send(function: Function) -> list[int]:
+        body = built(data)
+        with socket.create_connection((HOST, function.port), timeout=120) as peer:
+            with contextlib.suppress(ConnectionError):
+                peer.sendall(body)
+            words = peer.makefile("rb").readline().split()
+            return [int(words[1]) if words else 0]
+
+    return send
+
+
+@cache
+def one_byte_a_chunk() -> bytes:
+    """Send a mebibyte in a million chunks."""
+    head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\n"
+    return head + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * MIB + b"0\r\n\r\n"
+
+
+@cache
+def long_accept() -> bytes:
+    """Send a small picture with all the headers that gunicorn takes."""
+    accept = b"Accept: " + b"a/b;q=1," * 1000 + b"\r\n"
+    body = saved(PIL.Image.new("RGB", (64, 48)), "PNG")
+    head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
+    return head + accept * 90 + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
 @cache
 def twenty(pattern: bytes) -> bytes:
     """Fill a body."""
@@ -274,6 +314,21 @@ def gzip_bomb() -> bytes:
 def profile_bomb() -> bytes:
     """Write a colour profile of zeros: a thousand times its size."""
     return png_with(png_chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(256 * MIB), 9)))
+
+
+def part(head: bytes = b"", body: bytes = b"") -> Callable[[Function], list[int]]:
+    """Send a form by hand: one part with some headers more, and its body."""
+    name = b'Content-Disposition: form-data; name="file"\r\n'
+    form = b"--X\r\n" + name + head + b"\r\n" + body + b"\r\n--X--\r\n"
+    return text(lambda: form, content_type=FORM)
+
+
+@cache
+def restarts() -> bytes:
+    """A progressive JPEG of restart markers, after as many units as there are none of."""
+    return jpeg_of_scans([bytes([1, 1, 0, 0, 0, 0])], 0xC2, (64, 48), twenty(b"\xff\xd0")).replace(
+        b"\xff\xda", segment(0xDD, b"\xff\xff") + b"\xff\xda", 1
+    )
 
 
 # --- slow ones ---
@@ -432,11 +487,18 @@ ROWS = [
     Row("scans", "one a component, drawn", image(one_scan_a_component, PNG)),
     Row("scans", "500 of 50 MP", image(lambda: many_scans(500)), quick=True),
     Row("scans", "100 of 1 MP", image(lambda: many_scans(100, (1024, 1024)))),
+    Row("scans", "20 MiB of restart markers", image(restarts), quick=True),
+    Row(
+        "scans",
+        "20 MiB of stuffed bytes",
+        image(lambda: SAMPLE[:-2] + twenty(b"\xff\0") + b"\xff\xd9"),
+    ),
     Row("scans", "progressive of 50 MP", image(lambda: plain("JPEG", progressive=True))),
     Row(
         "claims", "WebP of 268 MP in 38 bytes", image(lambda: webp_claim(16383, 16383)), quick=True
     ),
     Row("claims", "WebP of 50 MP in 38 bytes", image(lambda: webp_claim(*LARGEST))),
+    Row("claims", "PNG of 64 x 48, then of 81 MP", image(png_of_two_sizes), quick=True),
     Row("claims", "PNG of 4 terapixels", image(lambda: png_claim(2**31 - 1, 2048)), quick=True),
     Row("claims", "PNG of 50 MP in 100 bytes", image(lambda: png_claim(*LARGEST))),
     Row(
@@ -450,6 +512,7 @@ ROWS = [
     Row("pictures", "WebP of 50 MP", image(lambda: plain("WEBP"))),
     Row("pictures", "16-bit PNG of 50 MP", image(lambda: plain("PNG", "I;16"))),
     Row("JSON", '20 MiB of {"a":0}', text(lambda: b"[" + twenty(b'{"a":0},') + b"0]"), quick=True),
+    Row("JSON", "20 MiB of long numbers", text(lambda: b"[" + twenty(b"9" * 600 + b",") + b"0]")),
     Row("JSON", "20 MiB of empty lists", text(lambda: b"[" + twenty(b"[],") + b"0]")),
     Row("JSON", "20 MiB of brackets", text(lambda: twenty(b"["))),
     Row(
@@ -458,6 +521,15 @@ ROWS = [
         text(lambda: b'{"image": {"b64": "' + twenty(b"A")[:-50] + b'"}}'),
     ),
     Row("JSON", "an image of 15 MB in base64", text(lambda: b64(noise("PNG", 2200)))),
+    Row(
+        "JSON",
+        "an image of 14 MB in lines of base64",
+        text(
+            lambda: json.dumps(
+                {"image": {"b64": base64.encodebytes(noise("PNG", 2100)).decode()}}
+            ).encode()
+        ),
+    ),
     Row(
         "v2",
         '20 MiB of {"a":0}',
@@ -480,6 +552,12 @@ ROWS = [
     ),
     Row("forms", "10 large pictures", form(*[("file", lambda: plain("JPEG", quality=10))] * 10)),
     Row("forms", "20 MiB in one part", form(("file", lambda: twenty(b"\xff\xd8\xff")))),
+    Row("forms", "20 MiB of headers of a part", part(head=b"a:\r\n" * (5 * MIB)), quick=True),
+    Row("forms", "20 MiB of names of a part", part(head=b"X" + b";a=b" * (5 * MIB) + b":\r\n")),
+    Row("forms", "20 MiB of near boundaries", part(body=b"\r\n--" * (5 * MIB)), quick=True),
+    Row("forms", "20 MiB before the first part", text(lambda: twenty(b"--X "), content_type=FORM)),
+    Row("headers", "90 that say what is welcome", raw(long_accept)),
+    Row("chunks", "a mebibyte, byte by byte", raw(one_byte_a_chunk)),
     Row(
         "compressed",
         "512 MiB in half a MiB of gzip",

@@ -28,7 +28,7 @@ OVERLAYS = sorted(path.name for path in (ROOT / "knative" / "overlays").iterdir(
 # Everything that a cluster may be given as it is.
 WHOLE = [
     *(f"knative/overlays/{name}" for name in OVERLAYS),
-    *("knative/serving", "knative/system", "knative/system/eventing"),
+    *("knative/serving", "knative/system", "knative/system/eventing", "knative/signature"),
     *("argocd/dev", "argocd/prod", "argocd/keda", "argocd/monitor"),
     "knative/monitor",
 ]

@@ -41,10 +41,11 @@ def targets(dashboard: dict[str, Any], query: str) -> list[str]:
 
 QUERIES = targets(DASHBOARD, "expr")
 RULE_TESTS = Path(__file__).parent / "rules.yaml"
-# Others' metrics that the rules use: Prometheus' own, and those of kube-state-metrics.
+# Others' metrics that the rules use: those of Prometheus, kube-state-metrics and Argo CD.
 FOREIGN = {
     *("up", "kube_job_failed", "kube_job_status_start_time", "kube_node_info"),
     *("kube_deployment_spec_replicas", "kube_cronjob_status_last_successful_time"),
+    "argocd_app_info",
 }
 
 
@@ -114,7 +115,7 @@ def test_each_query_asks_for_what_there_is() -> None:
     there_is = exported() | exported((MonitorMetrics(),)) | RECORDED | FOREIGN
     for expr in [*QUERIES, *targets(STOCK, "expr"), *(rule["expr"] for rule in RULES)]:
         bare = re.sub(r'"[^"]*"|\{[^}]*\}|\b(?:by|on) \([^)]*\)', " ", expr)
-        asked = set(re.findall(r"\b(?:shelfwatch|process|kube)[a-z_:0-9]+|\bup\b", bare))
+        asked = set(re.findall(r"\b(?:shelfwatch|process|kube|argocd)[a-z_:0-9]+|\bup\b", bare))
         assert asked, expr
         assert asked <= there_is, expr
 
@@ -188,7 +189,8 @@ def test_jobs_have_one_name_in_compose_and_cluster() -> None:
         {each["targetLabel"]: each.get("replacement") for each in endpoint["relabelings"]}
         for monitor in monitors
         for endpoint in monitor["spec"]["podMetricsEndpoints"]
-        if endpoint["port"] != "http-usermetric"  # a laptop has no queue-proxy
+        # A laptop has neither.
+        if endpoint["port"] != "http-usermetric" and monitor["metadata"]["name"] != "argocd"
     ]
     # Compose runs no monitor.
     jobs = [each["job"] for each in labels if not each["job"].startswith("shelfwatch-monitor")]
@@ -227,7 +229,7 @@ def test_the_queue_proxy_is_scraped_where_knative_tells_and_prometheus_may_enter
 def test_kustomize_renders_what_the_cluster_reads() -> None:
     objects = list(yaml.safe_load_all(run("kubectl", "kustomize", str(OBSERVABILITY))))
     kinds = sorted(each["kind"] for each in objects)
-    assert kinds == [*["ConfigMap"] * 2, *["PodMonitor"] * 4, "PrometheusRule"]
+    assert kinds == [*["ConfigMap"] * 2, *["PodMonitor"] * 5, "PrometheusRule"]
     maps = [each for each in objects if each["kind"] == "ConfigMap"]
     shown = {name: json.loads(text) for each in maps for name, text in each["data"].items()}
     assert shown == {"shelfwatch.json": DASHBOARD, "stock.json": STOCK}
@@ -236,8 +238,9 @@ def test_kustomize_renders_what_the_cluster_reads() -> None:
 
 def test_each_pod_is_scraped_by_one_monitor_and_may_be_reached() -> None:
     """The monitor's pods under the function's job would count as its revisions."""
-    monitors = list(yaml.safe_load_all((OBSERVABILITY / "podmonitors.yaml").read_text()))
-    selected = [monitor["spec"]["selector"] for monitor in monitors]
+    monitors = yaml.safe_load_all((OBSERVABILITY / "podmonitors.yaml").read_text())
+    ours = [monitor for monitor in monitors if monitor["metadata"]["name"] != "argocd"]
+    selected = [monitor["spec"]["selector"] for monitor in ours]
     assert all(selector.keys() == {"matchLabels"} for selector in selected)
     policies = [
         *yaml.safe_load_all((ROOT / "knative/base/networkpolicy.yaml").read_text()),

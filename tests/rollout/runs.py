@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -391,7 +392,7 @@ def _listed_at_zero(stable: str) -> objects.Targets:
     return objects.split(stable, CANDIDATE, 0)
 
 
-def _own_goldens(answers, revisions, truth, floors):  # type: ignore[no-untyped-def]
+def _own_goldens(answers: Any, revisions: Any, truth: object, floors: Any) -> object:
     own = {answer.picture: answer.xyxy for answer in answers.candidate}
     return judge.judge(answers, revisions, own, floors)
 

@@ -97,8 +97,10 @@ def running_stage(backends: Mapping[str, str]) -> Iterator[Stage]:
     def api(request: BaseHTTPRequestHandler, body: bytes) -> tuple[int, str, bytes]:
         content_type = request.headers.get("content-type", "")
         with stage.lock:
-            told = answer(stage.knative.handle, request.command, request.path, body, content_type)
-        return told.status, "application/json", told.data
+            response = answer(
+                stage.knative.handle, request.command, request.path, body, content_type
+            )
+        return response.status, "application/json", response.data
 
     def gateway(tag: str) -> Handle:
         def lead(request: BaseHTTPRequestHandler, body: bytes) -> tuple[int, str, bytes]:
@@ -107,8 +109,8 @@ def running_stage(backends: Mapping[str, str]) -> Iterator[Stage]:
                 url = stage.backend(tag) + request.path
             except LookupError:
                 return 404, "text/plain", b"no such host"
-            told = http.request(request.command, url, body=body, headers=headers)
-            return told.status, told.headers["content-type"], told.data
+            response = http.request(request.command, url, body=body, headers=headers)
+            return response.status, response.headers["content-type"], response.data
 
         return lead
 
@@ -165,6 +167,8 @@ class Load:
         http = urllib3.PoolManager(retries=False)
         headers = {"content-type": "image/jpeg"}
         while not self._over.wait(PAUSE_SECONDS):
-            told = http.request("POST", f"{self.url}/predict", body=self.picture, headers=headers)
-            revision = told.json()["model"]["revision"] if told.status == 200 else ""
-            self.answers.append((told.status, revision))
+            response = http.request(
+                "POST", f"{self.url}/predict", body=self.picture, headers=headers
+            )
+            revision = response.json()["model"]["revision"] if response.status == 200 else ""
+            self.answers.append((response.status, revision))

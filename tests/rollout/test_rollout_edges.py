@@ -76,8 +76,8 @@ def test_the_api_over_http() -> None:
 
     def api(request: BaseHTTPRequestHandler, body: bytes) -> tuple[int, str, bytes]:
         content_type = request.headers.get("content-type", "")
-        told = answer(knative.handle, request.command, request.path, body, content_type)
-        return told.status, "application/json", told.data
+        response = answer(knative.handle, request.command, request.path, body, content_type)
+        return response.status, "application/json", response.data
 
     with serving(api) as url:
         cluster = cluster_at(url)
@@ -95,11 +95,11 @@ def test_the_api_over_http() -> None:
         with pytest.raises(Refused):  # the webhook
             cluster.route(split(STABLE, CANDIDATE, 120), service.resource_version)
         assert cluster.revision("gone") is None
-        told = f"{CANDIDATE} was removed: Inaccurate: F1 0.\nNow {STABLE} has all the traffic."
-        cluster.mark(CANDIDATE, told)
+        because = f"{CANDIDATE} was removed: Inaccurate: F1 0.\nNow {STABLE} has all the traffic."
+        cluster.mark(CANDIDATE, because)
         service = cluster.service()
         # With all that was told: the Job whose log has it is gone when the sync is tried again.
-        assert service.rejection(CANDIDATE) == told
+        assert service.rejection(CANDIDATE) == because
         assert (service.rejection(STABLE), service.rejection("")) == ("", "")
         assert service.observed  # a mark is no new generation, and so no new pod
         cluster.tell("RolloutStep", "x" * 5000, warning=True)

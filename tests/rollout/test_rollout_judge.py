@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -127,12 +128,14 @@ def test_the_shipped_judge_can_be_read_and_leaves_room_for_more() -> None:
         (lambda d: (d / "a.jpg").unlink(), "no *.jpg"),
     ],
 )
-def test_an_odd_judge_is_refused_by_name(tmp_path: Path, change: object, said: str) -> None:
+def test_an_odd_judge_is_refused_by_name(
+    tmp_path: Path, change: Callable[[Path], object], said: str
+) -> None:
     floors = {field: 1.0 for field in Floors.__dataclass_fields__}
     (tmp_path / "floors.json").write_text(json.dumps(floors))
     (tmp_path / "a.jpg").write_bytes(b"x")
     (tmp_path / "a.txt").write_text("0 0.5 0.5 0.1 0.1\n")
     assert list(read_exam(tmp_path).pictures) == ["a.jpg"]
-    change(tmp_path)  # type: ignore[operator]
+    change(tmp_path)
     with pytest.raises(ExamError, match=said.replace("*", "[*]")):
         read_exam(tmp_path)

@@ -2,9 +2,7 @@
 # digest, its pods' roles, and a PostgreSQL where there is none yet.
 
 locals {
-  days              = 24 * 60 * 60
-  max_message_bytes = 1024 * 1024 # SQS's own limit; SNS sends up to 256 KiB
-  cluster_name      = coalesce(var.cluster_name, var.name)
+  cluster_name = coalesce(var.cluster_name, var.name)
 
   # What the function publishes (events/types.py). What the monitor publishes on the same topic does not come back.
   types = ["io.shelfwatch.shelf.audited", "io.shelfwatch.image.rejected"]
@@ -14,103 +12,30 @@ locals {
 # The queue
 ################################################################################
 
-resource "aws_sqs_queue" "events" {
-  name                       = "${var.name}-monitor"
-  visibility_timeout_seconds = 120 # the sink answers within 55 s; the source extends a longer lease
-  message_retention_seconds  = 4 * local.days
-  receive_wait_time_seconds  = 20
-  max_message_size           = local.max_message_bytes
-  sqs_managed_sse_enabled    = true
+module "queue" {
+  source = "../shelfwatch/modules/queue"
 
-  redrive_policy = jsonencode({
-    deadLetterTargetArn = aws_sqs_queue.dead_letters.arn
-    maxReceiveCount     = 8 # each release and each kill costs one, and Spot kills often
-  })
-}
+  name            = "${var.name}-monitor"
+  alarm_topic_arn = var.alarms_topic_arn
 
-resource "aws_sqs_queue" "dead_letters" {
-  name                      = "${var.name}-monitor-dlq"
-  message_retention_seconds = 14 * local.days # a message keeps the time at which it was first sent
-  max_message_size          = local.max_message_bytes
-  sqs_managed_sse_enabled   = true
-}
+  sender = {
+    sid     = "EventsTopic"
+    service = "sns.amazonaws.com"
+    arn     = var.events_topic_arn
+  }
 
-resource "aws_sqs_queue_redrive_allow_policy" "dead_letters" {
-  queue_url = aws_sqs_queue.dead_letters.id
-  redrive_allow_policy = jsonencode({
-    redrivePermission = "byQueue"
-    sourceQueueArns   = [aws_sqs_queue.events.arn]
-  })
-}
-
-resource "aws_sqs_queue_policy" "this" {
-  for_each = { events = aws_sqs_queue.events, dead_letters = aws_sqs_queue.dead_letters }
-
-  queue_url = each.value.id
-  policy = jsonencode({
-    Version = "2012-10-17"
-    Statement = concat(
-      [{
-        Sid       = "TlsOnly"
-        Effect    = "Deny"
-        Principal = "*"
-        Action    = "sqs:*"
-        Resource  = each.value.arn
-        Condition = { Bool = { "aws:SecureTransport" = "false" } }
-      }],
-      each.key == "dead_letters" ? [] : [{
-        Sid       = "EventsTopic"
-        Effect    = "Allow"
-        Principal = { Service = "sns.amazonaws.com" }
-        Action    = "sqs:SendMessage"
-        Resource  = each.value.arn
-        Condition = { ArnEquals = { "aws:SourceArn" = var.events_topic_arn } }
-      }],
-    )
-  })
+  alarms = {
+    age          = "The monitor is a quarter of an hour behind: the database, its pods, or one event that fails again and again."
+    dead_letters = "The monitor refused events. Their reason is in the messages' attributes."
+  }
 }
 
 resource "aws_sns_topic_subscription" "events" {
   topic_arn            = var.events_topic_arn
   protocol             = "sqs"
-  endpoint             = aws_sqs_queue.events.arn
+  endpoint             = module.queue.arn
   raw_message_delivery = true
   filter_policy        = jsonencode({ type = local.types })
-}
-
-################################################################################
-# Alarms
-################################################################################
-
-resource "aws_cloudwatch_metric_alarm" "queue" {
-  for_each = {
-    age = {
-      what      = "The monitor is a quarter of an hour behind: the database, its pods, or one event that fails again and again."
-      queue     = aws_sqs_queue.events.name
-      metric    = "ApproximateAgeOfOldestMessage" # seconds
-      threshold = 15 * 60
-    }
-    dead-letters = {
-      what      = "The monitor refused events. Their reason is in the messages' attributes."
-      queue     = aws_sqs_queue.dead_letters.name
-      metric    = "ApproximateNumberOfMessagesVisible"
-      threshold = 0
-    }
-  }
-
-  alarm_name          = "${var.name}-monitor-${each.key}"
-  alarm_description   = each.value.what
-  namespace           = "AWS/SQS"
-  metric_name         = each.value.metric
-  dimensions          = { QueueName = each.value.queue }
-  statistic           = "Maximum"
-  comparison_operator = "GreaterThanThreshold"
-  threshold           = each.value.threshold
-  period              = 300
-  evaluation_periods  = 1
-  treat_missing_data  = "notBreaching" # SQS stops to count a queue that is empty for six hours
-  alarm_actions       = [var.alarms_topic_arn]
-  ok_actions          = [var.alarms_topic_arn]
 }
 
 ################################################################################
@@ -135,15 +60,15 @@ module "pod_role" {
         { Sid = "FollowDataref", Action = ["s3:GetObject"], Resource = ["${var.results_bucket_arn}/results/*"] },
         { Sid = "TellGoneFromForbidden", Action = ["s3:ListBucket"], Resource = [var.results_bucket_arn] },
         { Sid = "Publish", Action = ["sns:Publish"], Resource = [var.events_topic_arn, aws_sns_topic.digest.arn] },
-        { Sid = "Behind", Action = ["sqs:GetQueueAttributes"], Resource = [aws_sqs_queue.events.arn, var.photos_queue_arn] },
+        { Sid = "Behind", Action = ["sqs:GetQueueAttributes"], Resource = [module.queue.arn, var.photos_queue_arn] },
         { Sid = "Key", Action = ["kms:Decrypt", "kms:GenerateDataKey"], Resource = [var.kms_key_arn] },
       ]
     }
     monitor-source = {
       service_account = var.service_accounts.source
       statements = [
-        { Sid = "Events", Action = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes"], Resource = [aws_sqs_queue.events.arn] },
-        { Sid = "DeadLetters", Action = ["sqs:SendMessage", "sqs:GetQueueUrl", "sqs:GetQueueAttributes"], Resource = [aws_sqs_queue.dead_letters.arn] },
+        { Sid = "Events", Action = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes"], Resource = [module.queue.arn] },
+        { Sid = "DeadLetters", Action = ["sqs:SendMessage", "sqs:GetQueueUrl", "sqs:GetQueueAttributes"], Resource = [module.queue.dead_letters_arn] },
       ]
     }
   }
@@ -234,4 +159,38 @@ resource "aws_db_instance" "this" {
   skip_final_snapshot             = false
   final_snapshot_identifier       = "${var.name}-monitor-final"
   enabled_cloudwatch_logs_exports = ["postgresql", "upgrade"]
+}
+
+################################################################################
+# What an installation of before has under other names
+################################################################################
+
+moved {
+  from = aws_sqs_queue.events
+  to   = module.queue.aws_sqs_queue.this
+}
+
+moved {
+  from = aws_sqs_queue.dead_letters
+  to   = module.queue.aws_sqs_queue.dead_letters
+}
+
+moved {
+  from = aws_sqs_queue_redrive_allow_policy.dead_letters
+  to   = module.queue.aws_sqs_queue_redrive_allow_policy.dead_letters
+}
+
+moved {
+  from = aws_sqs_queue_policy.this["events"]
+  to   = module.queue.aws_sqs_queue_policy.this
+}
+
+moved {
+  from = aws_sqs_queue_policy.this["dead_letters"]
+  to   = module.queue.aws_sqs_queue_policy.dead_letters
+}
+
+moved {
+  from = aws_cloudwatch_metric_alarm.queue
+  to   = module.queue.aws_cloudwatch_metric_alarm.this
 }

@@ -1,7 +1,7 @@
 output "settings_env" {
   description = "What goes into knative/settings/settings.env besides"
   value       = <<-EOT
-    MONITOR_QUEUE_URL=${aws_sqs_queue.events.id}
+    MONITOR_QUEUE_URL=${module.queue.url}
     DIGEST_TOPIC_ARN=${aws_sns_topic.digest.arn}
   EOT
 }

@@ -82,6 +82,16 @@ locals {
         { Sid = "ReadTags", Action = ["ecr:ListImages", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"], Resource = [aws_ecr_repository.this.arn] },
       ]
     }
+
+    policy-controller = {
+      namespace       = var.policy_controller.namespace
+      service_account = var.policy_controller.service_account
+      statements = [
+        { Sid = "LogIn", Action = ["ecr:GetAuthorizationToken"], Resource = ["*"] }, # it takes no resource
+        # Images, and what refers to them: ListImageReferrers asks for BatchGetImage.
+        { Sid = "ReadSignatures", Action = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"], Resource = [aws_ecr_repository.this.arn] },
+      ]
+    }
   }
 
   outbox_arns = [for prefix in [local.results, local.published] : "${module.results.arn}/${prefix}*"]

@@ -73,10 +73,28 @@ module "queue" {
   source = "./modules/queue"
 
   name            = "${var.name}-photos"
-  account_id      = var.account_id
-  bucket_arn      = module.photos.arn
   alarm_topic_arn = aws_sns_topic.alarms.arn
-  max_backlog     = var.max_backlog
+
+  sender = {
+    sid     = "PhotosBucket"
+    service = "s3.amazonaws.com"
+    arn     = module.photos.arn
+    # A bucket's ARN has no account: one deleted and taken by a stranger would get in.
+    account_id = var.account_id
+  }
+
+  alarms = {
+    age          = "A photo has waited for a quarter of an hour: nothing is received, or one message fails again and again."
+    dead_letters = "Photos were given up. python -m events.repair.replay lists them with the reason."
+    backlog = {
+      what     = "Photos wait: more come than the function audits. Are its pods ready, is the source's breaker open?"
+      messages = var.max_backlog
+    }
+    dead_letters_rate = {
+      what         = "Photos are given up in numbers: stop the source (scale it to 0), then look at the function."
+      in_5_minutes = 10
+    }
+  }
 }
 
 # Every object: a suffix filter is case-sensitive and would lose what a camera calls .JPG. What is no
@@ -125,4 +143,23 @@ resource "aws_sns_topic_policy" "events" {
       }],
     )
   })
+}
+
+################################################################################
+# What an installation of before has under other names
+################################################################################
+
+moved {
+  from = module.queue.aws_sqs_queue.photos
+  to   = module.queue.aws_sqs_queue.this
+}
+
+moved {
+  from = module.queue.aws_sqs_queue_policy.photos
+  to   = module.queue.aws_sqs_queue_policy.this
+}
+
+moved {
+  from = module.queue.aws_cloudwatch_metric_alarm.photos
+  to   = module.queue.aws_cloudwatch_metric_alarm.this
 }

@@ -114,6 +114,12 @@ variable "image_updater" {
   default     = { namespace = "argocd", service_account = "argocd-image-updater" }
 }
 
+variable "policy_controller" {
+  description = "Where Sigstore's policy-controller runs, which asks whose an image is before it starts"
+  type        = object({ namespace = string, service_account = string })
+  default     = { namespace = "cosign-system", service_account = "policy-controller" }
+}
+
 variable "loki" {
   description = "Where Loki runs, which keeps log lines in a bucket"
   type        = object({ namespace = string, service_account = string })

@@ -6,6 +6,7 @@ import argparse
 import http.client
 import json
 import queue
+import select
 import sys
 import threading
 import time
@@ -56,20 +57,45 @@ def post_once(url: str, body: bytes, content_type: str, timeout: float) -> tuple
     return {"status": status, "detail": told.get("detail", "")}, wait
 
 
-def slow(url: str, body: bytes, seconds: float) -> Answer:
-    """Send a body in pieces over some seconds, as a phone on a bad line does."""
+def slow(url: str, body: bytes, options: argparse.Namespace) -> Answer:
+    """Send bodies in pieces over some seconds, all at once, and ask as anybody does beside them."""
+    told: queue.Queue[Answer] = queue.Queue()
+    whole = body.ljust(options.bytes, b"\0")
+    sending = [
+        threading.Thread(target=lambda: told.put(in_pieces(url, whole, options.seconds)))
+        for _ in range(options.count)
+    ]
+    for thread in sending:
+        thread.start()
+    time.sleep(1)  # each has its place before somebody else comes
+    quick = post(url, body)
+    for thread in sending:
+        thread.join()
+    return {"slow": [told.get() for _ in sending], "quick": quick}
+
+
+def in_pieces(url: str, body: bytes, seconds: float) -> Answer:
+    """Send one body as a phone on a bad line does, until it is sent or the answer is there."""
+    started = time.monotonic()
     target = urlsplit(url)
     connection = http.client.HTTPConnection(target.netloc, timeout=60)
     connection.putrequest("POST", "/predict")
     connection.putheader("Content-Type", "image/jpeg")
     connection.putheader("Content-Length", str(len(body)))
     connection.endheaders()
-    step = len(body) // 20 + 1
-    for start in range(0, len(body), step):
-        connection.send(body[start : start + step])
-        time.sleep(seconds / 20)
-    response = connection.getresponse()
-    return {"status": response.status, "count": json.load(response).get("count")}
+    pieces = 40
+    step = len(body) // pieces + 1
+    try:
+        for start in range(0, len(body), step):
+            connection.send(body[start : start + step])
+            if select.select([connection.sock], [], [], seconds / pieces)[0]:
+                break
+        response = connection.getresponse()
+        status, told = response.status, response.read()
+    except OSError as err:
+        status, told = 0, f"{type(err).__name__}: {err}".encode()
+    took = round(time.monotonic() - started, 2)
+    return {"status": status, "seconds": took, "detail": "" if status == 200 else told.decode()}
 
 
 def upload(key: str, body: bytes) -> None:
@@ -178,6 +204,8 @@ def main() -> None:
     parser.add_argument("--stdin", action="store_true", help="the picture comes there")
     parser.add_argument("--type", default="image/jpeg")
     parser.add_argument("--seconds", type=float, default=0)
+    parser.add_argument("--count", type=int, default=1, help="slow bodies at once")
+    parser.add_argument("--bytes", type=int, default=0, help="of a slow body, filled up")
     parser.add_argument("--requests", type=float, default=0, help="a second")
     parser.add_argument("--events", type=float, default=0, help="a second")
     # A lost message comes back after 120 s, and a busy machine has a backlog.
@@ -187,7 +215,7 @@ def main() -> None:
     if options.command == "post":
         told = post(options.url, body, options.type)
     elif options.command == "slow":
-        told = slow(options.url, body, options.seconds)
+        told = slow(options.url, body, options)
     else:
         told = load(options.url, body, options)
     print(json.dumps(told))

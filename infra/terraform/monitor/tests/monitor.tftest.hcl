@@ -4,7 +4,7 @@ mock_provider "aws" {
   override_during = plan
 
   override_resource {
-    target = aws_sqs_queue.events
+    target = module.queue.aws_sqs_queue.this
     values = {
       id  = "https://sqs.eu-west-1.amazonaws.com/123456789012/shelfwatch-monitor"
       arn = "arn:aws:sqs:eu-west-1:123456789012:shelfwatch-monitor"
@@ -45,7 +45,7 @@ run "without_a_database" {
     error_message = "What the monitor publishes would come back to it."
   }
   assert {
-    condition     = alltrue([for statement in jsondecode(aws_sqs_queue_policy.this["events"].policy).Statement : try(statement.Condition.ArnEquals["aws:SourceArn"], "") == (statement.Effect == "Allow" ? var.events_topic_arn : "")])
+    condition     = alltrue([for statement in jsondecode(module.queue.policy).Statement : try(statement.Condition.ArnEquals["aws:SourceArn"], "") == (statement.Effect == "Allow" ? var.events_topic_arn : "")])
     error_message = "The queue lets in more than the topic."
   }
 }

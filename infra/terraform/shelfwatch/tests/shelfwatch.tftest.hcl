@@ -21,7 +21,7 @@ mock_provider "aws" {
     values = { id = "shelfwatch-logs-123456789012", arn = "arn:aws:s3:::shelfwatch-logs-123456789012" }
   }
   override_resource {
-    target = module.queue.aws_sqs_queue.photos
+    target = module.queue.aws_sqs_queue.this
     values = {
       id  = "https://sqs.eu-west-1.amazonaws.com/123456789012/shelfwatch-photos"
       arn = "arn:aws:sqs:eu-west-1:123456789012:shelfwatch-photos"

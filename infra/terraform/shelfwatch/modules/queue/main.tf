@@ -1,16 +1,16 @@
-# The queue of photos and its dead-letter queue: who may send, how often a message is tried, and who
-# is told when photos wait. A notification names a photo and holds none: SQS's own encryption does.
+# A queue that a source reads, and its dead-letter queue: who may send, how often a message is tried,
+# and who is told when messages wait. A message names a photo and holds none: SQS's own encryption does.
 
 locals {
   days              = 24 * 60 * 60
-  max_message_bytes = 1024 * 1024 # SQS's own limit; S3 sends up to 64 KiB, and what does not fit is lost
+  max_message_bytes = 1024 * 1024 # SQS's own limit; S3 sends up to 64 KiB, SNS 256, and what does not fit is lost
 }
 
 ################################################################################
 # Queues
 ################################################################################
 
-resource "aws_sqs_queue" "photos" {
+resource "aws_sqs_queue" "this" {
   name                       = var.name
   visibility_timeout_seconds = 120 # the sink answers within 55 s; the source extends a longer lease
   message_retention_seconds  = 4 * local.days
@@ -35,37 +35,36 @@ resource "aws_sqs_queue_redrive_allow_policy" "dead_letters" {
   queue_url = aws_sqs_queue.dead_letters.id
   redrive_allow_policy = jsonencode({
     redrivePermission = "byQueue"
-    sourceQueueArns   = [aws_sqs_queue.photos.arn]
+    sourceQueueArns   = [aws_sqs_queue.this.arn]
   })
 }
 
 ################################################################################
-# Who may send: S3 for this bucket of this account; and the roles that IAM lets
+# Who may send: one service for one source; and the roles that IAM lets
 ################################################################################
 
-resource "aws_sqs_queue_policy" "photos" {
-  queue_url = aws_sqs_queue.photos.id
+resource "aws_sqs_queue_policy" "this" {
+  queue_url = aws_sqs_queue.this.id
   policy = jsonencode({
     Version = "2012-10-17"
     Statement = [
       {
-        Sid       = "PhotosBucket"
+        Sid       = var.sender.sid
         Effect    = "Allow"
-        Principal = { Service = "s3.amazonaws.com" }
+        Principal = { Service = var.sender.service }
         Action    = "sqs:SendMessage"
-        Resource  = aws_sqs_queue.photos.arn
-        Condition = {
-          ArnEquals = { "aws:SourceArn" = var.bucket_arn }
-          # A bucket's ARN has no account: one deleted and taken by a stranger would get in.
-          StringEquals = { "aws:SourceAccount" = var.account_id }
-        }
+        Resource  = aws_sqs_queue.this.arn
+        Condition = merge(
+          { ArnEquals = { "aws:SourceArn" = var.sender.arn } },
+          { for id in compact([var.sender.account_id]) : "StringEquals" => { "aws:SourceAccount" = id } },
+        )
       },
       {
         Sid       = "TlsOnly"
         Effect    = "Deny"
         Principal = "*"
         Action    = "sqs:*"
-        Resource  = aws_sqs_queue.photos.arn
+        Resource  = aws_sqs_queue.this.arn
         Condition = { Bool = { "aws:SecureTransport" = "false" } }
       },
     ]
@@ -96,21 +95,21 @@ locals {
 
   alarms = {
     backlog = {
-      what      = "Photos wait: more come than the function audits. Are its pods ready, is the source's breaker open?"
-      queue     = aws_sqs_queue.photos.name
+      what      = try(var.alarms.backlog.what, null)
+      queue     = aws_sqs_queue.this.name
       metric    = "ApproximateNumberOfMessagesVisible"
-      threshold = var.max_backlog
+      threshold = try(var.alarms.backlog.messages, null)
       periods   = 3
     }
     age = {
-      what      = "A photo has waited for a quarter of an hour: nothing is received, or one message fails again and again."
-      queue     = aws_sqs_queue.photos.name
+      what      = var.alarms.age
+      queue     = aws_sqs_queue.this.name
       metric    = "ApproximateAgeOfOldestMessage" # seconds
       threshold = 15 * 60
       periods   = 1
     }
     dead-letters = {
-      what      = "Photos were given up. python -m events.repair.replay lists them with the reason."
+      what      = var.alarms.dead_letters
       queue     = aws_sqs_queue.dead_letters.name
       metric    = "ApproximateNumberOfMessagesVisible"
       threshold = 0
@@ -119,8 +118,8 @@ locals {
   }
 }
 
-resource "aws_cloudwatch_metric_alarm" "photos" {
-  for_each = local.alarms
+resource "aws_cloudwatch_metric_alarm" "this" {
+  for_each = { for name, alarm in local.alarms : name => alarm if alarm.what != null }
 
   alarm_name          = "${var.name}-${each.key}"
   alarm_description   = each.value.what
@@ -137,14 +136,16 @@ resource "aws_cloudwatch_metric_alarm" "photos" {
   ok_actions          = [var.alarm_topic_arn]
 }
 
-# A fault of the function drains the queue into the dead-letter queue at full speed; the count alone
-# says the same of one corrupt photo and of all of them. NumberOfMessagesSent does not see what SQS
+# A fault of the sink drains the queue into the dead-letter queue at full speed; the count alone says
+# the same of one bad message and of all of them. NumberOfMessagesSent does not see what SQS
 # moves by itself, so this is the count's growth.
 resource "aws_cloudwatch_metric_alarm" "dead_letters_rate" {
+  count = var.alarms.dead_letters_rate == null ? 0 : 1
+
   alarm_name          = "${var.name}-dead-letters-rate"
-  alarm_description   = "Photos are given up in numbers: stop the source (scale it to 0), then look at the function."
+  alarm_description   = var.alarms.dead_letters_rate.what
   comparison_operator = "GreaterThanThreshold"
-  threshold           = var.max_dead_letters_in_5_minutes
+  threshold           = var.alarms.dead_letters_rate.in_5_minutes
   evaluation_periods  = 1
   treat_missing_data  = "notBreaching"
   alarm_actions       = [var.alarm_topic_arn]

@@ -3,14 +3,14 @@ variable "name" {
   type        = string
 }
 
-variable "account_id" {
-  description = "The account of the bucket"
-  type        = string
-}
-
-variable "bucket_arn" {
-  description = "The bucket that announces its objects here"
-  type        = string
+variable "sender" {
+  description = "Which service sends what to the queue: a bucket, whose ARN has no account, with its account"
+  type = object({
+    sid        = string
+    service    = string
+    arn        = string
+    account_id = optional(string)
+  })
 }
 
 variable "alarm_topic_arn" {
@@ -18,13 +18,12 @@ variable "alarm_topic_arn" {
   type        = string
 }
 
-variable "max_backlog" {
-  description = "Messages that may wait before the alarm"
-  type        = number
-}
-
-variable "max_dead_letters_in_5_minutes" {
-  description = "Messages given up within five minutes before the alarm"
-  type        = number
-  default     = 10
+variable "alarms" {
+  description = "What each alarm says, and from how many messages on; one that is null is not made"
+  type = object({
+    age               = string
+    dead_letters      = string
+    backlog           = optional(object({ what = string, messages = number }))
+    dead_letters_rate = optional(object({ what = string, in_5_minutes = number }))
+  })
 }

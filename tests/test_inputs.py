@@ -1,0 +1,50 @@
+"""Forms, taken apart in bands."""
+
+import pytest
+
+from function.errors import InvalidParameter
+from function.inputs import MAX_PART_HEAD, parse_form
+from function.parameters import BAND
+
+HEAD = b'Content-Disposition: form-data; name="file"'
+
+
+def form_of(*bodies: bytes, head: bytes = HEAD) -> bytes:
+    parts = (b"--X\r\n" + head + b"\r\n\r\n" + body + b"\r\n" for body in bodies)
+    return b"".join(parts) + b"--X--\r\n"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"hi",
+        b"\r\n",
+        b"x--X",
+        b"\r\n--Xy",
+        b"\r\n--Y\r\n",
+        b"x" * (BAND * 2 + 3),
+        b"\r\n--" * (BAND // 2),
+        b"\r" * (BAND + 1),
+        b"\n" * (BAND + 1),
+    ],
+)
+@pytest.mark.parametrize("before", range(5))
+def test_a_part_is_whole_wherever_a_band_ends(body: bytes, before: int) -> None:
+    """Of the first part, so many bytes more move each band's end on through the second."""
+    filler = b"y" * (BAND - 2 * len(form_of(b"")) + before)
+    found = parse_form(form_of(filler, body, b"end"), "X")
+    assert [data for _, _, data in found] == [filler, body, b"end"]
+
+
+def test_the_end_of_a_band_may_cut_a_boundary_anywhere() -> None:
+    for before in range(2 * len(form_of(b""))):
+        filler = b"y" * (BAND - before)
+        assert [data for _, _, data in parse_form(form_of(filler, b"hi"), "X")] == [filler, b"hi"]
+
+
+def test_the_headers_of_a_part_are_bounded() -> None:
+    longest = HEAD + b"\r\nX: " + b"y" * (MAX_PART_HEAD - len(HEAD) - len(b"\r\nX: "))
+    assert parse_form(form_of(b"hi", head=longest), "X") == [("file", "", b"hi")]
+    with pytest.raises(InvalidParameter, match="at most 8192 bytes, got 8193"):
+        parse_form(form_of(b"hi", head=longest + b"y"), "X")
