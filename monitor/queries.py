@@ -184,7 +184,8 @@ def read_store(
         if not found and key not in register.stores:
             return None
         chosen = select(views.c.id).where(views.c.store == key)
-        of_store = _Past(connection, chosen, episodes.c.store == key, now, days)
+        mine = (spans.c.store == key, episodes.c.store == key)
+        of_store = _Past(connection, chosen, mine, now, days)
         lines = _view_lines(of_store, register, store, found)
         gaps = _open_gaps(connection, key, {row.id: row for row in found}, gaps_after)
     total = sum((time for _, time in lines), FacingTime())
@@ -223,7 +224,8 @@ def read_view(
         mine = and_(views.c.store == store.key, views.c.folder == folder)
         found = connection.execute(select(*VIEW).where(mine)).all()
         chosen = select(views.c.id).where(mine)
-        past = _Past(connection, chosen, episodes.c.view.in_(chosen), now, days)
+        own = (spans.c.view.in_(chosen), episodes.c.view.in_(chosen))
+        past = _Past(connection, chosen, own, now, days)
         lines = _view_lines(past, register, store, found)
         line = next((line for line, _ in lines if line.folder == folder), None)
         if line is None:
@@ -280,28 +282,29 @@ class _Past:
     """What some views have been through in some days, by the ids of the views.
 
     Each is one query, whatever the number of views: `chosen` selects their ids, and `mine` their
-    episodes, by an index.
+    spans and their episodes, each by an index.
     """
 
     def __init__(
         self,
         connection: Connection,
         chosen: Select[tuple[str]],
-        mine: ColumnElement[bool],
+        mine: tuple[ColumnElement[bool], ColumnElement[bool]],
         now: int,
         days: int,
     ) -> None:
         self.start, self.now, self.days = now - days * DAY, now, days
-        self._read_points(connection, chosen)
+        my_spans, my_episodes = mine
+        self._read_points(connection, my_spans)
         ended = select(
             episodes.c.view, episodes.c.opened, episodes.c.closed, episodes.c.ended
-        ).where(mine, episodes.c.closed > self.start)
+        ).where(my_episodes, episodes.c.closed > self.start)
         self.filled: dict[str, list[tuple[int, int | None, str]]] = {}
         for view, opened, closed, how in connection.execute(ended):
             self.filled.setdefault(view, []).append((opened, closed, how))
         unmuted = episodes.c.id.not_in(select(mutes.c.episode))
         standing = select(episodes.c.view, func.count()).where(
-            mine, episodes.c.closed.is_(None), unmuted
+            my_episodes, episodes.c.closed.is_(None), unmuted
         )
         self.standing = _counts(connection, standing.group_by(episodes.c.view))
         recent = rejections.c.uploaded > self.start
@@ -310,10 +313,10 @@ class _Past:
         )
         self.rejected = _counts(connection, rejected.group_by(rejections.c.view))
 
-    def _read_points(self, connection: Connection, chosen: Select[tuple[str]]) -> None:
+    def _read_points(self, connection: Connection, mine: ColumnElement[bool]) -> None:
         """Read what all photos say at once: a hundred views are a hundred times as many calls."""
         query = select(spans.c.view, spans.c.start, spans.c.points).where(
-            spans.c.view.in_(chosen), spans.c.start > self.start - SPAN
+            mine, spans.c.start > self.start - SPAN
         )
         found = connection.execute(query.order_by(spans.c.view, spans.c.start)).all()
         self.names = sorted({view for view, _, _ in found})

@@ -257,6 +257,7 @@ class _View:
             facts = {"name": self._id, "start": start, "end": start + SPAN}
             points = pack_points(start, map(tuple, self._connection.execute(OF_SPAN, facts)))
             row = {"view": self._id, "start": start, "points": points}
+            row["store"] = store_of(self._key.folder)
             put(self._connection, spans, ["view", "start"], [row])
 
     def _go_back(self, head: State, first: Position) -> None:

@@ -76,7 +76,9 @@ spans = Table(
     metadata,
     Column("view", String(32), primary_key=True),
     Column("start", BigInteger, primary_key=True),
+    Column("store", Text, nullable=False),
     Column("points", LargeBinary, nullable=False),
+    Index("spans_by_store", "store", "start"),
 )
 
 # Photos that can never be audited: signs of life.

@@ -15,19 +15,24 @@ def upgrade() -> None:
         "spans",
         sa.Column("view", sa.String(length=32), nullable=False),
         sa.Column("start", sa.BigInteger(), nullable=False),
+        sa.Column("store", sa.Text(), nullable=False),
         sa.Column("points", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("view", "start"),
     )
+    op.create_index("spans_by_store", "spans", ["store", "start"], unique=False)
     connection = op.get_bind()
     known = sa.text(
         "SELECT captured, count, empty, fill_rate, doubtful FROM audits "
         "WHERE view = :view ORDER BY captured, photo"
     ).columns(doubtful=sa.Boolean())
-    add = sa.text("INSERT INTO spans (view, start, points) VALUES (:view, :start, :points)")
-    for view in connection.execute(sa.text("SELECT id FROM views")).scalars().all():
+    add = sa.text(
+        "INSERT INTO spans (view, start, store, points) VALUES (:view, :start, :store, :points)"
+    )
+    for view, store in connection.execute(sa.text("SELECT id, store FROM views")).all():
         spans: dict[int, list[tuple[int, int, float, float | None, bool]]] = {}
         for row in connection.execute(known, {"view": view}):
             spans.setdefault(span_of(row.captured), []).append(tuple(row))
         for start, rows in spans.items():
             packed = pack_points(start, rows)
-            connection.execute(add, {"view": view, "start": start, "points": packed})
+            facts = {"view": view, "start": start, "store": store, "points": packed}
+            connection.execute(add, facts)
