@@ -746,23 +746,16 @@ def test_boxes_lie_on_their_products_whatever_a_photo_says_of_its_orientation(
             page.wait_for_timeout(50)
         assert lost <= SAME_PICTURE, name
         drawn = overlay(page)
-        scale, offset = placed(drawn, upright)
-        assert share_drawn(drawn, xyxy_of(answer) * scale + np.tile(offset, 2)) > MOST_EDGES, name
+        assert share_drawn(drawn, boxes_on(drawn, answer)) > MOST_EDGES, name
     show_layers(page, *LAYERS)
 
 
-def placed(pixels: np.ndarray, picture: PIL.Image.Image) -> tuple[float, np.ndarray]:
-    """Where a picture lies in a view that shows it whole: its scale, and its left top corner."""
-    scale = min(pixels.shape[1] / picture.width, pixels.shape[0] / picture.height)
-    return scale, (np.array(pixels.shape[1::-1]) - scale * np.array(picture.size)) / 2
-
-
 def difference(page: Page, picture: PIL.Image.Image) -> float:
-    """How far the view is from a picture, of 255 on average."""
+    """How far the view is from a picture that it shows whole, of 255 on average."""
     seen = canvas(page, "picture")
-    scale, offset = placed(seen, picture)
-    left, top = offset.round().astype(int)
+    scale = min(seen.shape[1] / picture.width, seen.shape[0] / picture.height)
     size = int(scale * picture.width), int(scale * picture.height)
+    left, top = (round((seen.shape[1 - axis] - size[axis]) / 2) for axis in (0, 1))
     shown = seen[top : top + size[1], left : left + size[0], :3].astype(int)
     return float(np.abs(shown - np.asarray(picture.resize(size)).astype(int)).mean())
 
