@@ -255,7 +255,7 @@ def test_the_function_puts_no_photo_where_nobody_asked_for_uploads() -> None:
 
 def test_a_place_is_offered_under_keys_that_the_role_allows(made: dict[str, Json]) -> None:
     policy = made['module.pod_role["function"].aws_iam_role_policy.this']["policy"]
-    uploads = Uploads(s3=Signer(), bucket="photos", outbox=None)  # type: ignore[arg-type]
+    uploads = Uploads(s3=Signer(), bucket="photos", outbox=None)  # type: ignore[arg-type]  # it signs, and asks for no result
     wish = {"store": "store-17", "view": "cam-2", "type": "image/jpeg", "bytes": 10}
     offer = uploads.offer(json.dumps(wish).encode(), datetime.now(UTC))
     key = offer["uri"].removeprefix("s3://photos/")
