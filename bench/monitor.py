@@ -1,20 +1,25 @@
-"""What the monitor costs: `python -m bench.monitor --database URL [--views N] [--audits N]`
+"""What the monitor costs: `python -m bench.monitor [--database URL] [--views N] [--audits N]`
 
 - Events that it takes in in a CPU second of its own process, from CloudEvent to commit, in the
-  order of capture, and the wall time of one.
+  order of capture, and the wall time of one: with an empty database, and with a full one.
 - The board of a store of 200 views, as HTML, JSON and CSV: p50 and p95.
 - Bytes in the database for a million audits.
 
-The database is filled, so give it an empty one.
+A full database has the audits of `--taken` views from the real path. The other views are copies of
+those, made in SQL under names and ids of their own. Without `--database` a PostgreSQL of its own
+is started. The database is filled, so give it an empty one.
 """
 
 from __future__ import annotations
 
 import argparse
+import cProfile
 import itertools
 import json
+import pstats
 import random
 import statistics
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -28,19 +33,28 @@ from events.types import DATA_SCHEMAS, SHELF_AUDITED
 from monitor.app import create_app
 from monitor.config import Config
 from monitor.database import migrate, open_database
+from monitor.intake import ViewKey
 from monitor.metrics import Metrics
-from monitor.register import Register
+from monitor.register import Register, store_of
 from monitor.store import Store
+from monitor.tables import metadata
 from monitor.watcher import Watcher
+from tests.faults.postgresql import running_postgresql
 
 VIEWS_A_STORE = 200
 ROWS, COLUMNS = 6, 22  # 132 facings, as the sample photos
 QUARTER = timedelta(minutes=15)
 REQUESTS = 50
+MORE = 2000  # events into the full database
+BUCKET = "shelves"
+COPIED = ("views", "audits", "spans", "checkpoints", "rejections", "episodes", "tellings")
 
 
-def shelf_events(view: int, audits: int, until: datetime) -> Iterator[CloudEvent]:
-    """Make the events of one view's last photos: facings sell, and rows are refilled."""
+def shelf_events(view: int, audits: int, until: datetime, known: int = 0) -> Iterator[CloudEvent]:
+    """Make the events of one view's last photos: facings sell, and rows are refilled.
+
+    `known` photos of the view have come before.
+    """
     rng = random.Random(view)
     folder = f"store-{view // VIEWS_A_STORE}/cam-{view % VIEWS_A_STORE}"
     empty: set[tuple[int, int]] = set()
@@ -51,7 +65,7 @@ def shelf_events(view: int, audits: int, until: datetime) -> Iterator[CloudEvent
             row = rng.randrange(ROWS)
             empty = {slot for slot in empty if slot[0] != row}
         time_of = until - QUARTER * (audits - index)
-        yield _event(rng, folder, f"{view}-{index}", time_of, empty)
+        yield _event(rng, folder, f"{view}-{known + index}", time_of, empty)
 
 
 def _event(
@@ -92,9 +106,8 @@ def _event(
     )
 
 
-def take_all(watcher: Watcher, views: int, audits: int, until: datetime) -> dict[str, float]:
-    """Take in the events of all views, in the order of capture; return what it cost."""
-    lines = [shelf_events(view, audits, until) for view in range(views)]
+def take_all(watcher: Watcher, lines: list[Iterator[CloudEvent]]) -> dict[str, float]:
+    """Take in the events of views, in the order of capture; return what it cost."""
     cpu = 0.0
     seconds: list[float] = []
     for event in itertools.chain.from_iterable(zip(*lines, strict=True)):
@@ -111,12 +124,70 @@ def take_all(watcher: Watcher, views: int, audits: int, until: datetime) -> dict
     }
 
 
+def copy_views(engine: Engine, taken: int, views: int) -> None:
+    """Give the views from `taken` on what one of those before them has, by SQL alone."""
+    pairs = [{"old": _key(view % taken), "new": _key(view)} for view in range(taken, views)]
+    rows = [
+        {
+            "old_view": pair["old"].id,
+            "new_view": pair["new"].id,
+            "old_folder": pair["old"].folder,
+            "new_folder": pair["new"].folder,
+            "new_store": store_of(pair["new"].folder),
+        }
+        for pair in pairs
+    ]
+    with engine.begin() as connection:
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
+        columns = "old_view, new_view, old_folder, new_folder, new_store"
+        connection.execute(
+            text(f"CREATE TEMP TABLE copies ({columns.replace(',', ' text,')} text)")
+        )
+        named = ", ".join(f":{name}" for name in columns.split(", "))
+        connection.execute(text(f"INSERT INTO copies ({columns}) VALUES ({named})"), rows)
+        for table in metadata.sorted_tables:
+            if table.name in COPIED:
+                names = [column.name for column in table.columns]
+                values = ", ".join(_copied(table.name, name) for name in names)
+                mine = "id" if table.name == "views" else "view"
+                quoted = ", ".join(f'"{name}"' for name in names)
+                connection.execute(
+                    text(
+                        f"INSERT INTO {table.name} ({quoted}) SELECT {values} "
+                        f"FROM {table.name} JOIN copies ON {table.name}.{mine} = old_view"
+                    )
+                )
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("SET statement_timeout = 0"))
+        connection.execute(text("VACUUM ANALYZE"))  # as autovacuum does in time
+
+
+def _key(view: int) -> ViewKey:
+    return ViewKey(BUCKET, f"store-{view // VIEWS_A_STORE}/cam-{view % VIEWS_A_STORE}")
+
+
+def _copied(table: str, column: str) -> str:
+    """Write how a column of a copied row comes about."""
+    if column == "view" or (table, column) == ("views", "id"):
+        return "new_view"
+    if column in ("id", "episode"):
+        return f"md5({table}.{column} || new_view)"
+    if column in ("folder", "store"):
+        return f"new_{column}"
+    if column in ("uri", "data"):
+        return f"replace({table}.{column}, old_folder || '/', new_folder || '/')"
+    if column == "state":
+        return f"replace({table}.state, old_view, new_view)"
+    return f'{table}."{column}"'
+
+
 def ask_board(watcher: Watcher) -> dict[str, dict[str, float]]:
     """Ask for the first store's page again and again."""
     app = create_app(Config(events_auth="none"), watcher).test_client()
     found = {}
     for kind in ("html", "json", "csv"):
         seconds = []
+        cpu_began = time.process_time()
         for _ in range(REQUESTS):
             began = time.perf_counter()
             answer = app.get(f"/stores/store-0?format={kind}")
@@ -125,6 +196,7 @@ def ask_board(watcher: Watcher) -> dict[str, dict[str, float]]:
         found[kind] = {
             "p50_ms": round(statistics.median(seconds) * 1000, 1),
             "p95_ms": round(quantile(seconds, 0.95) * 1000, 1),
+            "cpu_ms": round((time.process_time() - cpu_began) / REQUESTS * 1000, 1),
         }
     return found
 
@@ -146,24 +218,63 @@ def bytes_of(engine: Engine) -> int:
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(prog="python -m bench.monitor", description=__doc__)
-    parser.add_argument("--database", required=True, help="sqlite:///file or postgresql://…")
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.monitor",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--database", help="sqlite:///file or postgresql://…")
     parser.add_argument("--views", type=int, default=10_000, help="(%(default)s)")
     parser.add_argument("--audits", type=int, default=100, help="of each view (%(default)s)")
+    parser.add_argument(
+        "--taken", type=int, default=100, help="views by the real path (%(default)s)"
+    )
+    parser.add_argument("--profile", action="store_true", help="of the board, on stderr")
     options = parser.parse_args()
-    engine = open_database(options.database)
+    if options.database:
+        print(json.dumps(measure(options.database, options), indent=2))
+        return
+    with running_postgresql() as server:
+        print(json.dumps(measure(server.url, options), indent=2))
+
+
+def measure(url: str, options: argparse.Namespace) -> dict[str, object]:
+    """Fill a database, and measure what that and its board cost."""
+    engine = open_database(url)
     migrate(engine)
     empty = bytes_of(engine)
     watcher = Watcher(store=Store(engine), register=Register(), metrics=Metrics())
-    taken = take_all(watcher, options.views, options.audits, datetime.now(UTC))
-    report = {
+    until = datetime.now(UTC)
+    taken = min(options.taken, options.views)
+    first = [shelf_events(view, options.audits, until - QUARTER) for view in range(taken)]
+    report: dict[str, object] = {
         "database": engine.dialect.name,
         "views": options.views,
-        **taken,
-        "bytes_a_million_audits": round((bytes_of(engine) - empty) / taken["events"] * 1e6),
-        "board": ask_board(watcher),
+        "audits": options.views * options.audits,
+        "empty": take_all(watcher, first),
     }
-    print(json.dumps(report, indent=2))
+    if options.views > taken:
+        copy_views(engine, taken, options.views)
+    size = bytes_of(engine) - empty
+    report["bytes_a_million_audits"] = round(size / (options.views * options.audits) * 1e6)
+    # One photo more of views all over the database.
+    step = max(1, options.views // MORE)
+    more = [shelf_events(view, 1, until, options.audits) for view in range(0, options.views, step)]
+    report["full"] = take_all(watcher, more)
+    report["board"] = ask_board(watcher)
+    if options.profile:
+        profile_board(watcher)
+    engine.dispose()
+    return report
+
+
+def profile_board(watcher: Watcher) -> None:
+    """Print where a page of the board spends its time."""
+    app = create_app(Config(events_auth="none"), watcher).test_client()
+    for kind in ("html", "json"):
+        profile = cProfile.Profile()
+        profile.runcall(app.get, f"/stores/store-0?format={kind}")
+        pstats.Stats(profile, stream=sys.stderr).sort_stats("cumulative").print_stats(30)
 
 
 if __name__ == "__main__":

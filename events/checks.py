@@ -11,7 +11,11 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Protocol, TextIO, TypedDict
 
+import boto3
+from botocore.config import Config as BotoConfig
 from botocore.exceptions import BotoCoreError, ClientError
+
+from events.sqs import parse_redrive
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -22,6 +26,10 @@ if TYPE_CHECKING:
 MOST_SECONDS_OFF = 60.0
 DENIED = ("AccessDenied", "AccessDeniedException", "AuthorizationError", "403")
 COLUMNS = 12  # of a name
+# A person waits for each line.
+BOTO_CONFIG = BotoConfig(
+    connect_timeout=3, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 2}
+)
 
 
 class Metadata(TypedDict):
@@ -63,6 +71,14 @@ def failed_check(name: str, words: str) -> Check:
         raise CheckFailed(words)
 
     return Check(name, look)
+
+
+def has_region() -> bool:
+    """Tell whether boto3 knows where AWS is, without which no client can be made."""
+    return bool(boto3.Session().region_name)
+
+
+NO_REGION = failed_check("region", "`AWS_DEFAULT_REGION` must be set, got nothing")
 
 
 def run_checks(checks: Iterable[Check], out: TextIO) -> bool:
@@ -145,3 +161,19 @@ def queue_check(sqs: SQSClient, queue_url: str) -> Check:
         return f"{queue_url}: {answer['Attributes']['ApproximateNumberOfMessages']} messages wait"
 
     return Check("queue", look)
+
+
+def dead_letters_check(sqs: SQSClient, queue_url: str) -> Check:
+    """Check that the queue has a dead-letter queue that is there, and say how much lies on it."""
+
+    def look() -> str:
+        answer = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["RedrivePolicy"])
+        policy = answer.get("Attributes", {}).get("RedrivePolicy", "")
+        arn, receives = parse_redrive(policy)
+        if not arn:
+            msg = "the queue has no RedrivePolicy: give it one, or lost messages are lost for good"
+            raise CheckFailed(msg)
+        sqs.get_queue_url(QueueName=arn.rpartition(":")[2])
+        return f"{arn} after {receives} receives"
+
+    return Check("DLQ", look)

@@ -39,17 +39,21 @@ def event_line(event: Json, width: int) -> str:
 
 def _audit(data: Mapping[str, object]) -> str:
     gaps, rate = data.get("gaps"), data.get("fill_rate")
-    count = f"{data.get('count', '?')} products"
-    missing = f"{len(gaps) if isinstance(gaps, list) else '?'} gaps"
+    count = _many(data.get("count", "?"), "product")
+    missing = _many(len(gaps) if isinstance(gaps, list) else "?", "gap")
     share = f"{rate:.0%}" if isinstance(rate, int | float) else "-"
     return f"{count:<{COUNT_COLUMNS}}{missing:<9}{share:>4}"
+
+
+def _many(count: object, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _gap(data: Mapping[str, object]) -> str:
     gap, minutes = data.get("gap"), data.get("minutes")
     facings = gap.get("facings", "?") if isinstance(gap, dict) else "?"
     stood = f" after {minutes:.0f} min" if isinstance(minutes, int | float) else ""
-    return f"a gap of {facings} facings is {data.get('state', '?')}{stood}"
+    return f"a gap of {_many(facings, 'facing')} is {data.get('state', '?')}{stood}"
 
 
 def _rejection(data: Mapping[str, object]) -> str:

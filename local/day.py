@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFilter
 
 FOLDER = "store-17/aisle-9"
-SHELF = Path(__file__).parent / "samples" / "store-17" / "cam-1" / "aisle-4.jpg"
+SHELF = Path(__file__).parent / "samples" / "store-17" / "aisle-4" / "full.jpg"
 QUARTER = timedelta(minutes=15)
 # Facings of the third row that are gone, by number: left, top, right, bottom in pixels.
 GONE = {2: (596, 293, 675, 371), 3: (596, 293, 712, 371)}

@@ -401,12 +401,14 @@ def render_samples() -> dict[str, RenderedShelf]:
     """Draw the shelves of the sample bucket, by key."""
     wide = {"width": 1080, "height": 810}
     return {
-        "store-17/cam-1/aisle-4.jpg": render_shelf(31, **wide, rows=6, gap_rate=0.0),
-        "store-17/cam-1/aisle-5-gaps.jpg": render_shelf(27, **wide, rows=5, gap_rate=0.2),
-        "store-17/cam-2/portrait.jpg": render_shelf(4, width=780, height=1170),
-        "store-17/cam-2/turned-by-exif.jpg": render_shelf(20, width=810, height=1080, rows=7),
-        "store-21/cam-1/tilted shelf.jpg": render_shelf(7, **wide, rows=6, tilt=5, perspective=0.6),
-        "store-21/cam-1/corrupt.jpg": render_shelf(6, width=800, height=600, rows=5),
+        "store-17/aisle-4/full.jpg": render_shelf(31, **wide, rows=6, gap_rate=0.0),
+        "store-17/aisle-5/gaps.jpg": render_shelf(27, **wide, rows=5, gap_rate=0.2),
+        "store-17/aisle-6/portrait.jpg": render_shelf(4, width=780, height=1170),
+        "store-17/aisle-7/turned-by-exif.jpg": render_shelf(20, width=810, height=1080, rows=7),
+        "store-21/aisle-1/tilted shelf.jpg": render_shelf(
+            7, **wide, rows=6, tilt=5, perspective=0.6
+        ),
+        "store-21/aisle-2/corrupt.jpg": render_shelf(6, width=800, height=600, rows=5),
     }
 
 

@@ -121,13 +121,14 @@ def audit_json(line: AuditLine) -> dict[str, object]:
 
 
 def store_page_json(page: StorePage) -> dict[str, object]:
-    """Describe a store's page."""
+    """Describe a store's page; the cursor is that of the next page of gaps."""
     return {
         "store": page.store.key,
         "name": page.store.name,
         **_numbers(page.numbers),
         "views": [view_json(line) for line in page.views],
         "gaps": [episode_json(line) for line in page.gaps],
+        "gaps_after": page.gaps_after,
     }
 
 

@@ -123,7 +123,7 @@ def create_app(config: Config, watcher: Watcher) -> Flask:
     def store(store: str) -> Response:
         board.check()
         days, now = _days(), _now()
-        page = read_store(engine, register, store, now, days)
+        page = read_store(engine, register, store, now, days, request.args.get("gaps_after"))
         if page is None:
             abort(404)
         match answers.wanted_format():
@@ -156,7 +156,7 @@ def create_app(config: Config, watcher: Watcher) -> Flask:
             case "json":
                 return answers.answer_json(answers.view_page_json(page))
         known = register.store(store)
-        start = max(now - days * DAY, min((point.captured for point in page.points), default=0))
+        start = max([now - days * DAY, *page.points.captured[:1].tolist()])
         drawn = drawing.history(page.points, page.episodes, start, now)
         facts = {"page": page, "store": known, "history": drawn, "now": now, "days": days}
         return Response(render_template("view.html", drawing=drawing, **facts))

@@ -69,8 +69,10 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """Run a transaction that only reads, and so waits for no other."""
+    """Run a transaction that only reads one state of all tables, and so waits for no other."""
     reader = engine.execution_options(reads_only=True)
+    if engine.dialect.name == "postgresql":  # as SQLite does by itself
+        reader = reader.execution_options(isolation_level="REPEATABLE READ")
     with _guarded(), reader.begin() as connection:
         yield connection
 
@@ -84,12 +86,12 @@ def _guarded() -> Iterator[None]:
         raise StoreAway(msg) from err
 
 
-def migrate(engine: Engine) -> None:
-    """Bring the schema up to date; where it is, nothing happens."""
+def migrate(engine: Engine, revision: str = "head") -> None:
+    """Bring the schema up to a revision; where it is, nothing happens."""
     with engine.begin() as connection:
         config = _alembic()
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, revision)
 
 
 def is_migrated(connection: Connection) -> bool:

@@ -18,6 +18,7 @@ from events.log import configure_logging
 from function.errors import TryAgain
 from monitor.config import Config, ConfigError
 from monitor.database import writing
+from monitor.process_checks import check_if_asked
 from monitor.queries import read_store
 from monitor.register import Register, Store
 from monitor.store import put
@@ -35,8 +36,9 @@ HOUR = 3_600_000  # milliseconds
 MAX_SUBJECT = 99  # https://docs.aws.amazon.com/sns/latest/api/API_Publish.html: ASCII, under 100
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Send the digests of this hour; return the exit code."""
+    check_if_asked("monitor.digest", __doc__, arguments)
     configure_logging()
     try:
         config = Config.from_env()

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
-from monitor.queries import AuditLine, EpisodeLine
+import numpy as np
+
+from monitor.points import Points
+from monitor.queries import EpisodeLine
 
 # The drawing's own units; the page scales it.
 SPARK_WIDTH, SPARK_HEIGHT = 120, 24
@@ -13,15 +17,23 @@ WIDTH, HEIGHT = 900, 180
 BAR = 14  # a gap's bar with the room below it
 
 
+# A page has two hundred sparklines of 48 points: numbers become text once.
+_HEIGHTS = [f",{(1 - percent / 100) * SPARK_HEIGHT:.3g}" for percent in range(101)]
+
+
+@cache
+def _steps(many: int) -> list[str]:
+    return [f"{SPARK_WIDTH * i / (many - 1):.5g}" for i in range(many)]
+
+
 def spark(rates: Sequence[float]) -> str:
     """Give the points of a sparkline of fill rates, 0 at the bottom and 1 at the top."""
     if not rates:
         return ""
-    step = SPARK_WIDTH / max(len(rates) - 1, 1)
-    points = [(i * step, (1 - rate) * SPARK_HEIGHT) for i, rate in enumerate(rates)]
-    if len(points) == 1:
-        points.append((float(SPARK_WIDTH), points[0][1]))
-    return _points(points)
+    if len(rates) == 1:
+        rates = [rates[0], rates[0]]
+    ends = [_HEIGHTS[min(max(round(rate * 100), 0), 100)] for rate in rates]
+    return " ".join(map("".join, zip(_steps(len(rates)), ends, strict=True)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,17 +57,19 @@ class History:
     ticks: Sequence[tuple[float, int]]  # x, milliseconds since 1970
 
 
-def history(
-    points: Sequence[AuditLine], gaps: Sequence[EpisodeLine], start: int, end: int
-) -> History:
+def history(points: Points, gaps: Sequence[EpisodeLine], start: int, end: int) -> History:
     """Draw a view from `start` to `end`, in milliseconds since 1970."""
     span = max(end - start, 1)
 
     def x(time: int) -> float:
         return round((min(max(time, start), end) - start) / span * WIDTH, 1)
 
-    rated = [
-        (x(p.captured), (1 - p.fill_rate) * HEIGHT, p) for p in points if p.fill_rate is not None
+    rated = points[~np.isnan(points.fill_rate)]
+    dots = [
+        (x(captured), round((1 - rate) * HEIGHT, 1), doubtful)
+        for captured, rate, doubtful in zip(
+            rated.captured.tolist(), rated.fill_rate.tolist(), rated.doubtful.tolist(), strict=True
+        )
     ]
     shown = sorted(
         (gap for gap in gaps if gap.closed is None or gap.closed > start),
@@ -72,8 +86,8 @@ def history(
     ]
     ticks = [start + round(span * part / 6) for part in range(7)]
     return History(
-        line=_points([(a, b) for a, b, point in rated if not point.doubtful]),
-        dots=[(a, round(b, 1), point.doubtful) for a, b, point in rated],
+        line=_points([(a, b) for a, b, doubtful in dots if not doubtful]),
+        dots=dots,
         bars=bars,
         height=HEIGHT + 20 + BAR * len(bars),
         ticks=[(x(tick), tick) for tick in ticks],
@@ -81,4 +95,4 @@ def history(
 
 
 def _points(points: Sequence[tuple[float, float]]) -> str:
-    return " ".join(f"{round(x, 1):g},{round(y, 1):g}" for x, y in points)
+    return " ".join(f"{x:.5g},{y:.3g}" for x, y in points)

@@ -10,19 +10,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+import numpy as np
+import numpy.typing as npt
+
+from monitor.points import Points
+
 MINUTE = 60_000  # milliseconds
 
 Span = tuple[int, int]  # milliseconds since 1970
-
-
-@dataclass(frozen=True, kw_only=True)
-class Point:
-    """What one photo says of its shelf."""
-
-    captured: int  # milliseconds since 1970
-    count: int  # products
-    empty: float  # facings
-    doubtful: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,22 +36,37 @@ class FacingTime:
         return FacingTime(self.full + other.full, self.all + other.all)
 
 
-def facing_time(points: Iterable[Point], cadence: int, hours: Sequence[Span]) -> FacingTime:
-    """Add up the facing-time of one view's photos, in the order of capture, within `hours`.
+class OpeningTime:
+    """The opening hours of a store: spans in order and apart."""
 
-    `cadence` is in minutes; the end of the last span is the latest time that a photo speaks for.
+    def __init__(self, hours: Sequence[Span]) -> None:
+        edges = np.array(hours or [(0, 0)], np.float64)
+        opened = np.concatenate([[0.0], np.cumsum(edges[:, 1] - edges[:, 0])])
+        self._edges = edges.ravel()
+        self._opened = np.stack([opened[:-1], opened[1:]], axis=1).ravel()
+
+    def until(self, times: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Count the minutes of opening time before each time."""
+        return np.asarray(np.interp(times, self._edges, self._opened) / MINUTE)
+
+
+def facing_times(
+    points: Points, owner: npt.NDArray[np.int64], cadences: Sequence[int], hours: OpeningTime
+) -> list[FacingTime]:
+    """Add up the facing-time of each view's photos within `hours`.
+
+    `owner` has the index of each photo's view, ascending, and of a view's photos the order is that
+    of capture. `cadences` are of the views, in minutes. The end of the last opening is the latest
+    time that a photo speaks for.
     """
-    said = [point for point in points if not point.doubtful]
-    longest = 2 * cadence * MINUTE
-    full = everything = 0.0
-    for index, point in enumerate(said):
-        start, end = point.captured, point.captured + longest
-        if index + 1 < len(said):
-            end = min(end, said[index + 1].captured)
-        spoken = sum(max(0, min(end, closes) - max(start, opens)) for opens, closes in hours)
-        full += spoken * point.count
-        everything += spoken * (point.count + point.empty)
-    return FacingTime(full / MINUTE, everything / MINUTE)
+    said, owner = points[~points.doubtful], owner[~points.doubtful]
+    ends = said.captured + 2 * np.array(cadences, np.int64)[owner] * MINUTE
+    same = owner[:-1] == owner[1:]
+    ends[:-1] = np.where(same, np.minimum(ends[:-1], said.captured[1:]), ends[:-1])
+    spoken = hours.until(ends) - hours.until(said.captured)
+    full = np.bincount(owner, spoken * said.count, len(cadences))
+    empty = np.bincount(owner, spoken * said.empty, len(cadences))
+    return [FacingTime(a, a + b) for a, b in zip(full.tolist(), empty.tolist(), strict=True)]
 
 
 def refill_minutes(episodes: Iterable[tuple[int, int | None, str]]) -> float | None:

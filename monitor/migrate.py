@@ -10,12 +10,14 @@ from sqlalchemy.exc import DBAPIError
 from events.log import configure_logging
 from monitor.config import Config, ConfigError
 from monitor.database import migrate, open_database
+from monitor.process_checks import check_if_asked
 
 log = logging.getLogger(__name__)
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Migrate; return the exit code."""
+    check_if_asked("monitor.migrate", __doc__, arguments)
     configure_logging()
     try:
         engine = open_database(Config.from_env().database_url)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Engine, Select, and_, func, select
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import ColumnElement, Engine, Select, and_, case, func, select, tuple_
 
 from monitor.database import reading
-from monitor.figures import FacingTime, Point, facing_time, refill_minutes
+from monitor.figures import FacingTime, OpeningTime, facing_times, refill_minutes
 from monitor.fold import Box
 from monitor.intake import ViewKey
+from monitor.points import NO_POINTS, PACKED, SPAN, Points, read_points
 from monitor.register import Register, Store, View, store_of, view_name
-from monitor.tables import audits, episodes, mutes, rejections, views
+from monitor.tables import audits, episodes, mutes, rejections, spans, views
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -25,7 +29,16 @@ if TYPE_CHECKING:
 DAY = 86_400_000  # milliseconds
 PAGE = 100  # rows of a list; a cursor leads on
 # A sparkline is a thumb wide: more points than this are not seen.
-SPARKS = 96
+SPARKS = 48
+# Without the state of its fold, which is longer than all the rest.
+VIEW = [views.c[name] for name in ("id", "bucket", "folder", "store", "seen", "silent_since")]
+LISTED = [
+    audits.c[name]
+    for name in (
+        *("captured", "photo", "generation", "uri", "uploaded", "count"),
+        *("empty", "fill_rate", "doubtful", "warnings"),
+    )
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,12 +119,13 @@ class StoreLine:
 
 @dataclass(frozen=True, kw_only=True)
 class StorePage:
-    """A store: its views, and its open gaps, oldest first."""
+    """A store: its views, and its open gaps, oldest first, those that are muted last."""
 
     store: Store
     numbers: Numbers
     views: Sequence[ViewLine]
     gaps: Sequence[EpisodeLine]
+    gaps_after: str | None  # the list goes on after this one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +133,7 @@ class ViewPage:
     """A view: its history, newest first, and where the lists go on."""
 
     line: ViewLine
-    points: Sequence[AuditLine]  # of the days, oldest first
+    points: Points  # of the days
     audits: Sequence[AuditLine]
     audits_before: int | None
     episodes: Sequence[EpisodeLine]
@@ -161,16 +175,19 @@ def list_stores(engine: Engine, register: Register) -> list[StoreLine]:
 
 
 def read_store(
-    engine: Engine, register: Register, key: str, now: int, days: int
+    engine: Engine, register: Register, key: str, now: int, days: int, gaps_after: str | None = None
 ) -> StorePage | None:
     """Read a store over some days; None where nobody knows it. Raises `StoreAway`."""
     store = register.store(key)
     with reading(engine) as connection:
-        found = connection.execute(select(views).where(views.c.store == key)).all()
+        found = connection.execute(select(*VIEW).where(views.c.store == key)).all()
         if not found and key not in register.stores:
             return None
-        lines = _view_lines(connection, register, store, found, now, days)
-        gaps = _open_gaps(connection, key, {row.id: row for row in found})
+        chosen = select(views.c.id).where(views.c.store == key)
+        mine = (spans.c.store == key, episodes.c.store == key)
+        of_store = _Past(connection, chosen, mine, now, days)
+        lines = _view_lines(of_store, register, store, found)
+        gaps = _open_gaps(connection, key, {row.id: row for row in found}, gaps_after)
     total = sum((time for _, time in lines), FacingTime())
     shown = [line for line, _ in lines]
     return StorePage(
@@ -178,14 +195,17 @@ def read_store(
         numbers=Numbers(
             days=days,
             availability=total.availability,
-            refill_minutes=_refill_of(engine, key, now - days * DAY),
-            open_gaps=sum(not gap.muted for gap in gaps),
+            refill_minutes=refill_minutes(
+                episode for filled in of_store.filled.values() for episode in filled
+            ),
+            open_gaps=sum(line.numbers.open_gaps for line in shown),
             photos=sum(line.numbers.photos for line in shown),
             doubtful=sum(line.numbers.doubtful for line in shown),
             rejected=sum(line.numbers.rejected for line in shown),
         ),
         views=shown,
         gaps=gaps,
+        gaps_after=gaps[-1].id if len(gaps) == PAGE else None,
     )
 
 
@@ -201,16 +221,17 @@ def read_view(
     """Read a view over some days; None where nobody knows it. Raises `StoreAway`."""
     store = register.store(store_of(folder))
     with reading(engine) as connection:
-        found = connection.execute(select(views).where(views.c.folder == folder)).all()
-        lines = _view_lines(connection, register, store, found, now, days)
+        mine = and_(views.c.store == store.key, views.c.folder == folder)
+        found = connection.execute(select(*VIEW).where(mine)).all()
+        chosen = select(views.c.id).where(mine)
+        own = (spans.c.view.in_(chosen), episodes.c.view.in_(chosen))
+        past = _Past(connection, chosen, own, now, days)
+        lines = _view_lines(past, register, store, found)
         line = next((line for line, _ in lines if line.folder == folder), None)
         if line is None:
             return None
         names = [row.id for row in found]
-        mine = audits.c.view.in_(names)
-        recent = select(audits).where(mine, audits.c.captured > now - days * DAY)
-        points = connection.execute(recent.order_by(audits.c.captured)).all()
-        listed = select(audits).where(mine)
+        listed = select(*LISTED).where(audits.c.view.in_(names))
         if audits_before is not None:
             listed = listed.where(audits.c.captured < audits_before)
         last = connection.execute(listed.order_by(audits.c.captured.desc()).limit(PAGE)).all()
@@ -224,7 +245,9 @@ def read_view(
     by_id = {row.id: row for row in found}
     return ViewPage(
         line=line,
-        points=[_audit_line(row) for row in points],
+        points=next(
+            (past.points_of(row.id) for row in found if row.bucket == line.bucket), NO_POINTS
+        ),
         audits=[_audit_line(row) for row in last],
         audits_before=last[-1].captured if len(last) == PAGE else None,
         episodes=[_episode_line(row, by_id) for row in told],
@@ -255,55 +278,130 @@ def view_key_of_episode(engine: Engine, name: str) -> ViewKey | None:
     return ViewKey(found.bucket, found.folder) if found else None
 
 
+class _Past:
+    """What some views have been through in some days, by the ids of the views.
+
+    Each is one query, whatever the number of views: `chosen` selects their ids, and `mine` their
+    spans and their episodes, each by an index.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        chosen: Select[tuple[str]],
+        mine: tuple[ColumnElement[bool], ColumnElement[bool]],
+        now: int,
+        days: int,
+    ) -> None:
+        self.start, self.now, self.days = now - days * DAY, now, days
+        my_spans, my_episodes = mine
+        self._read_points(connection, my_spans)
+        ended = select(
+            episodes.c.view, episodes.c.opened, episodes.c.closed, episodes.c.ended
+        ).where(my_episodes, episodes.c.closed > self.start)
+        self.filled: dict[str, list[tuple[int, int | None, str]]] = {}
+        for view, opened, closed, how in connection.execute(ended):
+            self.filled.setdefault(view, []).append((opened, closed, how))
+        unmuted = episodes.c.id.not_in(select(mutes.c.episode))
+        standing = select(episodes.c.view, func.count()).where(
+            my_episodes, episodes.c.closed.is_(None), unmuted
+        )
+        self.standing = _counts(connection, standing.group_by(episodes.c.view))
+        recent = rejections.c.uploaded > self.start
+        rejected = select(rejections.c.view, func.count()).where(
+            rejections.c.view.in_(chosen), recent
+        )
+        self.rejected = _counts(connection, rejected.group_by(rejections.c.view))
+
+    def _read_points(self, connection: Connection, mine: ColumnElement[bool]) -> None:
+        """Read what all photos say at once: a hundred views are a hundred times as many calls."""
+        query = select(spans.c.view, spans.c.start, spans.c.points).where(
+            mine, spans.c.start > self.start - SPAN
+        )
+        found = connection.execute(query.order_by(spans.c.view, spans.c.start)).all()
+        self.names = sorted({view for view, _, _ in found})
+        index = {name: number for number, name in enumerate(self.names)}
+        points = read_points((start, packed) for _, start, packed in found)
+        lengths = [len(packed) // PACKED.itemsize for _, _, packed in found]
+        owner = np.repeat(np.array([index[view] for view, _, _ in found], np.int64), lengths)
+        recent = points.captured > self.start
+        self.points, self.owner = points[recent], owner[recent]
+
+    def points_of(self, view: str) -> Points:
+        """Give the points of one view."""
+        if view not in self.names:
+            return NO_POINTS
+        return self.points[self.owner == self.names.index(view)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Said:
+    """What the photos of a view say, taken together."""
+
+    time: FacingTime = field(default_factory=FacingTime)
+    photos: int = 0
+    doubtful: int = 0
+    count: int | None = None
+    empty: float | None = None
+    fill_rate: float | None = None
+    sparks: Sequence[float] = ()
+
+
+def _said(past: _Past, cadences: Mapping[str, int], hours: OpeningTime) -> dict[str, _Said]:
+    """Add up the photos of each view, all views at once."""
+    points, owner, many = past.points, past.owner, len(past.names)
+    times = facing_times(points, owner, [cadences[name] for name in past.names], hours)
+    photos = np.bincount(owner, minlength=many).tolist()
+    doubtful = np.bincount(owner[points.doubtful], minlength=many).tolist()
+    sure = np.flatnonzero(~points.doubtful)
+    newest = np.full(many, -1)
+    newest[owner[sure]] = sure  # of several the last one stays
+    known = (newest >= 0).tolist()
+    shown = points[np.maximum(newest, 0)] if len(points) else points
+    counts, empties, last = shown.count.tolist(), shown.empty.tolist(), shown.fill_rate.tolist()
+    rated = np.flatnonzero(~points.doubtful & ~np.isnan(points.fill_rate))
+    edges = np.searchsorted(owner[rated], np.arange(many + 1)).tolist()
+    rates = points.fill_rate[rated]
+    return {
+        name: _Said(
+            time=times[index],
+            photos=photos[index],
+            doubtful=doubtful[index],
+            count=counts[index] if known[index] else None,
+            empty=empties[index] if known[index] else None,
+            fill_rate=last[index] if known[index] and last[index] == last[index] else None,
+            sparks=_sparks(rates[edges[index] : edges[index + 1]]),
+        )
+        for index, name in enumerate(past.names)
+    }
+
+
 def _view_lines(
-    connection: Connection,
-    register: Register,
-    store: Store,
-    found: Sequence[Record],
-    now: int,
-    days: int,
+    past: _Past, register: Register, store: Store, found: Sequence[Record]
 ) -> list[tuple[ViewLine, FacingTime]]:
     """Describe the views of a store, registered ones that never sent, too."""
-    start = now - days * DAY
-    names = [row.id for row in found]
-    history = _history(connection, names, start)
-    rejected = _counts(
-        connection,
-        select(rejections.c.view, func.count())
-        .where(rejections.c.view.in_(names), rejections.c.uploaded > start)
-        .group_by(rejections.c.view),
+    days = past.days
+    first, last = (datetime.fromtimestamp(time / 1000, UTC) for time in (past.start, past.now))
+    hours = OpeningTime(
+        [
+            (round(opens.timestamp() * 1000), round(closes.timestamp() * 1000))
+            for opens, closes in store.hours(first, last)
+        ]
     )
-    standing = _counts(
-        connection,
-        select(episodes.c.view, func.count())
-        .where(
-            episodes.c.view.in_(names),
-            episodes.c.closed.is_(None),
-            episodes.c.id.not_in(select(mutes.c.episode)),
-        )
-        .group_by(episodes.c.view),
-    )
-    first, last = (datetime.fromtimestamp(time / 1000, UTC) for time in (start, now))
-    hours = [
-        (round(opens.timestamp() * 1000), round(closes.timestamp() * 1000))
-        for opens, closes in store.hours(first, last)
-    ]
-    filled = _filled(connection, names, start)
+    known_views = {row.id: register.view(row.bucket, row.folder) for row in found}
+    everything = _said(past, {name: view.cadence for name, view in known_views.items()}, hours)
     lines = []
     for row in found:
-        view = register.view(row.bucket, row.folder)
-        points = history.get(row.id, [])
-        time = facing_time([point for point, _ in points], view.cadence, hours)
-        newest = next(((p, f) for p, f in reversed(points) if not p.doubtful), None)
-        rates = [rate for point, rate in points if rate is not None and not point.doubtful]
+        view = known_views[row.id]
+        said = everything.get(row.id, _Said())
         numbers = Numbers(
             days=days,
-            availability=time.availability,
-            refill_minutes=refill_minutes(filled.get(row.id, [])),
-            open_gaps=standing.get(row.id, 0),
-            photos=len(points),
-            doubtful=sum(point.doubtful for point, _ in points),
-            rejected=rejected.get(row.id, 0),
+            availability=said.time.availability,
+            refill_minutes=refill_minutes(past.filled.get(row.id, [])),
+            open_gaps=past.standing.get(row.id, 0),
+            photos=said.photos,
+            doubtful=said.doubtful,
+            rejected=past.rejected.get(row.id, 0),
         )
         line = ViewLine(
             name=view_name(row.folder),
@@ -313,20 +411,26 @@ def _view_lines(
             cadence=view.cadence,
             seen=row.seen or None,
             silent_since=row.silent_since,
-            count=newest[0].count if newest else None,
-            empty=newest[0].empty if newest else None,
-            fill_rate=newest[1] if newest else None,
+            count=said.count,
+            empty=said.empty,
+            fill_rate=said.fill_rate,
             numbers=numbers,
-            sparks=rates[-SPARKS:],
+            sparks=said.sparks,
         )
-        lines.append((line, time))
+        lines.append((line, said.time))
     known = {row.folder for row in found}
     lines += [
         (_never_seen(view, days), FacingTime())
         for view in store.views.values()
         if view.folder not in known
     ]
-    return sorted(lines, key=lambda pair: (pair[0].folder, pair[0].bucket))
+    return sorted(lines, key=lambda pair: (_by_number(pair[0].folder), pair[0].bucket))
+
+
+def _by_number(name: str) -> list[tuple[int, str]]:
+    """Order names as people do: aisle-9 before aisle-10."""
+    parts = re.split(r"([0-9]+)", name)
+    return [(int(part), part) if part.isdecimal() else (0, part) for part in parts]
 
 
 def _never_seen(view: View, days: int) -> ViewLine:
@@ -355,57 +459,31 @@ def _never_seen(view: View, days: int) -> ViewLine:
     )
 
 
-def _history(
-    connection: Connection, names: Sequence[str], start: int
-) -> dict[str, list[tuple[Point, float | None]]]:
-    """Read what the photos of views say since a time, in the order of capture."""
-    query = select(
-        audits.c.view,
-        audits.c.captured,
-        audits.c.count.label("products"),
-        audits.c.empty,
-        audits.c.doubtful,
-        audits.c.fill_rate,
-    ).where(audits.c.view.in_(names), audits.c.captured > start)
-    history: dict[str, list[tuple[Point, float | None]]] = {}
-    for view, captured, count, empty, doubtful, rate in connection.execute(
-        query.order_by(audits.c.view, audits.c.captured)
-    ):
-        point = Point(captured=captured, count=count, empty=empty, doubtful=doubtful)
-        history.setdefault(view, []).append((point, rate))
-    return history
-
-
-def _filled(
-    connection: Connection, names: Sequence[str], start: int
-) -> Mapping[str, list[tuple[int, int | None, str]]]:
-    query = select(episodes.c.view, episodes.c.opened, episodes.c.closed, episodes.c.ended).where(
-        episodes.c.view.in_(names), episodes.c.closed > start
-    )
-    found: dict[str, list[tuple[int, int | None, str]]] = {}
-    for view, opened, closed, ended in connection.execute(query):
-        found.setdefault(view, []).append((opened, closed, ended))
-    return found
-
-
-def _refill_of(engine: Engine, store: str, start: int) -> float | None:
-    query = select(episodes.c.opened, episodes.c.closed, episodes.c.ended).where(
-        episodes.c.store == store, episodes.c.closed > start
-    )
-    with reading(engine) as connection:
-        return refill_minutes((a, b, c) for a, b, c in connection.execute(query))
+def _sparks(rates: npt.NDArray[np.float64]) -> list[float]:
+    """Choose fill rates for a sparkline, evenly, the newest with them."""
+    step = -(-len(rates) // SPARKS) or 1
+    chosen: list[float] = rates[::-1][::step][::-1].tolist()
+    return chosen
 
 
 def _open_gaps(
-    connection: Connection, store: str, by_id: Mapping[str, Record]
+    connection: Connection, store: str, by_id: Mapping[str, Record], after: str | None
 ) -> list[EpisodeLine]:
+    """List a page of a store's open gaps; one that has been closed since leads on no more."""
+    place = (case((mutes.c.episode.is_(None), 0), else_=1), episodes.c.opened, episodes.c.id)
+    muting = mutes.c.episode == episodes.c.id
     query = (
         select(episodes, mutes.c.episode.label("muted"))
-        .outerjoin(mutes, mutes.c.episode == episodes.c.id)
+        .outerjoin(mutes, muting)
         .where(episodes.c.store == store, episodes.c.closed.is_(None))
-        .order_by(episodes.c.opened, episodes.c.id)
     )
-    return [_episode_line(row, by_id) for row in connection.execute(query)]
+    if after is not None:
+        cursor = select(*place).select_from(episodes).outerjoin(mutes, muting)
+        last = connection.execute(cursor.where(episodes.c.id == after)).first()
+        if last is not None:
+            query = query.where(tuple_(*place) > tuple_(*last))
+    rows = connection.execute(query.order_by(*place).limit(PAGE))
+    return [_episode_line(row, by_id) for row in rows]
 
 
 def _counts(connection: Connection, query: Select[str, int]) -> dict[str, int]:

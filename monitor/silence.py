@@ -20,6 +20,7 @@ from function.errors import TryAgain
 from monitor.config import Config, ConfigError
 from monitor.database import reading
 from monitor.intake import ViewKey
+from monitor.process_checks import check_if_asked
 from monitor.register import Register, Store, View
 from monitor.tables import views
 from monitor.watcher import Watcher, make_watcher
@@ -37,8 +38,9 @@ WAITING: Final = "ApproximateNumberOfMessages"
 LONGEST = timedelta(days=60)  # a view that has been silent for longer was published long ago
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Tell new silences; return the exit code."""
+    check_if_asked("monitor.silence", __doc__, arguments)
     configure_logging()
     try:
         config = Config.from_env()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
@@ -44,9 +45,19 @@ from monitor.gap_events import events_due
 from monitor.intake import IncomingAudit, ViewKey
 from monitor.messages import SilenceData, gap_data, silence_data, silence_id
 from monitor.packed import state_from_json, state_to_json
+from monitor.points import SPAN, pack_points, span_of
 from monitor.records import audit_of, audit_record, episode_of, episode_record, gap_event_of
 from monitor.register import store_of
-from monitor.tables import audits, checkpoints, episodes, mutes, outgoing_events, rejections, views
+from monitor.tables import (
+    audits,
+    checkpoints,
+    episodes,
+    mutes,
+    outgoing_events,
+    rejections,
+    spans,
+    views,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -64,6 +75,15 @@ KNOWN = select(audits).where(
     audits.c.view == bindparam("name"), audits.c.photo == bindparam("named_photo")
 )
 INSERT_AUDIT = insert(audits)
+OF_SPAN = (
+    select(*(audits.c[name] for name in ("captured", "count", "empty", "fill_rate", "doubtful")))
+    .where(
+        audits.c.view == bindparam("name"),
+        audits.c.captured >= bindparam("start"),
+        audits.c.captured < bindparam("end"),
+    )
+    .order_by(audits.c.captured, audits.c.photo)
+)
 UNPUBLISHED = (
     select(outgoing_events)
     .where(outgoing_events.c.view == bindparam("name"), outgoing_events.c.told.is_(None))
@@ -215,19 +235,30 @@ class _View:
             return
         named = {"name": self._id, "named_photo": audit.photo}
         known = self._connection.execute(KNOWN, named).first()
-        first = audit.position
+        first, touched = audit.position, {span_of(audit.captured)}
         if known is not None:
             if rank(audit) <= rank(audit_of(known)):
                 return
             first = min(first, (known.captured, known.photo))
+            touched.add(span_of(known.captured))
             mine = and_(audits.c.view == self._id, audits.c.photo == audit.photo)
             self._connection.execute(delete(audits).where(mine))
         self._connection.execute(INSERT_AUDIT, audit_record(self._id, incoming))
+        self._keep_spans(touched)
         head = state_from_json(self._row.state) if self._row.state else State(view=self._id)
         if head.at is None or head.at < first:
             self._go_on(head, head, [audit], self._row.steps)
         else:
             self._go_back(head, first)
+
+    def _keep_spans(self, starts: Iterable[int]) -> None:
+        """Pack anew what the audits of some spans say."""
+        for start in starts:
+            facts = {"name": self._id, "start": start, "end": start + SPAN}
+            points = pack_points(start, map(tuple, self._connection.execute(OF_SPAN, facts)))
+            row = {"view": self._id, "start": start, "points": points}
+            row["store"] = store_of(self._key.folder)
+            put(self._connection, spans, ["view", "start"], [row])
 
     def _go_back(self, head: State, first: Position) -> None:
         """Fold anew from the last checkpoint before a position."""
@@ -335,6 +366,8 @@ class _View:
         at = (base.captured, base.photo)
         old = and_(audits.c.view == self._id, at_or_before(audits, at))
         self._connection.execute(delete(audits).where(old))
+        past = and_(spans.c.view == self._id, spans.c.start <= base.captured - SPAN)
+        self._connection.execute(delete(spans).where(past))
         self._connection.execute(delete(checkpoints).where(mine, ~at_or_after(checkpoints, at)))
         self._update(base_captured=base.captured, base_photo=base.photo)
 
@@ -370,15 +403,20 @@ def put(
     given = [dict(row) for row in rows]
     if not given:
         return 0
-    on_postgresql = connection.dialect.name == "postgresql"
-    statement: Any = (postgresql_insert if on_postgresql else sqlite_insert)(table)
-    if keep:
-        statement = statement.on_conflict_do_nothing(index_elements=keys)
-    else:
-        changed = {name: statement.excluded[name] for name in given[0] if name not in keys}
-        statement = statement.on_conflict_do_update(index_elements=keys, set_=changed)
+    names = () if keep else tuple(given[0])
+    statement = _upsert(connection.dialect.name, table, tuple(keys), names)
     written: int = connection.execute(statement, given).rowcount
     return written
+
+
+@cache
+def _upsert(dialect: str, table: Table, keys: tuple[str, ...], names: tuple[str, ...]) -> Any:
+    """Build the statement of `put` once for each use; without names it changes nothing."""
+    statement: Any = (postgresql_insert if dialect == "postgresql" else sqlite_insert)(table)
+    changed = {name: statement.excluded[name] for name in names if name not in keys}
+    if not changed:
+        return statement.on_conflict_do_nothing(index_elements=keys)
+    return statement.on_conflict_do_update(index_elements=keys, set_=changed)
 
 
 def at_or_after(table: Table, at: Position) -> ColumnElement[bool]:

@@ -70,6 +70,17 @@ checkpoints = Table(
     Column("state", Text, nullable=False),
 )
 
+# What the board adds up and draws: the photos of six hours, packed (`points.py`).
+spans = Table(
+    "spans",
+    metadata,
+    Column("view", String(32), primary_key=True),
+    Column("start", BigInteger, primary_key=True),
+    Column("store", Text, nullable=False),
+    Column("points", LargeBinary, nullable=False),
+    Index("spans_by_store", "store", "start"),
+)
+
 # Photos that can never be audited: signs of life.
 rejections = Table(
     "rejections",

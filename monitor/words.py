@@ -32,11 +32,10 @@ def digest(page: StorePage, now: int) -> tuple[str, str]:
     """Write a store's digest: the subject, and the text."""
     store = page.store
     standing = [gap for gap in page.gaps if not gap.muted]
-    subject = f"{store.name}: {_many(len(standing), 'open gap')}"
+    count = page.numbers.open_gaps
+    subject = f"{store.name}: {_many(count, 'open gap')}"
     lines = [f"{store.name}, {clock(now, store.zone)}", ""]
-    lines += [
-        f"{_many(len(standing), 'gap')} open, oldest first:" if standing else "No gap is open."
-    ]
+    lines += [f"{_many(count, 'gap')} open, oldest first:" if standing else "No gap is open."]
     for gap in standing[:MAX_GAPS]:
         empty = duration((now - gap.opened) / MINUTE)
         since = clock(gap.opened, store.zone)
@@ -44,8 +43,8 @@ def digest(page: StorePage, now: int) -> tuple[str, str]:
             f"- {gap.view}, row {gap.row + 1}: {_many(gap.facings, 'facing')}, empty for {empty}"
             f" (since {since})"
         )
-    if len(standing) > MAX_GAPS:
-        lines.append(f"- and {len(standing) - MAX_GAPS} more")
+    if count > MAX_GAPS:
+        lines.append(f"- and {count - MAX_GAPS} more")
     lines += ["", *_figures(page)]
     lines += [f"No photo from {view.name}: {words}." for view, words in _silent(page, now)]
     return subject, "\n".join(lines) + "\n"

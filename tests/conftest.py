@@ -36,7 +36,7 @@ from tests.faults.postgresql import Server, bin_directory, running_postgresql
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = ROOT / "local" / "samples"
 EVENTS = Path(__file__).parent / "events"
-GOOD_SAMPLE = SAMPLES / "store-17" / "cam-1" / "aisle-4.jpg"
+GOOD_SAMPLE = SAMPLES / "store-17" / "aisle-4" / "full.jpg"
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ from tests.manifests.render import (
 
 rendered = pytest.mark.skipif(not have_kubectl(), reason="there is no kubectl to render them")
 
-CLUSTERS = ["argocd/dev", "argocd/prod", "argocd/keda"]
+CLUSTERS = ["argocd/dev", "argocd/prod", "argocd/keda", "argocd/monitor"]
 VALUES = yaml.safe_load((ROOT / "argocd" / "values.yaml").read_text())
 HEALTH = "resource.customizations.health."
 KSVC, REVISION = "serving.knative.dev_Service", "serving.knative.dev_Revision"

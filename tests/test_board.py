@@ -140,6 +140,34 @@ def test_lists_go_on_at_their_cursor(client: FlaskClient) -> None:
     assert rest["audits_before"] is None
 
 
+def test_a_store_with_many_gaps_lists_a_page_of_them_and_the_rest_at_the_cursor(
+    client: FlaskClient,
+) -> None:
+    for view in range(PAGE // 10 + 1):
+        for minute in (0, 15):
+            post(client, minute, list(range(10)), key=f"store-17/far-{view}/{minute}.jpg")
+    first = client.get("/stores/store-17").get_json()
+    assert (first["open_gaps"], len(first["gaps"])) == (PAGE + 10, PAGE)
+    rest = client.get(f"/stores/store-17?gaps_after={first['gaps_after']}").get_json()
+    assert (len(rest["gaps"]), rest["gaps_after"]) == (10, None)
+    assert len({gap["episode"] for page in (first, rest) for gap in page["gaps"]}) == PAGE + 10
+    page = client.get("/stores/store-17?format=html").get_data(as_text=True)
+    assert f"gaps_after={first['gaps_after']}" in page
+    # A gap that is none goes to the end, and is counted no more.
+    client.post(f"/episodes/{first['gaps'][0]['episode']}/mute?format=json")
+    muted = client.get("/stores/store-17").get_json()
+    assert (muted["open_gaps"], muted["gaps"][0]["muted"]) == (PAGE + 9, False)
+    rest = client.get(f"/stores/store-17?gaps_after={muted['gaps_after']}").get_json()
+    assert [gap["muted"] for gap in rest["gaps"]] == [False] * 9 + [True]
+
+
+def test_views_are_listed_as_people_count(client: FlaskClient) -> None:
+    for name in ("aisle-10", "aisle-9", "left", "aisle-9b", "9"):
+        post(client, 0, [], key=f"store-5/{name}/1.jpg")
+    views = client.get("/stores/store-5").get_json()["views"]
+    assert [v["view"] for v in views] == ["9", "aisle-9", "aisle-9b", "aisle-10", "left"]
+
+
 def test_not_a_gap_mutes_it_and_becomes_a_label(client: FlaskClient) -> None:
     play_a_morning(client)
     (gap,) = client.get("/stores/store-17").get_json()["gaps"]

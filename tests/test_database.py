@@ -1,33 +1,47 @@
 """The schema, its migrations, and what a database that does not answer means."""
 
 import ast
+import itertools
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from conftest import ROOT
-from sqlalchemy import text
+from psycopg.sql import SQL, Identifier
+from sqlalchemy import select, text
+from test_fold import MINUTE, photo
 
 from monitor.app import check_ready
 from monitor.database import MIGRATIONS, StoreAway, migrate, open_database
+from monitor.intake import IncomingAudit, ViewKey
+from monitor.points import SPAN, read_points
+from monitor.records import audit_record
 from monitor.store import Store
-from monitor.tables import metadata
+from monitor.tables import audits, metadata, spans, views
 from tests.faults.postgresql import Server
 
 # What leaves the schema good for the release before. A new column is nullable or has a server's
 # default: the old release writes rows without it.
-ADDITIONS = {"create_table", "create_index", "add_column"}
+ADDITIONS = {"create_table", "create_index", "add_column", "get_bind"}
+
+
+COUNTER = itertools.count()
 
 
 def urls(tmp_path: Path, request: pytest.FixtureRequest) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/monitor.sqlite"
     server: Server = request.getfixturevalue("postgresql")
-    return server.url
+    name = f"empty_{next(COUNTER)}"
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
+    return f"{server.url.rpartition('/')[0]}/{name}"
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -55,6 +69,38 @@ def test_a_migration_only_adds_so_that_the_old_revision_goes_on(path: Path) -> N
             if node.func.attr == "add_column":
                 column = ast.unparse(node)
                 assert "nullable=True" in column or "server_default" in column, column
+
+
+def test_the_spans_of_audits_that_were_there_before_are_packed(url: str) -> None:
+    engine = open_database(url)
+    migrate(engine, "0001")
+    key = ViewKey("shelves", "store-1/cam-1")
+    times = [0, SPAN - 1, SPAN, 3 * SPAN]
+    with engine.begin() as connection:
+        facts = {"id": key.id, "bucket": "shelves", "folder": "store-1/cam-1", "store": "store-1"}
+        connection.execute(views.insert(), facts)
+        for number, captured in enumerate(times):
+            incoming = IncomingAudit(
+                audit=photo(captured / MINUTE, doubtful=number == 1, name=str(number)),
+                uri="",
+                uploaded=captured,
+                count=number,
+                empty=0.5,
+                fill_rate=None if number == 2 else 0.875,
+                warnings=(),
+            )
+            connection.execute(audits.insert(), audit_record(key.id, incoming))
+    migrate(engine)
+    with engine.connect() as connection:
+        found = connection.execute(select(spans).order_by(spans.c.start)).all()
+    points = read_points([(row.start, row.points) for row in found])
+    assert [row.start for row in found] == [0, SPAN, 3 * SPAN]
+    assert points.captured.tolist() == times
+    assert points.count.tolist() == [0, 1, 2, 3]
+    assert points.doubtful.tolist() == [False, True, False, False]
+    assert np.array_equal(points.fill_rate, [0.875, 0.875, np.nan, 0.875], equal_nan=True)
+    assert set(points.empty.tolist()) == {0.5}
+    engine.dispose()
 
 
 def test_an_older_release_serves_on_a_newer_schema(tmp_path: Path) -> None:

@@ -194,6 +194,11 @@ def test_every_option_and_exit_code_of_the_commands_is_documented(
         pytest.param("local", "settings.md", id="run"),
         pytest.param("events.source", "settings.md", id="source"),
         pytest.param("local.subscriber", "events.md", id="subscriber"),
+        pytest.param("knative.rollout", "canary.md", id="rollout"),
+        *(
+            pytest.param(module, "settings.md", id=module)
+            for module in ("monitor", "monitor.migrate", "monitor.silence", "monitor.digest")
+        ),
     ],
 )
 def test_every_option_of_a_program_is_documented(module: str, page: str) -> None:

@@ -1,15 +1,20 @@
 """On-shelf availability and times to refill, by hand."""
 
+import numpy as np
 import pytest
 
-from monitor.figures import FacingTime, Point, facing_time, refill_minutes
+from monitor.figures import FacingTime, OpeningTime, facing_times, refill_minutes
+from monitor.points import pack_points, read_points
 
 M = 60_000
 ALL_DAY = [(0, 1440 * M)]
 
 
+Point = tuple[int, int, float, float | None, bool]
+
+
 def point(captured: int, count: int, empty: float, doubtful: bool = False) -> Point:
-    return Point(captured=captured, count=count, empty=empty, doubtful=doubtful)
+    return captured, count, empty, None, doubtful
 
 
 @pytest.mark.parametrize(
@@ -35,7 +40,20 @@ def point(captured: int, count: int, empty: float, doubtful: bool = False) -> Po
 def test_availability(
     points: list[Point], hours: list[tuple[int, int]], expected: float | None
 ) -> None:
-    assert facing_time(points, 15, hours).availability == expected
+    found = read_points([(0, pack_points(0, points))])
+    owner = np.zeros(len(points), np.int64)
+    (time,) = facing_times(found, owner, [15], OpeningTime(hours))
+    assert time.availability == expected
+
+
+def test_a_photo_speaks_for_its_own_view_alone() -> None:
+    first = [point(0, 10, 0), point(15 * M, 5, 5)]
+    second = [point(5 * M, 0, 10)]
+    found = read_points([(0, pack_points(0, first + second))])
+    owner = np.array([0, 0, 2])
+    times = facing_times(found, owner, [15, 15, 10], OpeningTime([(0, 30 * M)]))
+    assert [time.availability for time in times] == [0.75, None, 0.0]
+    assert times[2].all == 200  # ten facings for twice the cadence
 
 
 def test_a_store_weighs_its_views_by_their_facings() -> None:

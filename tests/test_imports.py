@@ -22,7 +22,7 @@ ALLOWED: Mapping[str, set[str]] = {
         *("function.problems", "function.serving", "function.spreadsheet"),
     },
     "model": {"function"},
-    "knative.rollout": {"function.boxes", "events.log"},
+    "knative.rollout": {"function.boxes", "events.checks", "events.log"},
     "local": {"events", "events.source", "events.repair", "function", "model"},
 }
 OURS = {"events", "function", "model", "monitor", "knative", "local", "bench", "tests"}

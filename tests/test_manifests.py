@@ -94,7 +94,7 @@ def test_every_directory_renders() -> None:
         for room in ("knative", "argocd")
         for path in (ROOT / room).rglob("kustomization.yaml")
     }
-    assert found - {"knative/rollout", "knative/public"} == {*WHOLE, *OTHERS}
+    assert found - {"knative/rollout", "knative/public", "knative/uploads"} == {*WHOLE, *OTHERS}
     assert all(render(path) for path in WHOLE)
 
 
@@ -128,6 +128,29 @@ def test_without_a_domain_nothing_waits_for_a_certificate(tmp_path: Path) -> Non
     public = {"Certificate", "ClusterIssuer", "ClusterDomainClaim", "DomainMapping"}
     assert not public & set(re.findall(r"(?m)^kind: (\w+)$", done.stdout))
     assert public <= {found["kind"] for found in render("knative/overlays/prod")}
+
+
+def test_the_component_uploads_opens_the_routes_with_a_bucket_and_a_token(tmp_path: Path) -> None:
+    shutil.copytree(filled_in(), tmp_path, dirs_exist_ok=True)
+    overlay = tmp_path / "knative/overlays/prod/kustomization.yaml"
+    written = yaml.safe_load(overlay.read_text())
+    written["components"].append("../../uploads")
+    overlay.write_text(yaml.safe_dump(written))
+    command = ["kubectl", "kustomize", str(overlay.parent)]
+    done = subprocess.run(command, capture_output=True, check=True, text=True)
+    [service] = [
+        found
+        for found in yaml.safe_load_all(done.stdout)
+        if found["apiVersion"].startswith("serving") and found["kind"] == "Service"
+    ]
+    before = pod("knative/overlays/prod")["containers"][0]["env"]
+    after = service["spec"]["template"]["spec"]["containers"][0]["env"]
+    settings = dict(line.split("=", 1) for line in example().splitlines() if "=" in line)
+    token = {"secretKeyRef": {"name": "shelfwatch-tokens", "key": "UPLOADS_TOKEN"}}
+    assert [variable for variable in after if variable not in before] == [
+        {"name": "UPLOADS_BUCKET", "value": settings["UPLOADS_BUCKET"]},
+        {"name": "UPLOADS_TOKEN", "valueFrom": token},
+    ]
 
 
 def test_the_overlays_are_those_we_document() -> None:

@@ -15,7 +15,15 @@ from monitor.config import Config
 from monitor.database import CONNECTIONS
 from monitor.register import read_register
 from tests.manifests.admission import complaints
-from tests.manifests.render import ROOT, have_kubectl, named, objects, pod_templates, render
+from tests.manifests.render import (
+    ROOT,
+    example,
+    have_kubectl,
+    named,
+    objects,
+    pod_templates,
+    render,
+)
 
 pytestmark = pytest.mark.skipif(not have_kubectl(), reason="there is no kubectl to render them")
 
@@ -80,6 +88,21 @@ def test_what_the_manifests_set_is_a_setting_of_the_code(tmp_path: object) -> No
     assert {"DATABASE_URL", "BOARD_TOKEN", "EVENTS_TOKEN", "STORES"} <= env_of(
         service()["spec"]["template"]
     )
+
+
+def test_the_settings_and_the_promoted_image_are_those_of_everything_else() -> None:
+    given = dict(line.split("=", 1) for line in example().splitlines() if "=" in line)
+    data = config_map("shelfwatch-monitor")["data"]
+    queues = [given["QUEUE_URL"], given["MONITOR_QUEUE_URL"]]
+    assert data == {
+        **{name: given[name] for name in ("AWS_DEFAULT_REGION", "RESULTS_BUCKET", "TOPIC_ARN")},
+        "DIGEST_TOPIC_ARN": given["DIGEST_TOPIC_ARN"],
+        "QUEUE_URL": queues[1],
+        "WATCHED_QUEUES": ",".join(queues),
+    }
+    source = container(dict(pod_templates("knative/overlays/prod"))["Deployment/shelfwatch-source"])
+    for owner, template in pod_templates(PATH):  # of the same tag, too
+        assert container(template)["image"] == source["image"], owner
 
 
 def test_a_revision_keeps_its_own_settings() -> None:

@@ -172,13 +172,13 @@ def test_pictures_on_disk_are_what_the_renderer_draws(
 
 def test_corrupt_sample_opens_but_cannot_be_read() -> None:
     with (
-        Image.open(SAMPLES / "store-21/cam-1/corrupt.jpg") as picture,
+        Image.open(SAMPLES / "store-21/aisle-2/corrupt.jpg") as picture,
         pytest.raises(OSError, match="truncated"),
     ):
         picture.load()
 
 
 def test_turned_sample_is_a_portrait_stored_sideways() -> None:
-    with Image.open(SAMPLES / "store-17/cam-2/turned-by-exif.jpg") as picture:
+    with Image.open(SAMPLES / "store-17/aisle-7/turned-by-exif.jpg") as picture:
         assert picture.width > picture.height
         assert picture.getexif()[0x0112] == 6

@@ -88,7 +88,7 @@ def test_the_picture_is_written_as_asked(media_type: str, kind: str) -> None:
 @pytest.mark.parametrize("media_type", ["image/jpeg", "image/png"])
 def test_predict_answers_the_picture_turned_and_whole(client: FlaskClient, media_type: str) -> None:
     """Not the reduced one that the detector saw, and upright as its boxes are."""
-    sample = SAMPLES / "store-17" / "cam-2" / "turned-by-exif.jpg"
+    sample = SAMPLES / "store-17" / "aisle-7" / "turned-by-exif.jpg"
     response = client.post(
         "/predict",
         data=sample.read_bytes(),

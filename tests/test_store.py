@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -20,12 +21,13 @@ from events.types import GAP_CORRECTED
 from monitor import fold as fold_module
 from monitor import store as store_module
 from monitor.database import migrate, open_database, reading, writing
-from monitor.fold import Audit, Folded, Rules, State, chosen, fold
+from monitor.fold import Audit, Folded, Gap, Rules, State, chosen, fold
 from monitor.gap_events import events_due, fact_of
 from monitor.intake import IncomingAudit, ViewKey
+from monitor.points import SPAN, read_points
 from monitor.records import episode_of, gap_event_of
 from monitor.store import Store
-from monitor.tables import audits, checkpoints, episodes, outgoing_events, rejections, views
+from monitor.tables import audits, checkpoints, episodes, outgoing_events, rejections, spans, views
 from tests.faults.postgresql import Server
 
 COUNTER = itertools.count()
@@ -130,11 +132,37 @@ def arrivals_of(history: tuple[list[Audit], int]) -> list[Audit]:
     return arrived + order.choices(found, k=len(found) // 3)
 
 
+def shows(audit: Audit, gap: Gap) -> bool:
+    """Tell whether a photo shows a gap in a place, give or take a nudge."""
+    middles = [np.add(box[:2], box[2:]) / 2 for box in (gap.box, *(g.box for g in audit.gaps))]
+    return any(np.abs(middle - middles[0]).max() < 2000 for middle in middles[1:])
+
+
+def check_hysteresis(history: list[Audit], found: list[fold_module.Episode]) -> None:
+    """A change takes two photos a minute apart that say the same, by the photos alone."""
+    reliable = [audit for audit in chosen(history) if not audit.doubtful]
+    for episode in found:
+        since = [a for a in reliable if a.captured >= episode.opened and shows(a, episode.gap)]
+        assert since[0].captured == episode.opened
+        assert since[-1].captured - episode.opened >= MINUTE
+        if episode.ended == "filled":
+            assert episode.closed is not None
+            gone = [a for a in reliable if a.captured >= episode.closed]
+            assert not shows(gone[0], episode.gap)
+            assert any(a.captured - episode.closed >= MINUTE for a in gone)
+
+
 def check_law(store: Store, history: tuple[list[Audit], int]) -> None:
     key = new_key()
     take(store, key, arrivals_of(history))
     expected = fold(State(view=key.id), chosen(history[0]), store.rules).episodes
     assert held(store, key) == expected
+    check_hysteresis(history[0], list(expected.values()))
+    kept = [(r.captured, r._mapping["count"], r.doubtful) for r in rows(store, audits, key)]
+    packed = sorted((row.start, row.points) for row in rows(store, spans, key))
+    points = read_points(packed)
+    seen = zip(points.captured.tolist(), points.count.tolist(), points.doubtful, strict=True)
+    assert sorted(kept) == sorted(seen)
     by_episode: dict[str, list[Row[Any]]] = {}
     for row in sorted(rows(store, outgoing_events, key), key=lambda row: row.sequence):
         by_episode.setdefault(row.episode, []).append(row)
@@ -194,9 +222,22 @@ def generations_ignored(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(store_module, "rank", lambda audit: 0)
 
 
+def no_hysteresis(patch: pytest.MonkeyPatch) -> None:
+    """The database and the fold agree: only the photos say that they are wrong."""
+    sure = fold_module.step
+    for module in (store_module, fold_module):
+        patch.setattr(module, "step", lambda state, audit, _: sure(state, audit, Rules(1, 0)))
+
+
+def spans_overlap(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(store_module, "span_of", lambda captured: captured - captured % (SPAN // 24))
+
+
 @pytest.mark.parametrize(
     "mutant",
     [
+        no_hysteresis,
+        spans_overlap,
         by_arrival,
         ids_from_arrival,
         corrections_forgotten,

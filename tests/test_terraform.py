@@ -12,6 +12,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from events.source.config import SourceConfig
 from events.source.queue_checks import Queue, check_queue, check_results_bucket
 from events.types import PUBLISHED, REFERENCES, RESULTS
 from function.config import Config
+from function.uploads import Uploads
 
 PLANS = Path(os.environ.get("SHELFWATCH_PLANS", ""))
 PARLIAMENT = os.environ.get("SHELFWATCH_PARLIAMENT", "parliament")
@@ -80,6 +82,7 @@ MAY = {
         f"{OUTBOX}/{REFERENCES}*": {"s3:GetObject"},
         TOPIC: {"sns:Publish", "sns:GetTopicAttributes"},
         KEY: {"kms:Decrypt", "kms:GenerateDataKey"},
+        f"{PHOTOS}/store-17/*": {"s3:PutObject"},  # where asked for: `upload_prefixes`
     },
     "source": {
         QUEUE: {
@@ -241,6 +244,31 @@ def test_each_role_allows_what_its_code_calls_and_nothing_else(
 ) -> None:
     policy = made[f'module.pod_role["{role}"].aws_iam_role_policy.this']["policy"]
     assert granted(policy) == MAY[role]
+
+
+def test_the_function_puts_no_photo_where_nobody_asked_for_uploads() -> None:
+    least = {c["address"]: c["change"] for c in plan_of("shelfwatch", "least")["resource_changes"]}
+    policy = least['module.pod_role["function"].aws_iam_role_policy.this']["after"]["policy"]
+    puts = {resource for resource, may in granted(policy).items() if "s3:PutObject" in may}
+    assert puts == {f"{OUTBOX}/{RESULTS}*", f"{OUTBOX}/{PUBLISHED}*"}
+
+
+def test_a_place_is_offered_under_keys_that_the_role_allows(made: dict[str, Json]) -> None:
+    policy = made['module.pod_role["function"].aws_iam_role_policy.this']["policy"]
+    uploads = Uploads(s3=Signer(), bucket="photos", outbox=None)  # type: ignore[arg-type]  # it signs, and asks for no result
+    wish = {"store": "store-17", "view": "cam-2", "type": "image/jpeg", "bytes": 10}
+    offer = uploads.offer(json.dumps(wish).encode(), datetime.now(UTC))
+    key = offer["uri"].removeprefix("s3://photos/")
+    assert allows(policy, "s3:PutObject", f"{PHOTOS}/{key}")
+    assert not allows(policy, "s3:PutObject", f"{PHOTOS}/{key.replace('17', '18')}")
+    assert not allows(policy, "s3:DeleteObject", f"{PHOTOS}/{key}")
+
+
+class Signer:
+    """Signs whatever it is given."""
+
+    def generate_presigned_url(self, *_: object, **__: object) -> str:
+        return "https://"
 
 
 def test_no_pod_has_a_role_that_is_not_in_the_table(made: dict[str, Json]) -> None:

@@ -21,7 +21,7 @@ from function.image import MAX_IMAGE_BYTES
 from function.uploads import MAX_REQUEST_BYTES, UPLOAD_MINUTES
 
 SAMPLE = GOOD_SAMPLE.read_bytes()
-CORRUPT = (SAMPLES / "store-21" / "cam-1" / "corrupt.jpg").read_bytes()
+CORRUPT = (SAMPLES / "store-21" / "aisle-2" / "corrupt.jpg").read_bytes()
 BEARER = {"Authorization": "Bearer s3cret"}
 WISH = {"store": "store-17", "view": "cam-2", "type": "image/jpeg", "bytes": len(SAMPLE)}
 

@@ -118,6 +118,8 @@ tableIn(["es"], "an audit is one sentence", describeAudit, [
 
 tableIn(["en"], "places and facings are counted", describePlaces, [
   [[[]], "Nothing to fill"],
+  [[[], { count: 3 }], "Nothing to fill"],
+  [[[], { count: 0 }], "No shelf in sight"],
   [[[{ facings: 1 }]], "1 place to fill, 1 facing"],
   [[[{ facings: 4 }, { facings: 2 }]], "2 places to fill, 6 facings"],
 ]);

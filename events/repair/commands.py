@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-import boto3
 from botocore.config import Config as BotoConfig
 
 from events.sqs import is_fifo
@@ -101,8 +100,3 @@ def boto_config(connections: int = 1) -> BotoConfig:
         retries={"mode": "standard", "total_max_attempts": 5},
         max_pool_connections=connections,
     )
-
-
-def has_region() -> bool:
-    """Tell whether boto3 knows where AWS is, without which no client can be made."""
-    return bool(boto3.Session().region_name)

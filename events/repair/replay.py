@@ -23,7 +23,9 @@ from typing import TYPE_CHECKING
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
+from events.checks import has_region, run_checks
 from events.log import configure_logging
+from events.repair.command_checks import replay_checks
 from events.repair.commands import (
     DONE,
     FAILED,
@@ -33,7 +35,6 @@ from events.repair.commands import (
     add_window,
     boto_config,
     count,
-    has_region,
     standard_queue,
     stop_on_signals,
     window_of,
@@ -172,6 +173,8 @@ def _line(verb: str, letter: DeadLetter) -> str:
 def main(arguments: list[str] | None = None, env: Mapping[str, str] = os.environ) -> int:
     """Run the command; return the exit code."""
     options = _parse(arguments, env)
+    if options.check:
+        return DONE if run_checks(replay_checks(options), sys.stdout) else FAILED
     configure_logging()
     stop = stop_on_signals()
     sqs = boto3.client("sqs", config=boto_config())
@@ -208,11 +211,13 @@ def _exit_code(summary: Summary, stop: threading.Event, send: bool) -> int:
 
 
 def _parse(arguments: list[str] | None, env: Mapping[str, str]) -> argparse.Namespace:
+    """Read the options; `fault` says what is wrong with them where they are only looked at."""
     parser = argparse.ArgumentParser(
         prog="python -m events.repair.replay", description="Put dead letters back on the queue."
     )
     add = parser.add_argument
     add("--send", action="store_true", help="do it; without, only list")
+    add("--check", action="store_true", help="look at options, clock and both queues, and end")
     add(
         "--queue-url",
         type=standard_queue,
@@ -232,11 +237,17 @@ def _parse(arguments: list[str] | None, env: Mapping[str, str]) -> argparse.Name
     add("--max", type=count, default=sys.maxsize, help="as many at most (all)")
     options = parser.parse_args(arguments)
     options.window = window_of(parser, options)
-    if not options.queue_url:
-        parser.error("`--queue-url` or QUEUE_URL must be set, got neither")
-    if not has_region():
-        parser.error("`AWS_DEFAULT_REGION` must be set, got nothing")
+    options.fault = _fault_of(options)
+    if options.fault and not options.check:
+        parser.error(options.fault)
     return options
+
+
+def _fault_of(options: argparse.Namespace) -> str:
+    """Say what is wrong with the options; empty where nothing is."""
+    if not options.queue_url:
+        return "`--queue-url` or QUEUE_URL must be set, got neither"
+    return "" if has_region() else "`AWS_DEFAULT_REGION` must be set, got nothing"
 
 
 if __name__ == "__main__":

@@ -24,8 +24,10 @@ from typing import TYPE_CHECKING
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
+from events.checks import has_region, run_checks
 from events.log import configure_logging
 from events.outbox import Outbox
+from events.repair.command_checks import sweep_checks
 from events.repair.commands import (
     DONE,
     FAILED,
@@ -36,7 +38,6 @@ from events.repair.commands import (
     add_window,
     boto_config,
     count,
-    has_region,
     standard_queue,
     stop_on_signals,
     window_of,
@@ -192,6 +193,8 @@ def _line(photo: Photo, generation: int) -> str:
 def main(arguments: list[str] | None = None, env: Mapping[str, str] = os.environ) -> int:
     """Run the command; return the exit code."""
     options = _parse(arguments, env)
+    if options.check:
+        return DONE if run_checks(sweep_checks(options), sys.stdout) else FAILED
     configure_logging()
     stop = stop_on_signals()
     s3 = boto3.client("s3", config=boto_config(THREADS))
@@ -239,6 +242,7 @@ def sweep_of(options: argparse.Namespace, s3: S3Client, sqs: SQSClient, bucket: 
 
 
 def _parse(arguments: list[str] | None, env: Mapping[str, str]) -> argparse.Namespace:
+    """Read the options; `fault` says what is wrong with them where they are only looked at."""
     parser = argparse.ArgumentParser(
         prog="python -m events.repair.sweep",
         description="Find photos in the bucket without a result and put them on the queue.",
@@ -246,6 +250,7 @@ def _parse(arguments: list[str] | None, env: Mapping[str, str]) -> argparse.Name
     add = parser.add_argument
     buckets = [name.strip() for name in env.get("EVENTS_BUCKETS", "").split(",") if name.strip()]
     add("--send", action="store_true", help="do it; without, only list")
+    add("--check", action="store_true", help="look at options, clock, buckets and queue, and end")
     add("--bucket", action="append", help="whose photos, may be repeated ($EVENTS_BUCKETS)")
     add("--results-bucket", default=env.get("RESULTS_BUCKET", ""), help="($RESULTS_BUCKET)")
     add(
@@ -269,6 +274,15 @@ def _parse(arguments: list[str] | None, env: Mapping[str, str]) -> argparse.Name
     options = parser.parse_args(arguments)
     options.window = window_of(parser, options)
     options.bucket = options.bucket or buckets
+    options.generation = env.get("AUDIT_GENERATION") or "0"
+    options.fault = _fault_of(options)
+    if options.fault and not options.check:
+        parser.error(options.fault)
+    return options
+
+
+def _fault_of(options: argparse.Namespace) -> str:
+    """Say what is wrong with the options; empty where nothing is. Reads the generation."""
     for name, variable in (
         ("bucket", "EVENTS_BUCKETS"),
         ("results_bucket", "RESULTS_BUCKET"),
@@ -276,19 +290,16 @@ def _parse(arguments: list[str] | None, env: Mapping[str, str]) -> argparse.Name
     ):
         if not getattr(options, name):
             option = f"--{name.replace('_', '-')}"
-            parser.error(f"`{option}` or {variable} must be set, got neither")
+            return f"`{option}` or {variable} must be set, got neither"
     if options.again != bool(options.model):
-        parser.error("`--again` must come with --model, got one of them alone")
+        return "`--again` must come with --model, got one of them alone"
     if options.model and not re.fullmatch("sha256:[0-9a-f]{64}", options.model):
-        parser.error(f"`--model` must be sha256: and 64 hex digits, got {options.model!r}")
-    generation = env.get("AUDIT_GENERATION") or "0"
-    if not generation.isdecimal() or int(generation) > MAX_GENERATION:
+        return f"`--model` must be sha256: and 64 hex digits, got {options.model!r}"
+    if not options.generation.isdecimal() or int(options.generation) > MAX_GENERATION:
         must_be = f"a whole number from 0 to {MAX_GENERATION}"
-        parser.error(f"`AUDIT_GENERATION` must be {must_be}, got {generation!r}")
-    options.generation = int(generation)
-    if not has_region():
-        parser.error("`AWS_DEFAULT_REGION` must be set, got nothing")
-    return options
+        return f"`AUDIT_GENERATION` must be {must_be}, got {options.generation!r}"
+    options.generation = int(options.generation)
+    return "" if has_region() else "`AWS_DEFAULT_REGION` must be set, got nothing"
 
 
 if __name__ == "__main__":

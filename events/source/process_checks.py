@@ -9,15 +9,18 @@ import boto3
 import urllib3
 
 from events.checks import (
+    BOTO_CONFIG,
+    NO_REGION,
     Check,
     CheckFailed,
     clock_check,
     credentials_check,
+    dead_letters_check,
     failed_check,
+    has_region,
     queue_check,
 )
 from events.source.config import SettingError, SourceConfig
-from events.sqs import parse_redrive
 
 CONNECT_SECONDS = 5.0
 
@@ -30,25 +33,17 @@ def source_checks(env: Mapping[str, str]) -> Iterator[Check]:
         yield failed_check("settings", str(err))
         return
     yield Check("settings", lambda: f"{config.in_flight} events in flight at most")
-    sts, sqs = boto3.client("sts"), boto3.client("sqs")
+    if not has_region():
+        yield NO_REGION
+        return
+    sts = boto3.client("sts", config=BOTO_CONFIG)
+    sqs = boto3.client("sqs", config=BOTO_CONFIG)
     yield credentials_check(sts)
     yield clock_check(sts)
     yield queue_check(sqs, config.queue_url)
-
-    def dead_letters() -> str:
-        answer = sqs.get_queue_attributes(
-            QueueUrl=config.queue_url, AttributeNames=["RedrivePolicy"]
-        )
-        arn, receives = parse_redrive(answer["Attributes"].get("RedrivePolicy", ""))
-        if not arn:
-            msg = "the queue has no RedrivePolicy: give it one, or lost messages are lost for good"
-            raise CheckFailed(msg)
-        sqs.get_queue_url(QueueName=arn.rpartition(":")[2])
-        return f"{arn} after {receives} receives"
-
-    yield Check("DLQ", dead_letters)
+    yield dead_letters_check(sqs, config.queue_url)
     if config.results_bucket:
-        s3 = boto3.client("s3")
+        s3 = boto3.client("s3", config=BOTO_CONFIG)
 
         def results() -> str:
             # What the source itself asks of it at its start; it may neither list nor read.

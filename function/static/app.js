@@ -166,7 +166,7 @@ function onFailed(item) {
 /** Now the size in the boxes' pixels is known, and how the picture has to be turned. */
 async function onCounted(item) {
   const { compliance } = item.answer;
-  const told = compliance ? describeCompliance(compliance) : `${describeAudit(item.answer)} ${describePlaces(placesToFill(item.answer))}`;
+  const told = compliance ? describeCompliance(compliance) : `${describeAudit(item.answer)} ${describePlaces(placesToFill(item.answer), item.answer)}`;
   announce(`${item.name}: ${told}`);
   if (item === state.pictured) showPicture();
   if (!(await needsTurn(item.file, item.answer.image.orientation))) return;

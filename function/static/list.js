@@ -17,7 +17,7 @@ export function createList({ onShow, onTick }) {
   function render(item) {
     if (item === shown.item && item.answer === shown.answer) return;
     Object.assign(shown, { item, answer: item.answer, places: placesToFill(item.answer), filled: readTicks(pictureKey(item.file)) });
-    element("refill-title").textContent = describePlaces(shown.places);
+    element("refill-title").textContent = describePlaces(shown.places, item.answer);
     element("print-title").textContent = title();
     element("facing-hint").hidden = element("share").hidden = shown.places.length === 0;
     element("places").replaceChildren(...shown.places.map(line));

@@ -71,9 +71,9 @@ export function labelRow({ index, count, fill_rate }, narrow) {
   return narrow ? number : `${number}:  ${formatNumber(count)} · ${formatPercent(fill_rate)}`;
 }
 
-/** "5 places to fill, 9 facings" */
-export function describePlaces(places) {
-  if (places.length === 0) return say("nothingToFill");
+/** "5 places to fill, 9 facings"; a picture without a product shows no shelf, and says nothing of one. */
+export function describePlaces(places, { count = 1 } = {}) {
+  if (places.length === 0) return say(count > 0 ? "nothingToFill" : "noShelf");
   const facings = places.reduce((sum, place) => sum + place.facings, 0);
   return say("headline", { places: say("placesToFill", { count: places.length }), facings: say("facings", { count: facings }) });
 }

@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from kubernetes import config as kubernetes_config
 from kubernetes.client import ApiClient, Configuration
 
+from events.checks import run_checks
 from events.log import configure_logging
+from knative.rollout.checks import rollout_checks
 from knative.rollout.clock import SystemClock
 from knative.rollout.cluster import Cluster
 from knative.rollout.conductor import Conductor
@@ -37,9 +39,18 @@ def api_client(env: Mapping[str, str] = os.environ) -> ApiClient:
 
 def main(arguments: list[str] | None = None, env: Mapping[str, str] = os.environ) -> int:
     """Run the command; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m knative.rollout", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m knative.rollout",
+        description=__doc__,
+        epilog="Settings are environment variables: docs/canary.md has them all.",
+    )
     parser.add_argument("--abort", action="store_true", help="only remove a candidate, if any")
+    parser.add_argument(
+        "--check", action="store_true", help="look at settings, judge, cluster and topic, and end"
+    )
     options = parser.parse_args(arguments)
+    if options.check:
+        return Code.DONE if run_checks(rollout_checks(env, api_client), sys.stdout) else Code.FAILED
     configure_logging()
     clock = SystemClock()
     try:

@@ -22,7 +22,7 @@ from local.processes import ROOT
 from tests.faults.stage import Ground, Stage, Stuck, setting
 
 PLACES = 8  # of one source: a kill can hit as many deliveries
-SAMPLE = ROOT / "local" / "samples" / "store-17" / "cam-1" / "aisle-4.jpg"
+SAMPLE = ROOT / "local" / "samples" / "store-17" / "aisle-4" / "full.jpg"
 TEST_EVENT = (ROOT / "tests" / "events" / "s3_test_event.json").read_text()
 # Characters that have broken programs before.
 ODD_KEYS = (

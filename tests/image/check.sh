@@ -17,7 +17,7 @@ ready_seconds=60 # a few on an idle machine
 # The container gets what a pod gets.
 memory=$(sed -n 's/^ *limits: {memory: \([0-9]*\)Mi}.*/\1m/p' knative/base/detector.yaml)
 hardened=(--read-only --cap-drop ALL --security-opt no-new-privileges --cpus 1 --memory "$memory" --memory-swap "$memory" --pids-limit 128)
-sample=local/samples/store-17/cam-1/aisle-5-gaps.jpg
+sample=local/samples/store-17/aisle-5/gaps.jpg
 names=()
 
 fail() { echo "image: $1" >&2; exit 1; }

@@ -11,7 +11,7 @@ read -ra compose <<<"${COMPOSE:-docker compose}"
 read -ra services <<<"${SERVICES:-}"
 export COMPOSE_PROJECT_NAME=shelfwatch-check
 patience=60 # seconds for anything to come about on a busy machine
-sample=local/samples/store-17/cam-1/aisle-5-gaps.jpg
+sample=local/samples/store-17/aisle-5/gaps.jpg
 scraped='up{job="shelfwatch-function"} * on () up{job="shelfwatch-source"} == 1'
 
 fail() { echo "compose: $1" >&2; "${compose[@]}" logs --tail 20 | cut -c 1-300 >&2; exit 1; }

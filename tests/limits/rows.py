@@ -27,7 +27,7 @@ from tests.limits.stage import Function, Prober
 AT_ONCE = 8
 MAX_PEAK = 1100  # MiB
 LARGEST = (8192, 6144)
-SAMPLE = (Path(__file__).parents[2] / "local/samples/store-17/cam-1/aisle-4.jpg").read_bytes()
+SAMPLE = (Path(__file__).parents[2] / "local/samples/store-17/aisle-4/full.jpg").read_bytes()
 PNG, JPEG, JSON = "image/png", "image/jpeg", "application/json"
 FORM = "multipart/form-data; boundary=X"
 MIB = 2**20

@@ -29,9 +29,10 @@ OVERLAYS = sorted(path.name for path in (ROOT / "knative" / "overlays").iterdir(
 WHOLE = [
     *(f"knative/overlays/{name}" for name in OVERLAYS),
     *("knative/serving", "knative/system", "knative/system/eventing", "knative/signature"),
-    *("argocd/dev", "argocd/prod", "argocd/keda"),
+    *("argocd/dev", "argocd/prod", "argocd/keda", "argocd/monitor"),
+    "knative/monitor",
 ]
-OTHERS = ["knative/base", "knative/monitor", "knative/settings", "argocd/platform"]
+OTHERS = ["knative/base", "knative/settings", "argocd/platform"]
 
 
 SETTINGS = "knative/settings/settings.env"

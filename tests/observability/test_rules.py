@@ -8,7 +8,9 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 import yaml
 from conftest import ROOT
@@ -16,6 +18,7 @@ from conftest import ROOT
 from events.source.metrics import SourceMetrics
 from function.metrics import Metrics
 from monitor.metrics import Metrics as MonitorMetrics
+from tests.faults.postgresql import Server
 
 OBSERVABILITY = ROOT / "observability"
 COMPOSE = OBSERVABILITY / "compose"
@@ -24,8 +27,19 @@ GROUPS = [group for path in RULE_FILES for group in yaml.safe_load(path.read_tex
 RULES = [rule for group in GROUPS for rule in group["rules"]]
 ALERTS = {rule["alert"]: rule for rule in RULES if "alert" in rule}
 RECORDED = {rule["record"] for rule in RULES if "record" in rule}
-DASHBOARD = json.loads((OBSERVABILITY / "dashboards" / "shelfwatch.json").read_text())
-QUERIES = [target["expr"] for panel in DASHBOARD["panels"] for target in panel.get("targets", [])]
+DASHBOARD, STOCK = (
+    json.loads((OBSERVABILITY / "dashboards" / f"{name}.json").read_text())
+    for name in ("shelfwatch", "stock")
+)
+
+
+def targets(dashboard: dict[str, Any], query: str) -> list[str]:
+    """List a dashboard's queries of a language: `expr` of Prometheus, `rawSql` of PostgreSQL."""
+    found = [target for panel in dashboard["panels"] for target in panel.get("targets", [])]
+    return [target[query] for target in found if query in target]
+
+
+QUERIES = targets(DASHBOARD, "expr")
 RULE_TESTS = Path(__file__).parent / "rules.yaml"
 # Others' metrics that the rules use: those of Prometheus, kube-state-metrics and Argo CD.
 FOREIGN = {
@@ -99,7 +113,7 @@ def exported(
 
 def test_each_query_asks_for_what_there_is() -> None:
     there_is = exported() | exported((MonitorMetrics(),)) | RECORDED | FOREIGN
-    for expr in [*QUERIES, *(rule["expr"] for rule in RULES)]:
+    for expr in [*QUERIES, *targets(STOCK, "expr"), *(rule["expr"] for rule in RULES)]:
         bare = re.sub(r'"[^"]*"|\{[^}]*\}|\b(?:by|on) \([^)]*\)', " ", expr)
         asked = set(re.findall(r"\b(?:shelfwatch|process|kube|argocd)[a-z_:0-9]+|\bup\b", bare))
         assert asked, expr
@@ -114,10 +128,31 @@ def test_each_metric_of_ours_is_on_the_dashboard() -> None:
     stems = {re.sub("_(total|bucket|sum|count)$", "", name) for name in exported()}
     ours = {stem for stem in stems if stem.startswith("shelfwatch_")}
     assert {stem for stem in ours if stem not in shown} == {"shelfwatch_references"}
+    of_monitor = {
+        re.sub("_(total|bucket|sum|count|created)$", "", name)
+        for name in exported((MonitorMetrics(),))
+    }
+    assert {stem for stem in of_monitor if stem not in " ".join(targets(STOCK, "expr"))} == set()
 
 
-def test_panels_have_names_of_their_own_and_do_not_overlap() -> None:
-    panels = DASHBOARD["panels"]
+@pytest.mark.parametrize("query", targets(STOCK, "rawSql"))
+def test_postgresql_answers_each_query_of_the_stock_dashboard(
+    query: str, postgresql: Server
+) -> None:
+    """As Grafana sends them: with its macros written out, and the stores as quoted names."""
+    macros = {"$__unixEpochFrom()": "1764288000", "$__unixEpochTo()": "1764374400"}
+    for macro, value in {**macros, "$store": "'store-17', 'store-21'"}.items():
+        query = query.replace(macro, value)
+    assert "$" not in query
+    with psycopg.connect(postgresql.url) as connection:
+        answer = connection.execute(query.encode())
+        assert answer.description
+        answer.fetchall()
+
+
+@pytest.mark.parametrize("dashboard", [DASHBOARD, STOCK], ids=["shelfwatch", "stock"])
+def test_panels_have_names_of_their_own_and_do_not_overlap(dashboard: dict[str, Any]) -> None:
+    panels = dashboard["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     assert len({panel["title"] for panel in panels}) == len(panels)
     taken: set[tuple[int, int]] = set()
@@ -157,7 +192,10 @@ def test_jobs_have_one_name_in_compose_and_cluster() -> None:
         # A laptop has neither.
         if endpoint["port"] != "http-usermetric" and monitor["metadata"]["name"] != "argocd"
     ]
-    assert [each["job"] for each in labels] == [job["job_name"] for job in compose]
+    # Compose runs no monitor.
+    jobs = [each["job"] for each in labels if not each["job"].startswith("shelfwatch-monitor")]
+    assert jobs == [job["job_name"] for job in compose]
+    assert len({each["job"] for each in labels}) == len(labels)
     assert "revision" in labels[0]
     assert compose[0]["static_configs"][0]["labels"] == {"revision": "local"}
 
@@ -191,10 +229,31 @@ def test_the_queue_proxy_is_scraped_where_knative_tells_and_prometheus_may_enter
 def test_kustomize_renders_what_the_cluster_reads() -> None:
     objects = list(yaml.safe_load_all(run("kubectl", "kustomize", str(OBSERVABILITY))))
     kinds = sorted(each["kind"] for each in objects)
-    assert kinds == ["ConfigMap", "PodMonitor", "PodMonitor", "PodMonitor", "PrometheusRule"]
-    (dashboard,) = (each for each in objects if each["kind"] == "ConfigMap")
-    assert json.loads(dashboard["data"]["shelfwatch.json"]) == DASHBOARD
-    assert dashboard["metadata"]["labels"] == {"grafana_dashboard": "1"}
+    assert kinds == [*["ConfigMap"] * 2, *["PodMonitor"] * 5, "PrometheusRule"]
+    maps = [each for each in objects if each["kind"] == "ConfigMap"]
+    shown = {name: json.loads(text) for each in maps for name, text in each["data"].items()}
+    assert shown == {"shelfwatch.json": DASHBOARD, "stock.json": STOCK}
+    assert all(each["metadata"]["labels"] == {"grafana_dashboard": "1"} for each in maps)
+
+
+def test_each_pod_is_scraped_by_one_monitor_and_may_be_reached() -> None:
+    """The monitor's pods under the function's job would count as its revisions."""
+    monitors = yaml.safe_load_all((OBSERVABILITY / "podmonitors.yaml").read_text())
+    ours = [monitor for monitor in monitors if monitor["metadata"]["name"] != "argocd"]
+    selected = [monitor["spec"]["selector"] for monitor in ours]
+    assert all(selector.keys() == {"matchLabels"} for selector in selected)
+    policies = [
+        *yaml.safe_load_all((ROOT / "knative/base/networkpolicy.yaml").read_text()),
+        *yaml.safe_load_all((ROOT / "knative/monitor/networkpolicy.yaml").read_text()),
+    ]
+    scraped = [
+        policy["spec"]["podSelector"]["matchLabels"]
+        for policy in policies
+        if "monitoring" in json.dumps(policy["spec"].get("ingress", []))
+    ]
+    assert [selector["matchLabels"] for selector in selected] == sorted(
+        scraped, key=lambda labels: [s["matchLabels"] for s in selected].index(labels)
+    )
 
 
 def test_alloys_settings_are_those_that_its_configuration_reads() -> None:

@@ -74,6 +74,7 @@ class FakeKnative:
         self.time = 0.0
         self.revisions: dict[str, FakeRevision] = {}
         self.events: list[Json] = []
+        self.denied: set[str] = set()  # verbs that the role lacks
         self.annotations: dict[str, str] = {}
         self.url_of = url_of or (lambda tag: f"http://{tag + '-' if tag else ''}{KSVC}.shelf.svc")
         self.traffic: list[Json] = [{"latestRevision": True, "percent": 100}]
@@ -188,6 +189,9 @@ class FakeKnative:
         """Answer a request. Raises `ApiError`."""
         if method == "POST" and path == "/api/v1/namespaces/shelf/events":
             return self._event(body or {})
+        if method == "POST" and path.endswith("/selfsubjectaccessreviews"):
+            deed = (body or {})["spec"]["resourceAttributes"]
+            return {"spec": {}, "status": {"allowed": deed["verb"] not in self.denied}}
         match = re.fullmatch(f"{PREFIX}/(services|revisions)/([a-z0-9-]+)", path)
         if not match or method not in ("GET", "PATCH"):
             raise ApiError(403, f"{method} {path} is not among what the role allows")

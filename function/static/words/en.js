@@ -36,6 +36,7 @@ export default {
   placesToFill: { one: "{count} place to fill", other: "{count} places to fill" },
   headline: "{places}, {facings}",
   nothingToFill: "Nothing to fill",
+  noShelf: "No shelf in sight",
   facings: { one: "{count} facing", other: "{count} facings" },
   facingMeans: "A facing is the room that one product takes at the front of the shelf.",
   filled: "{done} of {count} filled",

@@ -35,6 +35,7 @@ export default {
   placesToFill: { one: "{count} hueco por reponer", other: "{count} huecos por reponer" },
   headline: "{places}, {facings}",
   nothingToFill: "Nada que reponer",
+  noShelf: "No se ve ningún estante",
   facings: { one: "{count} frente", other: "{count} frentes" },
   facingMeans: "Un frente es el espacio que ocupa un producto en la parte delantera de la estantería.",
   filled: "{done} de {count} repuestos",

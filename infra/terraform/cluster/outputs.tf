@@ -8,6 +8,17 @@ output "entrance" {
   value       = one(module.entrance[*].dns_name)
 }
 
+output "for_database" {
+  description = "Where infra/terraform/monitor may put a database: -json, into its cluster.auto.tfvars.json"
+  value = {
+    database = {
+      vpc_id                   = module.vpc.vpc_id
+      subnet_ids               = module.vpc.private_subnets
+      client_security_group_id = module.eks.node_security_group_id
+    }
+  }
+}
+
 output "next" {
   description = "The commands to type now"
   value       = <<-EOT

@@ -1,7 +1,7 @@
 output "settings_env" {
-  description = "What goes into knative/monitor/settings.env beside region, bucket and topic"
+  description = "What goes into knative/settings/settings.env besides"
   value       = <<-EOT
-    QUEUE_URL=${module.queue.url}
+    MONITOR_QUEUE_URL=${module.queue.url}
     DIGEST_TOPIC_ARN=${aws_sns_topic.digest.arn}
   EOT
 }

@@ -8,14 +8,17 @@ locals {
     function = {
       namespace       = var.namespace
       service_account = var.service_accounts.function
-      statements = [
+      statements = concat([
         { Sid = "ReadPhotos", Action = ["s3:GetObject", "s3:GetObjectVersion"], Resource = ["${module.photos.arn}/*"] },
         { Sid = "TellGoneFromForbidden", Action = ["s3:ListBucket"], Resource = [module.photos.arn, module.results.arn] },
         { Sid = "Outbox", Action = ["s3:GetObject", "s3:PutObject"], Resource = local.outbox_arns },
         { Sid = "ReadReferences", Action = ["s3:GetObject"], Resource = ["${module.results.arn}/${local.references}*"] },
         { Sid = "Publish", Action = ["sns:Publish", "sns:GetTopicAttributes"], Resource = [aws_sns_topic.events.arn] },
         { Sid = "Key", Action = ["kms:Decrypt", "kms:GenerateDataKey"], Resource = [aws_kms_key.data.arn] },
-      ]
+        ], length(var.upload_prefixes) == 0 ? [] : [
+        # Who was offered a place puts a photo there with these rights.
+        { Sid = "OfferPlaces", Action = ["s3:PutObject"], Resource = [for prefix in var.upload_prefixes : "${module.photos.arn}/${prefix}*"] },
+      ])
     }
 
     source = {

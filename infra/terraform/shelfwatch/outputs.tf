@@ -1,6 +1,6 @@
 locals {
   # What the pods read from their environment, and where their image and notices are.
-  settings = {
+  settings = merge({
     AWS_DEFAULT_REGION  = var.region
     EVENTS_BUCKETS      = module.photos.name
     RESULTS_BUCKET      = module.results.name
@@ -12,7 +12,7 @@ locals {
     LOGS_BUCKET         = module.logs.name
     NOTICE_TOPIC_ARN    = aws_sns_topic.alarms.arn
     HEARTBEAT_TOPIC_ARN = aws_sns_topic.heartbeat.arn
-  }
+  }, length(var.upload_prefixes) == 0 ? {} : { UPLOADS_BUCKET = module.photos.name })
 }
 
 output "settings" {
@@ -43,6 +43,22 @@ output "camera_policy_arn" {
 output "subscriber_policy_arn" {
   description = "Attach to the role of a subscriber that follows dataref"
   value       = aws_iam_policy.subscriber.arn
+}
+
+output "monitor" {
+  description = "What infra/terraform/monitor wants to know of this root: -json, into its from-shelfwatch.auto.tfvars.json"
+  value = {
+    account_id         = var.account_id
+    region             = var.region
+    name               = var.name
+    cluster_name       = var.cluster_name
+    namespace          = var.namespace
+    events_topic_arn   = aws_sns_topic.events.arn
+    alarms_topic_arn   = aws_sns_topic.alarms.arn
+    results_bucket_arn = module.results.arn
+    photos_queue_arn   = module.queue.arn
+    kms_key_arn        = aws_kms_key.data.arn
+  }
 }
 
 output "next" {

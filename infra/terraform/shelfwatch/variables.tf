@@ -64,6 +64,17 @@ variable "results_retention_days" {
   }
 }
 
+variable "upload_prefixes" {
+  description = "Under which keys the function offers places to callers without AWS keys (POST /uploads): [\"store-17/\"], or [\"\"] for every store; none by default"
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for prefix in var.upload_prefixes : can(regex("^([A-Za-z0-9._-]+/)*$", prefix))])
+    error_message = "upload_prefixes has something that is neither empty nor folders that end with a slash."
+  }
+}
+
 variable "subscriber_account_ids" {
   description = "Other accounts that may subscribe to the events"
   type        = list(string)

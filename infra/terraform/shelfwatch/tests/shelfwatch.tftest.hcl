@@ -86,6 +86,7 @@ run "everything" {
     cert_manager           = { hosted_zone_id = "Z0123456789" }
     keda                   = { namespace = "keda", service_account = "keda-operator" }
     subscriber_account_ids = ["210987654321"]
+    upload_prefixes        = ["store-17/"]
   }
 
   assert {
@@ -121,6 +122,10 @@ run "least" {
   assert {
     condition     = length(module.pod_role) == 9
     error_message = "A role for KEDA or cert-manager, which nobody asked for."
+  }
+  assert {
+    condition     = !contains(keys(output.settings), "UPLOADS_BUCKET")
+    error_message = "Places for photos are offered, which nobody asked for."
   }
   assert {
     condition     = length(aws_sns_topic_subscription.alarm_email) + length(aws_iam_openid_connect_provider.github) == 0
@@ -187,6 +192,14 @@ run "results_gone_before_their_photos" {
     results_retention_days = 99
   }
   expect_failures = [var.results_retention_days]
+}
+
+run "uploads_under_half_a_name" {
+  command = plan
+  variables {
+    upload_prefixes = ["store-1*"]
+  }
+  expect_failures = [var.upload_prefixes]
 }
 
 run "everybody_subscribes" {
