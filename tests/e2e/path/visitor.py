@@ -142,11 +142,16 @@ class Subscriber(threading.Thread):
                 self.revisions[model.get("revision", "")] += 1
 
 
-def events(keys: list[str], body: bytes, pause: float, subscriber: Subscriber) -> None:
-    """Upload photos at a rate."""
+def events(keys: list[str], body: bytes, pause: float, uploaded: list[str]) -> None:
+    """Upload photos at a rate; names those that the bucket has taken."""
     due = time.monotonic()
     for key in keys:
-        upload(key, body)
+        try:
+            upload(key, body)
+        except OSError as err:
+            print(f"{key}: {err}", file=sys.stderr)
+        else:
+            uploaded.append(key)
         due += pause
         time.sleep(max(0.0, due - time.monotonic()))
 
@@ -165,7 +170,8 @@ def load(url: str, body: bytes, options: argparse.Namespace) -> Answer:
         answers.put(post(url, body) | {"at": at})
 
     pause = 1 / options.events if options.events else 0
-    photos = threading.Thread(target=events, args=(keys, body, pause, subscriber))
+    uploaded: list[str] = []
+    photos = threading.Thread(target=events, args=(keys, body, pause, uploaded))
     photos.start()
     asking = []
     for i in range(int(options.seconds * options.requests)):
@@ -175,7 +181,7 @@ def load(url: str, body: bytes, options: argparse.Namespace) -> Answer:
     for thread in [*asking, photos]:
         thread.join()
     deadline = time.monotonic() + options.patience
-    while set(keys) - set(subscriber.ids_of) and time.monotonic() < deadline:
+    while set(uploaded) - set(subscriber.ids_of) and time.monotonic() < deadline:
         time.sleep(0.5)
     time.sleep(5)  # what comes twice comes a little later
     subscriber.ended.set()
@@ -187,8 +193,8 @@ def load(url: str, body: bytes, options: argparse.Namespace) -> Answer:
         "failed": [answer for answer in told if answer["status"] != 200],
         "came_again": sum(answer["tries"] > 1 for answer in told),
         "p95": times[int(len(times) * 0.95)] if times else None,
-        "uploaded": len(keys),
-        "lost": sorted(set(keys) - set(ours)),
+        "uploaded": len(uploaded),
+        "lost": sorted(set(uploaded) - set(ours)),
         "two_ids": sum(len(ids) > 1 for ids in ours.values()),
         "told_twice": sum(subscriber.ids[i] > 1 for ids in ours.values() for i in ids),
         "types": subscriber.types,

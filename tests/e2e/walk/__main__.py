@@ -42,7 +42,7 @@ from tests.e2e.walk.cluster import (
 
 FUNCTION = "serving.knative.dev/service=shelf-detector"
 LOAD = {"requests": 2, "events": 1}  # a second
-SLOT_SECONDS = 7
+STOPPED_SECONDS = 70  # Kourier's stream-idle-timeout, and a little
 
 
 @dataclass
@@ -183,7 +183,7 @@ def under_load(seconds: int) -> Iterator[list[Object]]:
 
     def run() -> None:
         try:
-            seen.append(visit("load", *options, limit=seconds + 1000))
+            seen.append(visit("load", *options, limit=seconds + 1400))
         except Exception as err:
             errors.append(err)
 
@@ -257,18 +257,23 @@ def endured(walk: Walk) -> str:
         drain()
         time.sleep(60)
         candidate = rollout.offer(walk.template, rollout.GOOD)
-        told = rollout.expect(rollout.walked(candidate), good=True, stable=walk.stable)
-        walk.stable = candidate
-    return f"{told}; {told_of(seen[0])}"
+        ending = rollout.walked(candidate)
+    # First what was lost, if anything: that a busy cluster takes no candidate is the lesser fault.
+    told = told_of(seen[0])
+    became = rollout.expect(ending, good=True, stable=walk.stable)
+    walk.stable = candidate
+    return f"{became}; {told}"
 
 
 def replaced(walk: Walk) -> str:
     """a revision is replaced under load"""
     with under_load(150) as seen:
         candidate = rollout.offer(walk.template, rollout.GOOD)
-        told = rollout.expect(rollout.walked(candidate), good=True, stable=walk.stable)
-        walk.stable = candidate
-    return f"{told}; {told_of(seen[0])}"
+        ending = rollout.walked(candidate)
+    told = told_of(seen[0])
+    became = rollout.expect(ending, good=True, stable=walk.stable)
+    walk.stable = candidate
+    return f"{became}; {told}"
 
 
 def to_zero(walk: Walk) -> str:
@@ -296,21 +301,16 @@ def to_zero(walk: Walk) -> str:
 
 
 def slow_bodies(walk: Walk) -> str:
-    """slow bodies give back their place within 7 s"""
+    """bodies that stop halfway give back their place"""
     places = 8 * len(pods(FUNCTION))  # containerConcurrency of each
-    # What Go does with the rest of a body decides: of more than 256 KiB it waits for none.
-    options = ("--seconds", "600", "--bytes", str(2**20), "--count")
-    told = visit("slow", *options, str(places))
+    told = visit("slow", "--seconds", "6000", "--count", str(places))
     slowest = max(each["seconds"] for each in told["slow"])
-    if {each["status"] for each in told["slow"]} != {408} or slowest > SLOT_SECONDS:
+    if {each["status"] for each in told["slow"]} != {408} or slowest > STOPPED_SECONDS:
         raise Failed(json.dumps(told)[:600])
     patient = visit("slow", "--seconds", "4")
-    if told["quick"]["status"] != 200 or patient["slow"][0]["status"] != 200:
-        raise Failed(f"{told['quick']}, {patient}")
-    return (
-        f"{places} of 1 MiB in 10 min were answered 408 after {slowest} s at most; "
-        f"one between them waited {told['quick']['seconds']} s; a small one in 4 s was answered"
-    )
+    if patient["quick"]["status"] != 200 or patient["slow"][0]["status"] != 200:
+        raise Failed(str(patient))
+    return f"{places} were answered 408 after {slowest} s at most; one of 4 s was answered"
 
 
 def at_the_limit(walk: Walk) -> str:

@@ -97,8 +97,8 @@ run "everything" {
     error_message = "Results are watched: they would come back as photos."
   }
   assert {
-    condition     = length(module.pod_role) == 10
-    error_message = "Function, source, sweep, replay, conductor, Loki, Alertmanager, Image Updater, KEDA and cert-manager have a role each."
+    condition     = length(module.pod_role) == 11
+    error_message = "Function, source, sweep, replay, conductor, Loki, Alertmanager, Image Updater, policy-controller, KEDA and cert-manager have a role each."
   }
   assert {
     condition     = output.settings.QUEUE_URL == "https://sqs.eu-west-1.amazonaws.com/123456789012/shelfwatch-photos"
@@ -119,7 +119,7 @@ run "least" {
   }
 
   assert {
-    condition     = length(module.pod_role) == 8
+    condition     = length(module.pod_role) == 9
     error_message = "A role for KEDA or cert-manager, which nobody asked for."
   }
   assert {
