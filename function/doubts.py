@@ -24,10 +24,10 @@ FLAT = 1.0  # what pixels so far apart differ by where there is nothing to be sh
 BURNT = 250  # of 255: all but white
 BLOCK = 8  # pixels; in the smoothest tenth of such blocks noise is all there is
 
-SHARP = 0.295
-BRIGHT = 38.0
-MAX_BURNT = 0.35
-MAX_NOISE = 0.06
+SHARP = 0.285
+BRIGHT = 48.0
+MAX_BURNT = 0.39
+MAX_NOISE = 0.058
 
 
 @dataclass(frozen=True, kw_only=True)

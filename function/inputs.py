@@ -9,7 +9,7 @@ from typing import cast
 import flask
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
-from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
+from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData, State
 
 from function.errors import BodyUnsupported, BucketForbidden, InvalidParameter
 from function.image import MAX_IMAGE_BYTES
@@ -221,6 +221,8 @@ def parse_form(body: bytes, boundary: str) -> list[tuple[str, str, bytes]]:
         for start in range(0, len(body), BAND):
             decoder.receive_data(body[start : start + BAND])
             _take_parts(decoder, parts)
+            if decoder.state is State.PREAMBLE:
+                raise ValueError(start)  # a band without a boundary, which each part begins with
         decoder.receive_data(None)
         _take_parts(decoder, parts)
     except ValueError as err:
