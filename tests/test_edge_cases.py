@@ -237,7 +237,7 @@ IMAGES: list[tuple[str, Callable[[], bytes], int, str | tuple[int, int]]] = [
         415,
         (
             "image-unsupported: The JPEG image must be baseline or progressive, Huffman-"
-            "coded, of 8 bits a sample, got process 1 of 12 bits"
+            "coded, of 8 bits a sample, got SOF1 of 12 bits"
         ),
     ),
     (
