@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import logging
-import math
 import re
 import threading
 import time
@@ -44,9 +43,7 @@ GAP_NAMES = {"gap", "void", "empty", "out of stock"}
 GAP_CONFIDENCE = 0.1
 GAP_IOU = 0.45
 MAX_GAPS = 300
-# Between its layers an inference leaves a third of two processors idle. A second one beside it
-# takes that, and more photos get through; a third would only take memory.
-AT_ONCE = 2
+# One inference fills the processor; a second would only slow the first.
 WAIT_SECONDS = 10.0
 # YOLO11L takes a second on a slow processor. Readiness says it first, liveness ends the pod.
 STALLED_SECONDS, HUNG_SECONDS = 15.0, 30.0
@@ -192,10 +189,9 @@ class Detector:
     # For whoever receives and decodes for `detect`.
     memory: Memory = field(default_factory=Memory)
     admission: Admission = field(default_factory=Admission)
-    # When each inference that runs now began, by its thread and time.monotonic().
-    _began: dict[int, float] = field(default_factory=dict)
+    _began: float | None = None  # when the inference that runs now began, by time.monotonic()
     _ready: threading.Event = field(default_factory=threading.Event)
-    _processor: threading.Semaphore = field(default_factory=threading.Semaphore)
+    _processor: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
     def load(cls, path: Path, threads: int = 0, revision: str = "") -> Detector:
@@ -205,8 +201,7 @@ class Detector:
         """
         opened = open_session(path, threads)
         model = _describe(path, opened)
-        at_once = threading.Semaphore(min(AT_ONCE, opened.threads))
-        detector = cls(opened.session, model, revision, cpu_isa(), _processor=at_once)
+        detector = cls(opened.session, model, revision, cpu_isa())
         log.info(
             "model.loaded",
             extra={
@@ -241,8 +236,8 @@ class Detector:
         self._check_running(HUNG_SECONDS)
 
     def _check_running(self, most: float) -> None:
-        oldest = min(self._began.copy().values(), default=math.inf)
-        if time.monotonic() - oldest > most:
+        began = self._began
+        if began is not None and time.monotonic() - began > most:
             msg = f"An inference has not come back for {most:.0f} s"
             raise NotReady(msg)
 
@@ -329,12 +324,11 @@ class Detector:
 
     def _run(self, tensor: Pixels) -> Floats:
         fed = tensor if self.model.input_dtype == np.uint8 else to_float_nchw(tensor)
-        thread = threading.get_ident()
-        self._began[thread] = time.monotonic()
+        self._began = time.monotonic()
         try:
             output: Floats = self.session.run(None, {self.model.input_name: fed})[0]
         finally:
-            del self._began[thread]
+            self._began = None
         if not np.isfinite(output).all():
             msg = "The model's output holds NaN or infinity"
             raise ModelError(msg)

@@ -67,6 +67,7 @@ def test_a_service_that_could_work_passes_every_line(aws: Aws) -> None:
         ({"TOPIC_ARN": "arn:aws:sns:us-east-1:000000000000:no"}, "topic", "create it, or name one"),
     ],
 )
+@pytest.mark.slow
 def test_what_a_service_lacks_is_named_with_what_to_do(
     aws: Aws, changes: dict[str, str], name: str, words: str
 ) -> None:
@@ -108,6 +109,7 @@ def repair_settings(aws: Aws) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_a_sweep_and_a_replay_look_and_move_nothing(aws: Aws) -> None:
     aws.s3.put_object(Bucket=aws.resources.bucket, Key="a/1.txt", Body=b"no photo")
     aws.sqs.send_message(QueueUrl=aws.resources.dlq_url, MessageBody="dead")
@@ -131,6 +133,7 @@ def test_a_sweep_and_a_replay_look_and_move_nothing(aws: Aws) -> None:
         ("events.repair.replay", {"QUEUE_URL": "DLQ"}, "DLQ", "no RedrivePolicy: give it one"),
     ],
 )
+@pytest.mark.slow
 def test_what_a_repair_lacks_is_named_with_what_to_do(
     aws: Aws, module: str, changes: dict[str, str], name: str, words: str
 ) -> None:
@@ -167,6 +170,7 @@ def knative(tmp_path: Path) -> Iterator[tuple[FakeKnative, dict[str, str]]]:
         )
 
 
+@pytest.mark.slow
 def test_a_conductor_that_could_work_passes_every_line_and_changes_nothing(
     aws: Aws, knative: tuple[FakeKnative, dict[str, str]]
 ) -> None:
@@ -192,6 +196,7 @@ def test_a_conductor_that_could_work_passes_every_line_and_changes_nothing(
         ({}, "role", "may not patch services: apply knative/rollout/rbac.yaml"),
     ],
 )
+@pytest.mark.slow
 def test_what_a_conductor_lacks_is_named_with_what_to_do(
     knative: tuple[FakeKnative, dict[str, str]], changes: dict[str, str], name: str, words: str
 ) -> None:
@@ -216,6 +221,7 @@ def monitor_settings(aws: Aws, tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("module", [name for name in PROCESSES if name.startswith("monitor")])
+@pytest.mark.slow
 def test_the_monitor_looks_at_what_it_needs_and_makes_no_database(
     aws: Aws, tmp_path: Path, module: str
 ) -> None:
@@ -242,6 +248,7 @@ def test_the_monitor_looks_at_what_it_needs_and_makes_no_database(
         ({"DIGEST_TOPIC_ARN": "arn:aws:sns:us-east-1:000000000000:no"}, "topic", "create it"),
     ],
 )
+@pytest.mark.slow
 def test_what_the_monitor_lacks_is_named_with_what_to_do(
     aws: Aws, tmp_path: Path, changes: dict[str, str], name: str, words: str
 ) -> None:
@@ -252,6 +259,7 @@ def test_what_the_monitor_lacks_is_named_with_what_to_do(
     assert "s3cret" not in str(told)
 
 
+@pytest.mark.slow
 def test_a_database_that_is_not_migrated_is_named_until_it_is(postgresql: Server) -> None:
     nowhere = "http://127.0.0.1:9"
     empty = postgresql.url.rpartition("/")[0] + "/template1"

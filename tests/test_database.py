@@ -136,6 +136,7 @@ def run_migrate(**env: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_migrate_is_a_command_with_exit_codes(tmp_path: Path) -> None:
     assert run_migrate(DATABASE_URL=f"sqlite:///{tmp_path}/new.sqlite").returncode == 0
     away = run_migrate(DATABASE_URL="postgresql://x:s3cret@127.0.0.1:9/x")

@@ -1,13 +1,10 @@
 """The session: which files serve, that it is warm before it answers, and that it sheds load."""
 
-import threading
 from collections.abc import Callable
 from pathlib import Path
-from threading import Thread
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import PIL.Image
 import pytest
 from onnx import TensorProto, helper
@@ -170,43 +167,6 @@ def test_an_output_that_only_shows_when_it_runs_is_refused_by_the_warm_up(
     with pytest.raises(ModelError, match=r"\(1, 7, 21\)"):
         detector.warm_up()
     assert not detector.ready
-
-
-class Meeting:
-    """A session whose inferences wait for each other: as many as are expected, or too many."""
-
-    def __init__(self, session: ort.InferenceSession, expected: int) -> None:
-        self.session = session
-        self.all_there = threading.Barrier(expected)
-        self.running = self.most = 0
-
-    def run(self, outputs: None, fed: dict[str, np.ndarray]) -> list[np.ndarray]:
-        self.running += 1
-        self.most = max(self.most, self.running)
-        self.all_there.wait(10)
-        self.running -= 1
-        return list(self.session.run(outputs, fed))
-
-
-@pytest.mark.parametrize(("threads", "at_once"), [(1, 1), (2, 2), (3, 2)])
-def test_two_inferences_run_at_once_where_there_are_processors_for_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int, at_once: int
-) -> None:
-    detector = Detector.load(save_model(tmp_path / "m.onnx", ONE_BOX), threads=threads)
-    detector.warm_up()
-    meeting = Meeting(detector.session, at_once)
-    monkeypatch.setattr(detector, "session", meeting)
-    found: list[int] = []
-    clients = [
-        Thread(target=lambda: found.append(len(detector.detect(GREY, Thresholds()))))
-        for _ in range(2 * at_once)
-    ]
-    for client in clients:
-        client.start()
-    for client in clients:
-        client.join(20)
-    assert found == [1] * len(clients)
-    assert meeting.most == at_once
 
 
 def test_a_wait_that_is_too_long_is_shed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

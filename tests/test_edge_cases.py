@@ -925,6 +925,7 @@ def hostile(chance: random.Random) -> bytes:
     ) + b"Content-Type: %s\r\nContent-Length: %d\r\n\r\n%s" % (content_type, length, body)
 
 
+@pytest.mark.slow
 def test_damaged_pictures_are_answered_and_leave_no_memory_behind(service: Service) -> None:
     chance = random.Random(6)
     for _ in range(50):

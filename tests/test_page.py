@@ -723,6 +723,7 @@ def orientation_tag(kind: int, count: int, value: int) -> bytes:
     return b"Exif\0\0MM\0*\0\0\0\x08\0\x01" + entry + bytes(4)
 
 
+@pytest.mark.slow
 def test_boxes_lie_on_their_products_whatever_a_photo_says_of_its_orientation(
     page: Page, tmp_path: Path, url: str
 ) -> None:
