@@ -951,6 +951,7 @@ def test_hostile_requests_are_answered_and_leave_no_memory_behind(service: Servi
     assert json.loads(service.post(SAMPLE).data)["count"] > 50
 
 
+@pytest.mark.slow
 def test_four_of_the_largest_pictures_at_once_stay_within_the_budget(service: Service) -> None:
     """One is decoded at a time; each is answered, or told to come again."""
     large = saved(plain("RGB", (8192, 6144)), "PNG", compress_level=1)
