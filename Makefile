@@ -41,8 +41,8 @@ test: .venv ## every test but the slow ones; no AWS account, no cluster, no Dock
 	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not slow"
 	@if $(NODE) 2>/dev/null; then node --test tests/*.test.js; else echo "skipped tests/*.test.js: no node 20.19, 22.7 or newer"; fi
 
-slow: .venv ## the slow tests: whole paths under faults, on both emulators and both databases
-	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m slow
+slow: .venv ## the slow tests: whole paths under faults, on both emulators and both databases; TESTS= chooses files
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m slow $(TESTS)
 
 newcomer: ## the README's first commands in a copy of the tree: seconds and megabytes of each
 	tests/newcomer.sh

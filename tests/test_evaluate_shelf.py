@@ -61,6 +61,7 @@ def test_rows_are_paired_by_what_they_share(
     assert rightly_rowed(np.array(true, np.int64), np.array(reported, np.int64)) == right
 
 
+@pytest.mark.slow
 def test_true_boxes_of_drawn_shelves_reach_the_floors() -> None:
     report = score_drawn(drawn(10, seed=7), true_detections)
     assert report.rows.matched >= 0.98 * report.rows.true
@@ -81,6 +82,7 @@ def test_products_that_are_not_detected_count_against_the_rows() -> None:
     assert report.rows.matched <= (len(shelf.xyxy) + 1) // 2
 
 
+@pytest.mark.slow
 def test_the_command_prints_scores_and_keeps_the_worst_pictures(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -122,6 +122,7 @@ def test_it_stays_and_takes_what_a_person_puts_into_the_bucket(tmp_path: Path) -
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.slow
 def test_killed_it_leaves_nothing_running(signum: signal.Signals) -> None:
     with running_local() as (process, ports):
         assert process.stdout is not None
@@ -182,6 +183,7 @@ def test_an_upload_that_brought_no_event_is_said(
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the function's process in /proc")
+@pytest.mark.slow
 def test_a_process_that_ends_by_itself_ends_the_rest_with_its_log() -> None:
     with running_local("--json") as (process, ports):
         assert process.stdout is not None

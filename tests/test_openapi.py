@@ -157,6 +157,7 @@ def test_it_can_be_read_as_a_page_without_scripts(client: FlaskClient) -> None:
                 assert linked.status_code == 200, link
 
 
+@pytest.mark.slow
 def test_no_request_gets_a_5xx_or_an_undocumented_answer(tmp_path: Path) -> None:
     pytest.importorskip("schemathesis", reason="no schemathesis in this environment")
     phases = "examples,coverage,fuzzing" if EXAMPLES else "fuzzing"

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from conftest import GOOD_SAMPLE, Aws, free_port, queue_depth
 from schemas import validate
 
@@ -94,6 +95,7 @@ def test_every_uploaded_photo_ends_as_an_event(aws: Aws, tmp_path: Path) -> None
     assert queue_depth(aws, aws.resources.dlq_url) == 0
 
 
+@pytest.mark.slow
 def test_results_in_the_photos_bucket_do_not_come_back(aws: Aws, tmp_path: Path) -> None:
     """S3 announces them as it does the photos; to audit them would never end."""
     bucket = aws.resources.bucket
@@ -120,6 +122,7 @@ def test_results_in_the_photos_bucket_do_not_come_back(aws: Aws, tmp_path: Path)
     }
 
 
+@pytest.mark.slow
 def test_two_deliveries_of_one_notification_give_one_id(aws: Aws, tmp_path: Path) -> None:
     """Also when the first was published and its message could not be deleted any more."""
     aws.s3.put_object(Bucket=aws.resources.bucket, Key="a.jpg", Body=GOOD_SAMPLE.read_bytes())
@@ -144,6 +147,7 @@ def test_two_deliveries_of_one_notification_give_one_id(aws: Aws, tmp_path: Path
     assert {*with_outbox, *without} == {with_outbox[0]}
 
 
+@pytest.mark.slow
 def test_a_photo_waits_for_a_function_that_is_down(aws: Aws, tmp_path: Path) -> None:
     port = free_port()
     with running_source(
@@ -172,6 +176,7 @@ def test_without_the_token_nothing_is_published(aws: Aws, tmp_path: Path) -> Non
     assert queue_depth(aws, aws.resources.queue_url) == 1
 
 
+@pytest.mark.slow
 def test_a_function_killed_at_work_loses_nothing(aws: Aws, tmp_path: Path) -> None:
     """Some are published twice, when the kill came between the publish and the answer."""
     waves = [[f"store-1/cam-1/{wave}-{number}.jpg" for number in range(4)] for wave in range(3)]

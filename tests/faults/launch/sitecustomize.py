@@ -73,11 +73,9 @@ def detector_of_a_millisecond(detector: Any) -> None:
     """For the large backlog alone: what is measured there is the path."""
     import numpy as np
 
-    nothing = np.zeros((1, 5, 8), np.float32)
-
     def run(self: Any, tensor: Any) -> Any:
         time.sleep(0.001)
-        return nothing
+        return np.zeros((1, 4 + len(self.model.names), 8), np.float32)  # nothing of any class
 
     detector.Detector._run = run
 
