@@ -5,6 +5,9 @@ import os
 from events.log import LOGGING
 from function import serving
 
+# ONNX Runtime 1.31 reports home unless told not to before it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 wsgi_app = "function.app:serve()"
 bind = serving.address(os.environ, 8080)
 # One process holds one model and fills the processor; threads wait on sockets and S3.

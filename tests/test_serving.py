@@ -1,6 +1,11 @@
-"""Where the servers listen."""
+"""How the servers start: where they listen, and that nothing of them reports home."""
+
+import os
+import subprocess
+import sys
 
 import pytest
+from conftest import ROOT
 
 from function.serving import address
 
@@ -16,3 +21,20 @@ from function.serving import address
 )
 def test_a_server_listens_on_loopback_unless_told_where(env: dict[str, str], bound: str) -> None:
     assert address(env, 8081) == bound
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        pytest.param("import runpy; runpy.run_path('function/gunicorn.conf.py')", id="server"),
+        pytest.param("import function.__main__", id="command"),
+    ],
+)
+def test_onnx_runtime_is_told_not_to_report_home_before_it_is_imported(start: str) -> None:
+    name = "ORT_DISABLE_TELEMETRY"
+    env = {key: value for key, value in os.environ.items() if key != name}
+    code = f"{start}; import os; print(os.environ['{name}'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "1\n"
