@@ -113,27 +113,32 @@ def checkout(commit: str, folder: Path) -> Iterator[Path]:
 @contextmanager
 def running_side(name: str, tree: Path, endpoint_url: str, logs: Path) -> Iterator[Side]:
     """Run the function of a tree, with buckets of its own, for the length of the block."""
-    port = free_port()
-    url = f"http://{HOST}:{port}"
     prefix = name.replace(" ", "-")
     resources = create_resources(*emulator_clients(endpoint_url), prefix)
     env = {
         **aws_env(endpoint_url),
-        "EVENTS_AUTH": "none",
         "EVENTS_BUCKETS": resources.bucket,
         "RESULTS_BUCKET": resources.results_bucket,
         "TOPIC_ARN": resources.topic_arn,
-        "HOST": HOST,
-        "PORT": str(port),
-        "PYTHONPATH": str(tree),
     }
+    with running_tree(name, tree, env, logs / f"against-{prefix}.log") as (url, child):
+        yield Side(url=url, child=child, resources=resources)
+
+
+@contextmanager
+def running_tree(
+    name: str, tree: Path, env: Mapping[str, str], log: Path
+) -> Iterator[tuple[str, Child]]:
+    """Run the function of a tree for the length of the block; yields its address, too."""
+    port = free_port()
+    url = f"http://{HOST}:{port}"
+    own = {"EVENTS_AUTH": "none", "HOST": HOST, "PORT": str(port), "PYTHONPATH": str(tree)}
     # -P: else the working tree, where this runs, would come before the other.
     command = [sys.executable, "-P", "-m", "gunicorn", "--chdir", str(tree)]
     command += ["-c", f"{tree}/function/gunicorn.conf.py"]
-    log = logs / f"against-{prefix}.log"
-    with running_program(name, command, env, log) as child:
+    with running_program(name, command, {**env, **own}, log) as child:
         child.wait_until(lambda: answers(f"{url}/health/ready"), READY_SECONDS)
-        yield Side(url=url, child=child, resources=resources)
+        yield url, child
 
 
 def main() -> None:

@@ -11,17 +11,15 @@ import argparse
 import statistics
 import time
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
-from bench.against import checkout
+from bench.against import checkout, running_tree
 from bench.pictures import draw_pictures
 from bench.results import Part, table
 from local.aws import aws_env
-from local.processes import HOST, ROOT, free_port, running_program
-from local.stack import answers
+from local.processes import HOST, ROOT
 
 SLOWDOWN = 4
 # Bytes a second, up and down, and milliseconds there and back: 4G at the end of an aisle.
@@ -71,17 +69,13 @@ def main() -> None:
         trees = {"this page": ROOT}
         if args.commit:
             trees["the commit's page"] = stack.enter_context(checkout(args.commit, args.output))
-        urls = {}
-        for name, tree in trees.items():
-            port = free_port()
-            env = {**aws_env(f"http://{HOST}:9"), "PORT": str(port), "PYTHONPATH": str(tree)}
-            command = [str(ROOT / ".venv/bin/python"), "-P", "-m", "gunicorn", "--chdir", str(tree)]
-            command += ["-c", f"{tree}/function/gunicorn.conf.py"]
-            log = args.output / "logs" / f"page-{port}.log"
-            log.parent.mkdir(parents=True, exist_ok=True)
-            child = stack.enter_context(running_program(name, command, env, log))
-            urls[name] = f"http://{HOST}:{port}"
-            child.wait_until(partial(answers, f"{urls[name]}/health/ready"), 60)
+        logs = args.output / "logs"
+        logs.mkdir(parents=True, exist_ok=True)
+        env = aws_env(f"http://{HOST}:9")
+        urls = {
+            name: stack.enter_context(running_tree(name, tree, env, logs / f"page-{at}.log"))[0]
+            for at, (name, tree) in enumerate(trees.items())
+        }
         kinds = [(name, False) for name in urls] + [("this page", True)]
         browser = stack.enter_context(sync_playwright()).chromium.launch(
             executable_path=args.chromium, args=["--no-sandbox"]

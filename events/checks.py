@@ -5,13 +5,12 @@ Every check only looks: nothing is received, stored, published or posted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Protocol, TextIO, TypedDict
 
-import boto3
 from botocore.config import Config as BotoConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -75,10 +74,13 @@ def failed_check(name: str, words: str) -> Check:
 
 def has_region() -> bool:
     """Tell whether boto3 knows where AWS is, without which no client can be made."""
+    # Imported here, as boto3 takes a third of a second and not every check asks AWS.
+    import boto3
+
     return bool(boto3.Session().region_name)
 
 
-NO_REGION = failed_check("region", "`AWS_DEFAULT_REGION` must be set, got nothing")
+NO_REGION = "`AWS_DEFAULT_REGION` must be set, got nothing"
 
 
 def run_checks(checks: Iterable[Check], out: TextIO) -> bool:
@@ -105,12 +107,13 @@ def _of_client_error(err: ClientError) -> str:
     return f"{err.operation_name} answers {code}: create it, or name one that is there"
 
 
-def credentials_check(sts: Sts) -> Check:
-    """Check that there are credentials, and say whose."""
-    return Check("credentials", lambda: sts.get_caller_identity()["Arn"])
+def identity_checks(sts: Sts) -> Iterator[Check]:
+    """Check that there are credentials, and say whose; and that the clock is that of AWS."""
+    yield Check("credentials", lambda: sts.get_caller_identity()["Arn"])
+    yield _clock_check(sts)
 
 
-def clock_check(sts: Sts) -> Check:
+def _clock_check(sts: Sts) -> Check:
     """Check that this machine's time is that of AWS."""
 
     def look() -> str:

@@ -311,8 +311,8 @@ class Auditor:
         if self.outbox and self.outbox.is_published(object_id(announced, generation)):
             return None
         name = gone_id(announced, generation)
-        if stored := self._stored(name):
-            return Audited(name=name, s3_object=announced, stored=stored, known=True)
+        if known := self._known(name, announced):
+            return known
         err = ImageGone(f"{announced.uri} is gone")
         self.metrics.images.labels(err.slug).inc()
         return self._store(name, announced, _rejection(announced, err), attributes)
@@ -321,26 +321,28 @@ class Auditor:
         self, announced: S3Object, generation: int, attributes: dict[str, str], first: bool
     ) -> Audited | None:
         """Find or make the audit of the object under this key; None where it is not there."""
-        name = object_id(announced, generation)
-        if not first and (stored := self._stored(name)):
-            return Audited(name=name, s3_object=announced, stored=stored, known=True)
+        announced_name = object_id(announced, generation)
+        if not first and (known := self._known(announced_name, announced)):
+            return known
         try:
             opened = open_object(self.s3, announced)
         except ImageGone:
-            if first and (stored := self._stored(name)):
-                return Audited(name=name, s3_object=announced, stored=stored, known=True)
-            return None
-        s3_object, announced_name = opened.s3_object, name
+            return self._known(announced_name, announced) if first else None
+        s3_object = opened.s3_object
         name = object_id(s3_object, generation)
         # The notification did not say all, and another one may have said more.
-        if name != announced_name and (stored := self._stored(name)):
+        if name != announced_name and (known := self._known(name, s3_object)):
             opened.body.close()
-            return Audited(name=name, s3_object=s3_object, stored=stored, known=True)
+            return known
         uploaded = datetime.fromisoformat(attributes["time"])
         return self._store(name, s3_object, self._outcome(opened, uploaded), attributes)
 
-    def _stored(self, name: str) -> Stored | None:
-        return self.outbox.get(name) if self.outbox else None
+    def _known(self, name: str, s3_object: S3Object) -> Audited | None:
+        """Find the audit of that id from an earlier delivery."""
+        stored = self.outbox.get(name) if self.outbox else None
+        if stored is None:
+            return None
+        return Audited(name=name, s3_object=s3_object, stored=stored, known=True)
 
     def _store(
         self,

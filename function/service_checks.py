@@ -9,9 +9,8 @@ from events.checks import (
     Check,
     CheckFailed,
     bucket_check,
-    clock_check,
-    credentials_check,
     failed_check,
+    identity_checks,
     topic_check,
 )
 from function.config import Config, ConfigError
@@ -45,8 +44,7 @@ def service_checks(env: Mapping[str, str]) -> Iterator[Check]:
         yield failed_check("region", str(err))
         return
     sts = session.client("sts", config=boto_config())
-    yield credentials_check(sts)
-    yield clock_check(sts)
+    yield from identity_checks(sts)
     s3 = session.client("s3", config=boto_config())
     for bucket, setting in named.items():
         yield bucket_check(s3, bucket, setting)

@@ -16,10 +16,9 @@ from events.checks import (
     Check,
     CheckFailed,
     bucket_check,
-    clock_check,
-    credentials_check,
     failed_check,
     has_region,
+    identity_checks,
     queue_check,
     run_checks,
     topic_check,
@@ -59,11 +58,10 @@ def monitor_checks() -> Iterator[Check]:
     if not (topics or config.results_bucket or config.watched_queues):
         return
     if not has_region():
-        yield NO_REGION
+        yield failed_check("region", NO_REGION)
         return
     sts = boto3.client("sts", config=BOTO_CONFIG)
-    yield credentials_check(sts)
-    yield clock_check(sts)
+    yield from identity_checks(sts)
     if config.results_bucket:
         s3 = boto3.client("s3", config=BOTO_CONFIG)
         yield bucket_check(s3, config.results_bucket, "RESULTS_BUCKET")

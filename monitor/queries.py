@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Engine, Select, and_, case, func, select, 
 
 from monitor.database import reading
 from monitor.figures import FacingTime, OpeningTime, facing_times, refill_minutes
-from monitor.fold import Box
+from monitor.fold import FULL_SCALE, Box
 from monitor.intake import ViewKey
 from monitor.points import NO_POINTS, PACKED, SPAN, Points, read_points
 from monitor.register import Register, Store, View, store_of, view_name
@@ -262,7 +262,7 @@ def read_labels(engine: Engine) -> list[dict[str, object]]:
     return [
         {
             "image": row.uri,
-            "xyxy": [edge / 65535 for edge in json.loads(row.box)],
+            "xyxy": [edge / FULL_SCALE for edge in json.loads(row.box)],
             "label": "not-a-gap",
             "episode": row.episode,
         }

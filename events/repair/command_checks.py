@@ -12,16 +12,16 @@ from events.checks import (
     BOTO_CONFIG,
     Check,
     bucket_check,
-    clock_check,
-    credentials_check,
     dead_letters_check,
     failed_check,
+    identity_checks,
     queue_check,
 )
 from events.repair.photos import watched_by
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
 
 
 def sweep_checks(options: argparse.Namespace) -> Iterator[Check]:
@@ -30,7 +30,7 @@ def sweep_checks(options: argparse.Namespace) -> Iterator[Check]:
         yield failed_check("settings", options.fault)
         return
     yield Check("settings", lambda: f"photos of {', '.join(options.bucket)}")
-    yield from _identity_checks()
+    yield from identity_checks(boto3.client("sts", config=BOTO_CONFIG))
     s3 = boto3.client("s3", config=BOTO_CONFIG)
     for bucket in options.bucket:
         yield _photos_check(s3, bucket)
@@ -45,19 +45,13 @@ def replay_checks(options: argparse.Namespace) -> Iterator[Check]:
         yield failed_check("settings", options.fault)
         return
     yield Check("settings", lambda: f"dead letters back to {options.queue_url}")
-    yield from _identity_checks()
+    yield from identity_checks(boto3.client("sts", config=BOTO_CONFIG))
     sqs = boto3.client("sqs", config=BOTO_CONFIG)
     yield queue_check(sqs, options.queue_url)
     if options.dlq_url:
-        yield _given_dlq_check(options)
+        yield _given_dlq_check(sqs, options)
     else:
         yield dead_letters_check(sqs, options.queue_url)
-
-
-def _identity_checks() -> Iterator[Check]:
-    sts = boto3.client("sts", config=BOTO_CONFIG)
-    yield credentials_check(sts)
-    yield clock_check(sts)
 
 
 def _photos_check(s3: S3Client, bucket: str) -> Check:
@@ -80,9 +74,8 @@ def _rule_check(s3: S3Client, bucket: str) -> Check:
     return Check("rule", look)
 
 
-def _given_dlq_check(options: argparse.Namespace) -> Check:
+def _given_dlq_check(sqs: SQSClient, options: argparse.Namespace) -> Check:
     if options.dlq_url == options.queue_url:
         words = f"`--dlq-url` must be another queue than --queue-url, got {options.dlq_url!r}"
         return failed_check("DLQ", words)
-    sqs = boto3.client("sqs", config=BOTO_CONFIG)
     return Check("DLQ", queue_check(sqs, options.dlq_url).look)

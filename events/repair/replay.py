@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from events.checks import has_region, run_checks
+from events.checks import NO_REGION, has_region, run_checks
 from events.log import configure_logging
 from events.repair.command_checks import replay_checks
 from events.repair.commands import (
@@ -247,7 +247,7 @@ def _fault_of(options: argparse.Namespace) -> str:
     """Say what is wrong with the options; empty where nothing is."""
     if not options.queue_url:
         return "`--queue-url` or QUEUE_URL must be set, got neither"
-    return "" if has_region() else "`AWS_DEFAULT_REGION` must be set, got nothing"
+    return "" if has_region() else NO_REGION
 
 
 if __name__ == "__main__":

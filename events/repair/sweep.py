@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from events.checks import has_region, run_checks
+from events.checks import NO_REGION, has_region, run_checks
 from events.log import configure_logging
 from events.outbox import Outbox
 from events.repair.command_checks import sweep_checks
@@ -299,7 +299,7 @@ def _fault_of(options: argparse.Namespace) -> str:
         must_be = f"a whole number from 0 to {MAX_GENERATION}"
         return f"`AUDIT_GENERATION` must be {must_be}, got {options.generation!r}"
     options.generation = int(options.generation)
-    return "" if has_region() else "`AWS_DEFAULT_REGION` must be set, got nothing"
+    return "" if has_region() else NO_REGION
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from contextlib import ExitStack
 import boto3
 from botocore.config import Config as BotoConfig
 
-from events.checks import has_region, run_checks
+from events.checks import NO_REGION, has_region, run_checks
 from events.log import configure_logging
 from events.source.config import SettingError, SourceConfig
 from events.source.health import serving_health
@@ -56,8 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         config = SourceConfig.from_env()
         if not has_region():
-            msg = "`AWS_DEFAULT_REGION` must be set, got nothing"
-            raise SettingError(msg)
+            raise SettingError(NO_REGION)
         sqs = boto3.client("sqs", config=_boto_config(config))
         queue = check_queue(config, sqs, stop)
     except (SettingError, NoDeadLetters) as err:

@@ -13,11 +13,10 @@ from events.checks import (
     NO_REGION,
     Check,
     CheckFailed,
-    clock_check,
-    credentials_check,
     dead_letters_check,
     failed_check,
     has_region,
+    identity_checks,
     queue_check,
 )
 from events.source.config import SettingError, SourceConfig
@@ -34,12 +33,11 @@ def source_checks(env: Mapping[str, str]) -> Iterator[Check]:
         return
     yield Check("settings", lambda: f"{config.in_flight} events in flight at most")
     if not has_region():
-        yield NO_REGION
+        yield failed_check("region", NO_REGION)
         return
     sts = boto3.client("sts", config=BOTO_CONFIG)
     sqs = boto3.client("sqs", config=BOTO_CONFIG)
-    yield credentials_check(sts)
-    yield clock_check(sts)
+    yield from identity_checks(sts)
     yield queue_check(sqs, config.queue_url)
     yield dead_letters_check(sqs, config.queue_url)
     if config.results_bucket:

@@ -15,9 +15,8 @@ from events.checks import (
     BOTO_CONFIG,
     Check,
     CheckFailed,
-    clock_check,
-    credentials_check,
     failed_check,
+    identity_checks,
     topic_check,
 )
 from knative.rollout.cluster import GROUP, TIMEOUT, Cluster, Refused, Unavailable
@@ -51,8 +50,7 @@ def rollout_checks(
     if config.notice_topic_arn:
         region = config.notice_topic_arn.split(":")[3]
         sts = boto3.client("sts", region_name=region, config=BOTO_CONFIG)
-        yield credentials_check(sts)
-        yield clock_check(sts)
+        yield from identity_checks(sts)
         sns = boto3.client("sns", region_name=region, config=BOTO_CONFIG)
         yield topic_check(sns, config.notice_topic_arn)
     try:

@@ -247,6 +247,15 @@ def drain() -> None:
         kubectl("uncordon", name)
 
 
+def taken_over(walk: Walk, ending: rollout.Ending, seen: Object) -> str:
+    """Hold a replacement under load to what it must be, and take its candidate for stable."""
+    # First what was lost, if anything: that a busy cluster takes no candidate is the lesser fault.
+    told = told_of(seen)
+    became = rollout.expect(ending, good=True, stable=walk.stable)
+    walk.stable = ending.candidate
+    return f"{became}; {told}"
+
+
 def endured(walk: Walk) -> str:
     """ten minutes of load: pod deleted, gateway killed, node drained, revision replaced"""
     with under_load(600) as seen:
@@ -258,11 +267,7 @@ def endured(walk: Walk) -> str:
         time.sleep(60)
         candidate = rollout.offer(walk.template, rollout.GOOD)
         ending = rollout.walked(candidate)
-    # First what was lost, if anything: that a busy cluster takes no candidate is the lesser fault.
-    told = told_of(seen[0])
-    became = rollout.expect(ending, good=True, stable=walk.stable)
-    walk.stable = candidate
-    return f"{became}; {told}"
+    return taken_over(walk, ending, seen[0])
 
 
 def replaced(walk: Walk) -> str:
@@ -270,10 +275,7 @@ def replaced(walk: Walk) -> str:
     with under_load(150) as seen:
         candidate = rollout.offer(walk.template, rollout.GOOD)
         ending = rollout.walked(candidate)
-    told = told_of(seen[0])
-    became = rollout.expect(ending, good=True, stable=walk.stable)
-    walk.stable = candidate
-    return f"{became}; {told}"
+    return taken_over(walk, ending, seen[0])
 
 
 def to_zero(walk: Walk) -> str:
