@@ -19,8 +19,8 @@ from function.problems import register_error_handlers
 from monitor import answers, drawing, words
 from monitor.config import Config, ConfigError
 from monitor.database import StoreAway, is_migrated, migrate, reading
+from monitor.points import DAY
 from monitor.queries import (
-    DAY,
     list_stores,
     read_labels,
     read_store,

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+DAY = 86_400_000  # milliseconds
 # A photo is written with those of its span: at four an hour that is 0.4 kB.
-SPAN = 6 * 3_600_000  # milliseconds
+SPAN = DAY // 4
 
 PACKED = np.dtype(
     [

@@ -17,7 +17,7 @@ from monitor.database import reading
 from monitor.figures import FacingTime, OpeningTime, facing_times, refill_minutes
 from monitor.fold import FULL_SCALE, Box
 from monitor.intake import ViewKey
-from monitor.points import NO_POINTS, PACKED, SPAN, Points, read_points
+from monitor.points import DAY, NO_POINTS, PACKED, SPAN, Points, read_points
 from monitor.register import Register, Store, View, store_of, view_name
 from monitor.tables import audits, episodes, mutes, rejections, spans, views
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from monitor.records import Record
 
-DAY = 86_400_000  # milliseconds
 PAGE = 100  # rows of a list; a cursor leads on
 # A sparkline is a thumb wide: more points than this are not seen.
 SPARKS = 48

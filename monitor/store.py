@@ -45,7 +45,7 @@ from monitor.gap_events import events_due
 from monitor.intake import IncomingAudit, ViewKey
 from monitor.messages import SilenceData, gap_data, silence_data, silence_id
 from monitor.packed import state_from_json, state_to_json
-from monitor.points import SPAN, pack_points, span_of
+from monitor.points import DAY, SPAN, pack_points, span_of
 from monitor.records import audit_of, audit_record, episode_of, episode_record, gap_event_of
 from monitor.register import store_of
 from monitor.tables import (
@@ -66,7 +66,6 @@ if TYPE_CHECKING:
 
 # A late audit costs at most so many steps more than there are audits after it.
 CHECKPOINT_EVERY = 16
-DAY = 86_400_000  # milliseconds
 
 
 # What every event asks, built once: SQLAlchemy takes longer to build a statement than to run it.

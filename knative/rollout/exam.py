@@ -22,6 +22,8 @@ TIMEOUT: Final = urllib3.Timeout(connect=5, read=55)
 TRY_AGAIN: Final = frozenset({408, 425, 429, 502, 503, 504})
 ATTEMPTS: Final = 3
 PAUSE_SECONDS: Final = 2.0
+# A pod that says when to come again is full of its users' photos, not broken; so long in one exam.
+FULL_SECONDS: Final = 60.0
 
 
 class ExamError(ValueError):
@@ -91,21 +93,24 @@ class Examiner:
         The first answer of each is not counted: it opens the connection.
         """
         answers: list[list[Answer]] = [[] for _ in urls]
+        until = self.clock.now() + FULL_SECONDS
         for url in urls:
-            self._answer(url, next(iter(self.exam.pictures)))
+            self._answer(url, next(iter(self.exam.pictures)), until)
         for picture in list(self.exam.pictures) * self.rounds:
             if self.clock.stopped:
                 break
             for url, given in zip(urls, answers, strict=True):
-                given.append(self._answer(url, picture))
+                given.append(self._answer(url, picture, until))
         return answers
 
-    def _answer(self, url: str, picture: str) -> Answer:
+    def _answer(self, url: str, picture: str, until: float) -> Answer:
         nothing = np.zeros((0, 4), np.float32)
         error = ""
-        for attempt in range(ATTEMPTS):
-            if attempt:
-                self.clock.wait(PAUSE_SECONDS)
+        attempts, pause = 0, 0.0
+        while attempts < ATTEMPTS and not (pause and self.clock.stopped):
+            if pause:
+                self.clock.wait(pause)
+            attempts, pause = attempts + 1, PAUSE_SECONDS
             started = time.perf_counter()
             try:
                 response = self.http.request(
@@ -123,6 +128,9 @@ class Examiner:
             error = f"HTTP {response.status}"
             if response.status not in TRY_AGAIN:
                 break
+            later = response.headers.get("retry-after", "")
+            if later.isdecimal() and self.clock.now() + int(later) < until:
+                attempts, pause = attempts - 1, max(float(later), 1.0)
         return Answer(picture=picture, xyxy=nothing, milliseconds=0.0, error=error)
 
 

@@ -145,7 +145,7 @@ class FakeExaminer(Examiner):
                 given.append(self._answer(url, picture))
         return answers
 
-    def _answer(self, url: str, picture: str) -> Answer:
+    def _answer(self, url: str, picture: str, until: float = 0.0) -> Answer:
         routed = self.knative.routed
         tagged = [t for t in routed if t.get("tag") and url == self.knative.url_of(t["tag"])]
         shares = [t["percent"] for t in routed]

@@ -56,7 +56,7 @@ Handle = Callable[[BaseHTTPRequestHandler, bytes], tuple[int, str, bytes]]
 
 
 @contextmanager
-def serving(handle: Handle) -> Iterator[str]:
+def serving(handle: Handle, **headers: str) -> Iterator[str]:
     """Serve HTTP on a free port for the length of the block; yields the URL."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -66,6 +66,8 @@ def serving(handle: Handle) -> Iterator[str]:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
             status, content_type, data = handle(self, body)
             self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
             self.send_header("content-type", content_type)
             self.send_header("content-length", str(len(data)))
             self.end_headers()

@@ -136,6 +136,19 @@ def test_an_exam_tries_again_what_passes_and_reads_boxes_as_shares() -> None:
     assert all(given.error for given in answers)
 
 
+@pytest.mark.parametrize(("full_seconds", "error"), [(40, ""), (10_000, "HTTP 503")])
+def test_an_exam_waits_for_a_pod_that_says_when(full_seconds: int, error: str) -> None:
+    knative = FakeKnative()
+
+    def function(*_: object) -> tuple[int, str, bytes]:
+        return 503 if knative.time < full_seconds else 200, "application/json", RESULT
+
+    with serving(function, **{"retry-after": "5"}) as url:
+        [answers] = Examiner(EXAM, 1, "", FakeClock(knative)).ask(url)
+    assert {given.error for given in answers} == {error}
+    assert knative.time < 120
+
+
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"image": 1}', RESULT.replace(b"100", b'"x"')])
 def test_an_odd_answer_is_an_error_and_no_crash(body: bytes) -> None:
     with serving(lambda *_: (200, "application/json", body)) as url:
