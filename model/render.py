@@ -458,10 +458,10 @@ def write_dataset(folder: Path, count: int, seed: int, *, gaps: bool = False) ->
         (folder / name).mkdir(parents=True, exist_ok=True)
     for i in range(count):
         rng = np.random.default_rng((seed, i))  # so that a longer run begins with the shorter one
-        tilt, perspective, gap_rate = rng.uniform((-5, 0, 0), (5, 0.8, 0.2)).tolist()
+        tilt, perspective, gap_rate = rng.uniform((-5, 0, 0), (5, 0.8, 0.35)).tolist()
         shelf = render_shelf(
             int(rng.integers(2**32)),
-            rows=int(rng.integers(6, 10)),
+            rows=int(rng.integers(4, 10)),
             tilt=tilt,
             perspective=perspective,
             gap_rate=gap_rate,

@@ -1,6 +1,5 @@
 """`--check`: each need of a process is told as passed or with what to do, and nothing is begun."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,10 +14,7 @@ from tests.faults.postgresql import Server
 from tests.rollout.fake_knative import KSVC, FakeKnative, answer
 from tests.rollout.stage import serving, write_kubeconfig
 
-PROCESSES = (
-    *("function", "events.source", "events.repair.sweep", "events.repair.replay"),
-    *("knative.rollout", "monitor", "monitor.migrate", "monitor.silence", "monitor.digest"),
-)
+MONITORS = ("monitor", "monitor.migrate", "monitor.silence", "monitor.digest")
 
 
 def check(module: str, endpoint_url: str, **settings: str) -> tuple[int, dict[str, str]]:
@@ -220,7 +216,7 @@ def monitor_settings(aws: Aws, tmp_path: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("module", [name for name in PROCESSES if name.startswith("monitor")])
+@pytest.mark.parametrize("module", MONITORS)
 @pytest.mark.slow
 def test_the_monitor_looks_at_what_it_needs_and_makes_no_database(
     aws: Aws, tmp_path: Path, module: str
@@ -283,11 +279,3 @@ def test_a_missing_region_is_a_line_and_no_traceback(module: str, settings: dict
     code, told = check(module, "", AWS_DEFAULT_REGION="", **settings)
     assert code == 1
     assert "`AWS_DEFAULT_REGION` must be set" in str(told)
-
-
-@pytest.mark.parametrize("module", PROCESSES)
-def test_every_process_has_help(module: str) -> None:
-    command = [sys.executable, "-m", module, "--help"]
-    done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True)
-    assert (done.returncode, done.stdout.startswith("usage: ")) == (0, True), done.stderr
-    assert "--check" in done.stdout

@@ -4,9 +4,8 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from conftest import ROOT
@@ -14,7 +13,6 @@ from prometheus_client import CollectorRegistry
 from schemas import validate
 
 from events.codec import new_event
-from events.repair import replay, sweep
 from events.repair.commands import DONE, FAILED, INTERRUPTED, MISUSED, POSTPONED
 from events.repair.selection import REPLAYED
 from events.sns_publisher import attributes_of
@@ -175,14 +173,7 @@ def test_the_readmes_output_is_a_real_event() -> None:
     assert digest.removeprefix("sha256:") in (ROOT / "model" / "MODEL_CARD.md").read_text()
 
 
-@pytest.mark.parametrize("command", [replay, sweep])
-def test_every_option_and_exit_code_of_the_commands_is_documented(
-    command: ModuleType, run_command: Callable[..., tuple[int, str]]
-) -> None:
-    code, printed = run_command(command, "http://127.0.0.1:9", "--help")
-    options = set(re.findall(r"--[a-z-]+", printed)) - {"--help"}
-    assert (code, len(options) > 5) == (0, True)
-    assert {option for option in options if f"`{option}" not in EVENTS_MD} == set()
+def test_every_exit_code_of_the_commands_is_documented() -> None:
     for exit_code in (DONE, FAILED, MISUSED, POSTPONED, INTERRUPTED):
         assert f"| {exit_code} |" in EVENTS_MD
 
@@ -193,6 +184,8 @@ def test_every_option_and_exit_code_of_the_commands_is_documented(
         pytest.param("function", "shelf.md", id="audit"),
         pytest.param("local", "settings.md", id="run"),
         pytest.param("events.source", "settings.md", id="source"),
+        pytest.param("events.repair.sweep", "events.md", id="sweep"),
+        pytest.param("events.repair.replay", "events.md", id="replay"),
         pytest.param("local.subscriber", "events.md", id="subscriber"),
         pytest.param("knative.rollout", "canary.md", id="rollout"),
         *(
@@ -211,7 +204,9 @@ def test_every_option_of_a_program_is_documented(module: str, page: str) -> None
     ).stdout
     options = set(re.findall(r"--[a-z-]+", usage)) - {"--help"}
     text = (DOCS / page).read_text()
-    assert options
+    assert usage.startswith("usage: ")
+    # What stands on a person's machine looks at nothing of AWS.
+    assert "--check" in options or module.startswith("local")
     assert {option for option in options if f"`{option}" not in text} == set()
 
 
