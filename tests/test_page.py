@@ -323,7 +323,7 @@ def test_the_list_is_shared_as_text_or_copied(page: Page, url: str) -> None:
         page.click("#share")
         page.wait_for_function("shared !== null")
         title, headline, *lines = page.evaluate("shared").split("\n")
-        assert title.startswith("gaps.jpg, ")
+        assert re.match(r"gaps\.jpg, [A-Z][a-z]{2} \d+, 20\d\d, ", title)  # it is read later
         assert headline == page.inner_text("#refill-title")
         places = places_of(ask(url, GAPS))
         assert [line[0] for line in lines] == ["☐", "☑", *"☐" * (len(places) - 2)]
@@ -374,6 +374,9 @@ def test_a_photo_of_an_earlier_day_says_how_the_shelf_should_look(page: Page, ur
     assert has_colour(overlay(page), *SPOT)
     page.click("#zoom-fit")
     assert downloaded_result(page)["compliance"] == compared
+    page.get_by_role("button", name="Remove full.jpg").click()  # it goes, what it said stays
+    expect(page.locator("#reference option:checked")).to_have_text(re.compile("^full.jpg"))
+    expect(page.locator("#compliance")).to_be_visible()
     page.select_option("#reference", index=0)
     expect(page.locator("#compliance")).to_be_hidden()
     assert "compliance" not in downloaded_result(page)
@@ -415,6 +418,8 @@ def test_a_planogram_is_answered_position_by_position(
     page.set_input_files("#reference-file", tmp_path / "odd.json")
     expect(page.locator("#problem")).to_contain_text("does not say how the shelf should look")
     expect(page.locator("#problem")).to_contain_text("Slot 0 of the reference")
+    expect(page.locator(".compare #problem")).to_be_visible()  # where the person is
+    expect(page.locator("#compliance")).to_be_hidden()  # it was another file's
     expect(page.locator("#report")).to_be_visible()  # it is counted all the same
     page.select_option("#reference", index=0)
     expect(page.locator("#problem")).to_be_hidden()
@@ -602,7 +607,12 @@ def test_a_sample_is_one_click_away(page: Page, url: str) -> None:
         assert path.stat().st_size <= 60_000
         page.click(f"[data-name='{path.name}']")
         expect(page.locator("#count")).to_have_text(str(ask(url, path)["count"]))
+        if path.name == "gaps.jpg":
+            page.locator("#places input").first.check()
         page.click(".drop")
+    page.click("[data-name='gaps.jpg']")
+    expect(page.locator("#places input").first).to_be_checked()  # the same picture as before
+    page.click(".drop")
     expect(page.locator("#main")).to_have_attribute("data-state", "empty")
 
 
@@ -953,6 +963,21 @@ def test_an_error_is_told_in_plain_words_and_what_is_no_picture_is_not_sent(
     expect(alert).to_contain_text("This kind of file cannot be counted.")
     assert len(requests) == 1
 
+    console.expected.extend(["415", "net::ERR"])
+    (tmp_path / "text.jpg").write_bytes(b"text")
+    (tmp_path / "still.gif").write_bytes(b"GIF89a")
+    (tmp_path / "gone.jpg").write_bytes(GAPS.read_bytes())
+    page.set_input_files("#choose", [tmp_path / n for n in ("still.gif", "text.jpg", "gone.jpg")])
+    (tmp_path / "gone.jpg").unlink()  # as a card that is taken out
+    expect(page.locator(".strip [data-state=failed]")).to_have_count(5)
+    page.locator(".strip .tile").nth(2).click()
+    expect(alert).to_contain_text("got GIF")
+    page.locator(".strip .tile").nth(3).click()  # the same title, another reason
+    expect(alert).not_to_contain_text("got GIF")
+    page.locator(".strip .tile").nth(4).click()
+    expect(alert).to_contain_text("This file can no longer be read.")
+    expect(page.locator("#service")).to_be_hidden()
+
 
 def test_several_pictures_stand_in_a_strip_with_their_state(
     page: Page, console: Console, url: str
@@ -1231,6 +1256,25 @@ def tab_to(page: Page, selector: str) -> None:
         return getComputedStyle(target).outlineStyle;
     }"""
     assert page.evaluate(ring, selector) == "solid"
+
+
+def test_a_browser_that_keeps_nothing_and_names_no_language_works_all_the_same(
+    browser: Browser, console: Console, url: str
+) -> None:
+    """With cookies forbidden, every look at the storage throws; "C" is what some systems speak."""
+    page = new_window(browser, console, **DESK)
+    page.add_init_script(
+        """for (const name of ["localStorage", "sessionStorage"]) Object.defineProperty(
+            window, name, { get() { throw new DOMException("denied", "SecurityError"); } });
+        Object.defineProperty(navigator, "languages", { value: ["C", "en-US@posix"] });"""
+    )
+    page.goto(url)
+    choose(page, GAPS, SHELF)
+    page.locator("#places input").first.check()
+    for number in (1, 0):
+        page.locator(".strip .tile").nth(number).click()
+    expect(page.locator("#places :checked")).to_have_count(1)
+    page.context.close()
 
 
 def test_axe_finds_no_serious_violation(page: Page, console: Console) -> None:
