@@ -191,7 +191,7 @@ def _from_planogram(data: Mapping[str, object]) -> Reference:
         got = f"{xyxy[beside][0]:g} in one of {size[0]:g} x {size[1]:g}"
         msg = f"The positions of the planogram must lie in it, got {got}"
         raise InvalidReference(msg)
-    shares = xyxy / np.tile(size, 2)
+    shares = (xyxy / np.tile(size, 2)).astype(np.float32)
     boards = np.array(tops)
     stands_on_boards = bool((xyxy[:, 1::2].mean(axis=1) <= boards).all())
     row = np.unique(boards, return_inverse=True)[1]

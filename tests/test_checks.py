@@ -285,6 +285,13 @@ def test_a_missing_region_is_a_line_and_no_traceback(module: str, settings: dict
     assert "`AWS_DEFAULT_REGION` must be set" in str(told)
 
 
+def test_an_endpoint_that_is_no_address_is_a_line_and_no_traceback() -> None:
+    queue = {"QUEUE_URL": "http://127.0.0.1:9/1/q", "K_SINK": "http://127.0.0.1:9"}
+    code, told = check("events.source", "nonsense", **queue)
+    assert code == 1
+    assert told["endpoint"] == "FAIL Invalid endpoint: nonsense: mend `AWS_ENDPOINT_URL`"
+
+
 @pytest.mark.parametrize("module", PROCESSES)
 def test_every_process_has_help(module: str) -> None:
     command = [sys.executable, "-m", module, "--help"]
