@@ -41,7 +41,8 @@ def main() -> int:
     console, steps = Console(), Steps()
     try:
         samples = find_samples(arguments.samples)
-        board_port = arguments.board_port or arguments.port + 1
+        beside = arguments.port + 1  # or the next, where that is the AWS
+        board_port = arguments.board_port or beside + (beside == arguments.aws_port)
         check_ports_differ(arguments.port, arguments.aws_port, board_port)
         check_port_is_free(board_port, "BOARD_PORT", "--board-port")
         LOGS.mkdir(parents=True, exist_ok=True)

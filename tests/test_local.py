@@ -159,7 +159,7 @@ def test_a_taken_port_is_said_and_nothing_starts() -> None:
         ("8080", "0", "8081", "argument --aws-port: must be a port from 1 to 65535, got '0'"),
         ("8080", "4566", "x", "argument --board-port: must be a port from 1 to 65535, got 'x'"),
         ("9", "9", "8", "`PORT`, `AWS_PORT` and `BOARD_PORT` must differ, got 9, 9, 8"),
-        ("4565", "4566", "", "`PORT`, `AWS_PORT` and `BOARD_PORT` must differ, got 4565, 4566, "),
+        ("4567", "4567", "", "`PORT`, `AWS_PORT` and `BOARD_PORT` must differ, got 4567, 4567, "),
     ],
 )
 def test_odd_ports_are_said_before_anything_starts(
