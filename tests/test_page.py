@@ -654,6 +654,15 @@ def drag(page: Page, target: Locator, dx: int, dy: int) -> None:
     page.mouse.up()
 
 
+def test_a_small_laptop_shows_the_picture_with_all_that_acts_on_it(counted: Page) -> None:
+    counted.set_viewport_size({"width": 1366, "height": 650})
+    counted.evaluate("scrollTo(0, 300)")
+    expect(counted.locator("#zoom-fit")).to_be_in_viewport(ratio=0.99)
+    expect(counted.locator("#frame")).to_be_in_viewport(ratio=0.99)
+    counted.set_viewport_size(DESK["viewport"])
+    counted.evaluate("scrollTo(0, 0)")
+
+
 def test_the_wheel_scrolls_the_page_while_the_picture_is_whole(counted: Page) -> None:
     counted.set_viewport_size({"width": 900, "height": 600})
     counted.locator("#frame").hover()
@@ -1203,6 +1212,13 @@ def test_the_picture_stays_in_sight_on_a_phone_while_the_list_is_tapped(phone: P
         expect(phone.locator("#frame")).to_be_in_viewport(ratio=0.99)
         expect(phone.locator(line)).to_be_in_viewport(ratio=0.99)
         assert phone.inner_text("#zoom") != "100\xa0%"
+    phone.locator("#download-json").focus()
+    covered = """() => document.activeElement.getBoundingClientRect().top
+        < document.getElementById("frame").getBoundingClientRect().bottom - 1"""
+    for _ in range(16):  # back up the list: the picture hides nothing that has the focus
+        phone.keyboard.press("Shift+Tab")
+        assert not phone.evaluate(covered)
+    assert phone.evaluate("document.activeElement.closest('.report') !== null")
 
 
 def test_the_keyboard_alone_leads_through(page: Page) -> None:

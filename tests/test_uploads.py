@@ -163,6 +163,7 @@ def test_both_want_the_token(client: FlaskClient, token: str) -> None:
         ({"store": ".."}, "`store` must be"),
         ({"store": "a/b"}, "`store` must be"),
         ({"store": "läden"}, "`store` must be"),
+        ({"store": "results"}, "`store` must be no folder of the results' own"),
         ({"view": "x" * 65}, "`view` must be"),
         ({"view": 7}, "`view` must be"),
         ({"type": "image/gif"}, "`type` must be one of image/jpeg"),

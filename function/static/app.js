@@ -108,6 +108,7 @@ function showSpot(xyxy) {
 /** Only the service compares. What it said of the reference before goes at once: it says nothing of this one. */
 function compareWith(item, reference) {
   const { compliance, ...answer } = item.answer;
+  state.spot = null;
   item.answer = answer;
   item.reference = reference?.answer ? { json: asReference(reference.answer), of: reference } : reference;
   queue.retry(item);
