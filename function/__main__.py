@@ -120,6 +120,8 @@ def main(arguments: list[str] | None = None) -> int:
         detector.warm_up()
     except (ConfigError, ModelError, RequestError, OSError) as err:
         parser.error(str(err))
+    except KeyboardInterrupt:  # while the model loads
+        return INTERRUPTED
     audit = Audit(
         detector=detector,
         thresholds=thresholds,

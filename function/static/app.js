@@ -1,6 +1,6 @@
 // The page: pictures in, POST /predict, answers drawn over the pictures. This file holds what is on the page and its
 // listeners. What it calls: boxes, words, refill, export and queue (pure, run in node), service and picture (to and from the
-// browser), view and paint (the canvas), strip, list, compare and report (the rest of the page).
+// browser), storage, view and paint (the canvas), strip, list, compare and report (the rest of the page).
 //
 // The service is asked once a picture, at its own confidence, where the slider starts, and once more for each
 // comparison. Further right the page leaves out products without another request; rows, gaps and fill rates stay the
