@@ -986,6 +986,9 @@ def test_an_error_is_told_in_plain_words_and_what_is_no_picture_is_not_sent(
     page.locator(".strip .tile").nth(4).click()
     expect(alert).to_contain_text("This file can no longer be read.")
     expect(page.locator("#service")).to_be_hidden()
+    page.route(is_predict, lambda route: route.fulfill(json={"portal": "sign in"}))
+    page.set_input_files("#choose", GAPS)
+    expect(alert).to_contain_text("The service answered with status 200.")
 
 
 def test_several_pictures_stand_in_a_strip_with_their_state(
@@ -1146,6 +1149,9 @@ def test_focus_and_selection_stay_where_the_person_is(page: Page) -> None:
         expect(page.locator(".strip li").nth(number)).to_have_attribute("data-state", "counted")
     assert page.evaluate("document.activeElement.ariaLabel") == before
     expect(page.locator(".tile").first).to_have_attribute("aria-current", "true")
+    page.evaluate("scrollTo(0, 100)")
+    expect(page.locator("#zoom-fit")).to_be_in_viewport(ratio=0.99)  # with the strip, too
+    page.evaluate("scrollTo(0, 0)")
     keep_picture(page, "desk.png")
 
 

@@ -18,7 +18,7 @@ export async function predict({ file, reference }, signal) {
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
   const response = await fetch("predict", { method: "POST", body, headers, signal }).catch(() => null);
   const answer = await response?.json().catch(() => null);
-  if (response?.ok && answer) return answer;
+  if (response?.ok && Array.isArray(answer?.detections)) return answer; // else a portal's or a proxy's word
   const retryAfter = response?.headers.get("Retry-After") ?? null;
   if (!response && !(await isReadable(file))) throw Object.assign(new Error("The file is gone"), GONE);
   const refusal = { status: response?.status ?? 0, problem: answer, retryAfter, bytes: file.size };

@@ -165,7 +165,8 @@ export function createView(frame, pictureCanvas, overlayCanvas, { onRow, onZoom 
     ["dblclick", (event) => zoom(2, pointOf(event))],
     ["keydown", onKey],
   ]) frame.addEventListener(type, listener, options);
-  new ResizeObserver(() => requestAnimationFrame(layout)).observe(frame); // the next frame: layout sets its height
+  const observer = new ResizeObserver(() => requestAnimationFrame(layout)); // the next frame: layout sets its height
+  for (const part of [frame, frame.closest(".stage")]) observer.observe(part);
   window.addEventListener("resize", layout);
   window.addEventListener("beforeprint", () => {
     fit();
