@@ -10,6 +10,7 @@ Exit code 1 where a photo was refused: it is named on stderr, and the others go 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import shutil
@@ -30,7 +31,14 @@ from function.detector import Detector
 from function.errors import ImageError, ImageGone, ModelError, RequestError
 from function.image import MAX_IMAGE_BYTES, read_header
 from function.inputs import JPEG
-from function.listing import CSV_HEADER, csv_lines, table_head, table_line, table_notes
+from function.listing import (
+    CSV_HEADER,
+    csv_lines,
+    printable,
+    table_head,
+    table_line,
+    table_notes,
+)
 from function.metrics import Metrics
 from function.parameters import choose_thresholds
 from function.reference import MAX_REFERENCE_BYTES, Reference, parse_reference
@@ -97,6 +105,8 @@ def main(arguments: list[str] | None = None) -> int:
         config = Config.from_env()
         photos = find_photos(options.photos)
         reference = read_reference_file(options.reference) if options.reference else None
+        if options.pictures:
+            options.pictures.mkdir(parents=True, exist_ok=True)
         detector = Detector.load(config.model_path, config.threads, config.revision)
         given = {
             name: getattr(options, name)
@@ -110,6 +120,8 @@ def main(arguments: list[str] | None = None) -> int:
         detector.warm_up()
     except (ConfigError, ModelError, RequestError, OSError) as err:
         parser.error(str(err))
+    except KeyboardInterrupt:  # while the model loads
+        return INTERRUPTED
     audit = Audit(
         detector=detector,
         thresholds=thresholds,
@@ -124,6 +136,9 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as err:  # a full disk, a folder that is no longer there
+        print(f"Stopped: {err}", file=sys.stderr)
+        return FAILED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -156,18 +171,30 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def find_photos(paths: list[Path]) -> list[Photo]:
-    """List files as they were named, and the pictures below folders. Raises `OSError` for none."""
+    """List files as they were named, and the pictures below folders; no two get the same name.
+
+    Raises `OSError` for none.
+    """
     photos: list[Photo] = []
     for path in paths:
         if not path.is_dir():
             photos.append(Photo(path, path.name))
             continue
-        below = sorted(one for one in path.rglob("*") if one.suffix.lower() in IMAGES)
+        below = sorted(
+            one for one in path.rglob("*") if one.suffix.lower() in IMAGES and not one.is_dir()
+        )
         if not below:
             msg = f"{path} holds no {', '.join(IMAGES)}"
             raise OSError(msg)
         photos += [Photo(one, one.relative_to(path).as_posix()) for one in below]
-    return photos
+    if len({photo.name for photo in photos}) == len(photos):
+        return photos
+    whole = [Path(os.path.abspath(photo.path)) for photo in photos]
+    common = os.path.commonpath([one.parent for one in whole])
+    return [
+        Photo(photo.path, one.relative_to(common).as_posix())
+        for photo, one in zip(photos, whole, strict=True)
+    ]
 
 
 def read_bytes(path: Path) -> bytes:
@@ -188,6 +215,8 @@ def read_reference_file(path: Path) -> Reference:
 
 def _print_all(photos: list[Photo], audit: Audit, options: argparse.Namespace) -> int:
     width = shutil.get_terminal_size().columns
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # a name need not be UTF-8
     refused = 0
     if options.csv:
         print(csv_text([CSV_HEADER]), end="")
@@ -204,7 +233,8 @@ def _print_all(photos: list[Photo], audit: Audit, options: argparse.Namespace) -
         if "problem" in outcome:
             refused += 1
             problem = outcome["problem"]
-            print(f"{photo.path}: {problem['title']}: {problem['detail']}", file=sys.stderr)
+            name = printable(str(photo.path))
+            print(f"{name}: {problem['title']}: {problem['detail']}", file=sys.stderr)
     if refused:
         print(f"{refused} of {len(photos)} photos refused", file=sys.stderr)
     return REFUSED if refused else 0

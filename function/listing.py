@@ -52,8 +52,14 @@ def _line(name: str, numbers: Sequence[str], width: int) -> str:
         f"{number:>{len(head) + 2}}" for number, head in zip(numbers, HEADINGS, strict=True)
     )
     room = max(12, width - len(columns))
+    name = printable(name)
     shown = name if len(name) <= room else f"…{name[1 - room :]}"
     return f"{shown:<{room}}{columns}"
+
+
+def printable(name: str) -> str:
+    """Give a file's name without what would move a terminal's cursor or cannot be encoded."""
+    return "".join(one if one.isprintable() else "\ufffd" for one in name)
 
 
 def csv_lines(name: str, result: Result) -> Iterable[Sequence[object]]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +50,10 @@ NO_CLASS = -1  # of a label that the model does not know
 # it in memory. The bytes of an earlier result with so many.
 MAX_SLOTS = 1500
 MAX_LABEL = 100  # characters
+# What nothing measures in any unit; JSON's whole numbers have no end, and arrays have one.
+MAX_MEASURE = 1e9
+# How often a planogram its positions may lie beside it; the products of a shelf hang over a little.
+MAX_OVERHANG = 10
 MAX_REFERENCE_BYTES = 1024 * 1024
 
 
@@ -107,7 +112,7 @@ def read_reference(data: object) -> Reference:
     if "detections" in data:
         image = data.get("image")
         size = [image.get(side) for side in ("width", "height")] if isinstance(image, dict) else []
-        if not size or not all(isinstance(side, int) and side > 0 for side in size):
+        if not size or not all(type(side) is int and 0 < side < MAX_MEASURE for side in size):
             must_have = "a width and a height in pixels"
             msg = f"The reference's image must have {must_have}, got {shown(image)}"
             raise InvalidReference(msg)
@@ -159,7 +164,8 @@ def _label(text: object, where: str) -> str:
 
 def _from_planogram(data: Mapping[str, object]) -> Reference:
     """Read positions as slots; the boards of a shelf are its rows, where fixtures are boards."""
-    size = np.array([_measure(data, side, "the planogram") for side in ("width", "height")])
+    sides = [_measure(data, side, "the planogram") for side in ("width", "height")]
+    size = np.array(sides, np.float32)
     products = _by_id(data, "products", ("w", "h"))
     fixtures = _by_id(data, "fixtures", ("x", "y", "w", "h"))
     positions = _by_id(data, "positions", ("x", "y"))
@@ -175,10 +181,15 @@ def _from_planogram(data: Mapping[str, object]) -> Reference:
         boxes.append([left, top, left + width, top + height])
         tops.append(_measure(fixture, "y", where))
         labels.append(_label(product.get("name", ""), f"`name` of the product of {where}"))
-    xyxy = np.array(boxes, np.float64).reshape(-1, 4)
+    xyxy = np.array(boxes, np.float32).reshape(-1, 4)
     least = float(np.concatenate((size[None], xyxy[:, 2:] - xyxy[:, :2])).min())
     if least <= 0:
         msg = f"The planogram and its products must be wider and higher than 0, got {least:g}"
+        raise InvalidReference(msg)
+    beside = np.abs(xyxy) > MAX_OVERHANG * np.tile(size, 2)
+    if beside.any():
+        got = f"{xyxy[beside][0]:g} in one of {size[0]:g} x {size[1]:g}"
+        msg = f"The positions of the planogram must lie in it, got {got}"
         raise InvalidReference(msg)
     shares = (xyxy / np.tile(size, 2)).astype(np.float32)
     boards = np.array(tops)
@@ -221,17 +232,22 @@ def _part_of(
 
 def _measure(item: Mapping[str, object], name: str, where: str) -> float:
     value = item.get(name)
-    if not (isinstance(value, int | float) and type(value) is not bool and abs(value) < 1e9):
+    if not _is_measure(value):
         msg = f"`{name}` of {where} must be a number, got {shown(value)}"
         raise InvalidReference(msg)
     return float(value)
+
+
+def _is_measure(value: object) -> TypeGuard[float]:
+    """Tell a number of a size that arrays can hold; NaN is none."""
+    return isinstance(value, int | float) and type(value) is not bool and abs(value) < MAX_MEASURE
 
 
 def _corners(xyxy: object, index: int) -> list[float]:
     if (
         not isinstance(xyxy, list)
         or len(xyxy) != 4
-        or not all(type(edge) in (int, float) and np.isfinite(edge) for edge in xyxy)
+        or not all(map(_is_measure, xyxy))
         or not (xyxy[0] < xyxy[2] and xyxy[1] < xyxy[3])
     ):
         msg = f"`xyxy` of slot {index} must be left, top, right, bottom, got {shown(xyxy)}"

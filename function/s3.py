@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+from unicodedata import category
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -85,8 +86,9 @@ class S3Pictures:
 def split_uri(uri: str, name: str) -> tuple[str, str]:
     """Split s3://bucket/key. Raises `InvalidParameter` that calls it `name`."""
     bucket, _, key = uri.removeprefix("s3://").partition("/")
-    # What cannot be printed (a lone surrogate) cannot be sent to S3 either.
-    well_formed = uri.startswith("s3://") and bucket and key and uri.isprintable()
+    # A lone surrogate cannot be sent to S3; odd spaces and joiners can, and screenshots have them.
+    odd = any(category(character) in ("Cc", "Cs") for character in uri)
+    well_formed = uri.startswith("s3://") and bucket and key and not odd
     if not well_formed or len(key.encode()) > MAX_KEY_BYTES:
         msg = f"`{name}` must be s3://bucket/key, got {uri!r}"
         raise InvalidParameter(msg)

@@ -17,6 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from events.codec import Json
 from events.outbox import Outbox
 from events.s3_notification import S3Object, object_id
+from events.types import OUR_PREFIXES
 from function.config import Config
 from function.errors import BucketForbidden, ImageGone, InvalidParameter
 from function.image import MAX_IMAGE_BYTES
@@ -157,6 +158,9 @@ def _name(fields: Mapping[str, object], name: str) -> str:
     value = fields.get(name)
     if not isinstance(value, str) or not NAME.fullmatch(value):
         msg = f"`{name}` must be 1 to 64 letters, digits, '.', '-' or '_', got {value!r}"
+        raise InvalidParameter(msg)
+    if name == "store" and f"{value}/" in OUR_PREFIXES:
+        msg = f"`store` must be no folder of the results' own, got {value!r}"
         raise InvalidParameter(msg)
     return value
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from local.console import BOLD, DIM, Console, Steps
 from local.day import photos
-from local.processes import ROOT, StackError, check_port_is_free
+from local.processes import ROOT, StackError, check_port_is_free, read_port
 from local.stack import Stack, running_board, running_stack
 from local.subscriber import receive_events
 
@@ -41,7 +41,10 @@ def main() -> int:
     console, steps = Console(), Steps()
     try:
         samples = find_samples(arguments.samples)
-        check_port_is_free(arguments.board_port, "BOARD_PORT", "--board-port")
+        beside = arguments.port + 1  # or the next, where that is the AWS
+        board_port = arguments.board_port or beside + (beside == arguments.aws_port)
+        check_ports_differ(arguments.port, arguments.aws_port, board_port)
+        check_port_is_free(board_port, "BOARD_PORT", "--board-port")
         LOGS.mkdir(parents=True, exist_ok=True)
         with running_stack(arguments.port, arguments.aws_port, LOGS, steps.begin) as stack:
             if arguments.once:
@@ -49,7 +52,7 @@ def main() -> int:
                 put(stack, {key: path.read_bytes() for key, path in samples.items()})
                 return print_until_all_came(stack, set(samples))
             steps.begin("the monitor")
-            with running_board(stack, arguments.board_port, LOGS) as watched:
+            with running_board(stack, board_port, LOGS) as watched:
                 steps.done()
                 put(watched, {key: path.read_bytes() for key, path in samples.items()})
                 put(watched, dict(photos(datetime.now(UTC))))
@@ -78,21 +81,21 @@ def _parse(env: Mapping[str, str] = os.environ) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="print events whole, a line each")
     parser.add_argument(
         "--port",
-        type=int,
+        type=read_port,
         default=env.get("PORT") or "8080",
         help="of the page (PORT, %(default)s)",
     )
     parser.add_argument(
         "--aws-port",
-        type=int,
+        type=read_port,
         default=env.get("AWS_PORT") or "4566",
         help="of the embedded AWS (AWS_PORT, %(default)s)",
     )
     parser.add_argument(
         "--board-port",
-        type=int,
-        default=env.get("BOARD_PORT") or "8081",
-        help="of the board (BOARD_PORT, %(default)s)",
+        type=read_port,
+        default=env.get("BOARD_PORT") or None,
+        help="of the board (BOARD_PORT, the page's and 1)",
     )
     parser.add_argument(
         "--open",
@@ -104,6 +107,14 @@ def _parse(env: Mapping[str, str] = os.environ) -> argparse.Namespace:
         "--samples", type=Path, default=SAMPLES, help="a folder of images to upload"
     )
     return parser.parse_args()
+
+
+def check_ports_differ(*ports: int) -> None:
+    """Raise `StackError` where page, AWS and board would meet."""
+    if len(set(ports)) < len(ports):
+        got = ", ".join(map(str, ports))
+        msg = f"`PORT`, `AWS_PORT` and `BOARD_PORT` must differ, got {got}"
+        raise StackError(msg)
 
 
 def find_samples(folder: Path) -> dict[str, Path]:

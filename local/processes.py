@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import os
 import signal
@@ -16,6 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
+MAX_PORT = 65535
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 STOP_SECONDS = 10.0
 LOG_TAIL = 2000  # characters of a log that say why a process ended
@@ -23,6 +25,14 @@ LOG_TAIL = 2000  # characters of a log that say why a process ended
 
 class StackError(Exception):
     """Something of the stack did not start or ended by itself; the message is for the console."""
+
+
+def read_port(text: str) -> int:
+    """Read a port that a program can be found at. Raises `ArgumentTypeError`."""
+    if text.isascii() and text.isdecimal() and 0 < int(text) <= MAX_PORT:
+        return int(text)
+    msg = f"must be a port from 1 to {MAX_PORT}, got {text!r}"
+    raise argparse.ArgumentTypeError(msg)
 
 
 def check_port_is_free(port: int, setting: str, option: str) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sqlite3
 import sys
 import time
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import boto3
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from events.codec import InvalidEvent, Json, from_json, read_json, to_json
 from local.aws import emulator_clients
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 # A message may wait 14 days in the dead-letter queue, and once replayed 4 more on the queue.
 REMEMBER_SECONDS = 18 * 86400
 WAIT_SECONDS = 20  # of one long poll
-EMULATOR_URL = "http://127.0.0.1:4566"
+EMULATOR_PORT = 4566  # as local.stack starts it
 EXAMPLE_QUEUE = "shelves-example"  # as local.aws creates it for `make run`
 
 
@@ -135,23 +136,33 @@ def main(arguments: list[str] | None = None) -> int:
         help="a queue of your account that is subscribed; without it, the example's of `make run`",
     )
     parser.add_argument(
-        "--endpoint-url", default=EMULATOR_URL, help="of `make run`'s AWS (%(default)s)"
+        "--endpoint-url",
+        default=f"http://127.0.0.1:{os.environ.get('AWS_PORT') or EMULATOR_PORT}",
+        help="of `make run`'s AWS, at AWS_PORT (%(default)s)",
     )
     parser.add_argument("--seen", type=Path, default="seen.sqlite", help="(%(default)s)")
     parser.add_argument("--wait", type=int, default=WAIT_SECONDS, help="of a poll (%(default)s s)")
     options = parser.parse_args(arguments)
-    if options.queue_url:
-        queue_url, sqs, s3 = options.queue_url, boto3.client("sqs"), boto3.client("s3")
-    else:
-        s3, sqs, _ = emulator_clients(options.endpoint_url)
-        try:
+    try:
+        if options.queue_url:
+            queue_url, sqs, s3 = options.queue_url, boto3.client("sqs"), boto3.client("s3")
+        else:
+            s3, sqs, _ = emulator_clients(options.endpoint_url)
             queue_url = sqs.get_queue_url(QueueName=EXAMPLE_QUEUE)["QueueUrl"]
-        except BotoCoreError:
-            parser.exit(2, f"Nothing answers at {options.endpoint_url}: start `make run` first\n")
+    except BotoCoreError as err:
+        if options.queue_url:
+            parser.exit(2, f"{err}\n")
+        parser.exit(2, f"Nothing answers at {options.endpoint_url}: start `make run` first\n")
+    except (ClientError, ValueError):  # another program's port, or no address
+        words = f"{options.endpoint_url} has no queue {EXAMPLE_QUEUE}"
+        parser.exit(2, f"{words}: is it the AWS of `make run`?\n")
     with closing(Seen(options.seen)) as seen, suppress(KeyboardInterrupt):
         while True:
-            for event in once(receive_events(sqs, s3, queue_url, options.wait), seen):
-                print(json.dumps(event, ensure_ascii=False), flush=True)
+            try:
+                for event in once(receive_events(sqs, s3, queue_url, options.wait), seen):
+                    print(json.dumps(event, ensure_ascii=False), flush=True)
+            except (BotoCoreError, ClientError) as err:  # what was not deleted comes again
+                parser.exit(2, f"{err}\n")
     return 0
 
 

@@ -93,6 +93,25 @@ test("a comparison that fails leaves the picture counted as it was", async () =>
   assert.deepEqual(seen.slice(-3), ["a waiting", "a counting", "a counted"]);
 });
 
+test("what is chosen while a comparison is on its way is what is asked, and nothing is where none is", async () => {
+  const answers = { a: [{ count: 1 }, { count: 2, of: "morning" }, { count: 3, of: "evening" }, { count: 4, of: "morning" }] };
+  const { queue } = queueOf(answers);
+  const item = queue.add("a", "a");
+  await queue.resume();
+  item.reference = { name: "morning" };
+  const work = queue.retry(item);
+  item.reference = { name: "evening" };
+  queue.retry(item);
+  await work;
+  assert.deepEqual([item.state, item.answer], ["counted", { count: 3, of: "evening" }]);
+  const again = queue.retry(item);
+  Object.assign(item, { reference: null, answer: { count: 1 } });
+  queue.retry(item);
+  assert.equal(item.state, "counted");
+  await again;
+  assert.deepEqual([item.state, item.answer, answers.a], ["counted", { count: 1 }, []]);
+});
+
 test("a removed picture is cancelled and changes no more", async () => {
   const { queue, seen } = queueOf({ a: [{ count: 1 }], b: [{ count: 2 }] });
   const item = queue.add("a", "a");

@@ -279,3 +279,10 @@ def test_a_missing_region_is_a_line_and_no_traceback(module: str, settings: dict
     code, told = check(module, "", AWS_DEFAULT_REGION="", **settings)
     assert code == 1
     assert "`AWS_DEFAULT_REGION` must be set" in str(told)
+
+
+def test_an_endpoint_that_is_no_address_is_a_line_and_no_traceback() -> None:
+    queue = {"QUEUE_URL": "http://127.0.0.1:9/1/q", "K_SINK": "http://127.0.0.1:9"}
+    code, told = check("events.source", "nonsense", **queue)
+    assert code == 1
+    assert told["endpoint"] == "FAIL Invalid endpoint: nonsense: mend `AWS_ENDPOINT_URL`"

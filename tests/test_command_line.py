@@ -87,6 +87,31 @@ def test_a_folder_is_walked_and_pictures_are_drawn(
         assert drawn.size == (1080, 810)
 
 
+def test_photos_of_one_name_keep_their_own_lines_and_pictures(
+    run: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "odd.jpg").mkdir()  # a folder, whatever its name
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "1.jpg").write_bytes(GAPS.read_bytes())
+    photos = (tmp_path / "a" / "1.jpg", tmp_path / "a" / ".." / "b" / "1.jpg")
+    code, printed, errors = run(*photos, "--json", "--pictures", tmp_path / "out")
+    names = [json.loads(line)["name"] for line in printed.splitlines()]
+    assert (names, code, errors) == (["a/1.jpg", "b/1.jpg"], 0, "")
+    drawn = [path.relative_to(tmp_path / "out") for path in (tmp_path / "out").rglob("*.jpg")]
+    assert sorted(map(str, drawn)) == ["a/1.jpg.boxes.jpg", "b/1.jpg.boxes.jpg"]
+    (tmp_path / "full").write_text("no folder")
+    code, printed, errors = run(tmp_path, "--pictures", tmp_path / "full")
+    assert (code, printed) == (2, "")
+    assert "full" in errors
+    (tmp_path / "out" / "c.jpg.boxes.jpg").mkdir()
+    (tmp_path / "c.jpg").write_bytes(GAPS.read_bytes())
+    code, printed, errors = run(tmp_path / "c.jpg", "--pictures", tmp_path / "out")
+    assert code == 1
+    assert errors.startswith("Stopped: ")
+    assert "Traceback" not in errors
+
+
 def test_csv_has_a_line_a_gap_and_a_product(run: Command, expected: Result) -> None:
     code, printed, _ = run(GAPS, "--csv")
     lines = list(csv.DictReader(io.StringIO(printed, newline="")))
@@ -158,6 +183,7 @@ def test_names_neither_break_the_table_nor_run_as_formulas() -> None:
     assert line.startswith("…")
     assert "/end.jpg" in line
     assert (len(line), line.split()[-1]) == (60, "-")
+    assert table_line("\x1b[2J\n\udcff.jpg", EMPTY, 60).startswith("\ufffd[2J\ufffd\ufffd.jpg ")
     gap = {"row": 0, "xyxy": [0, 0, 1, 1], "facings": 0.2, "confidence": 0.5}
     text = csv_text(csv_lines("=1+1,.jpg", EMPTY | {"gaps": [gap]}))
     assert text == '"\'=1+1,.jpg",gap,1,1,,0.5,1,0,0,1,1\r\n'

@@ -152,6 +152,38 @@ def test_a_taken_port_is_said_and_nothing_starts() -> None:
             assert_nothing_is_left(ports)
 
 
+@pytest.mark.parametrize(
+    ("port", "aws_port", "board_port", "words"),
+    [
+        ("70000", "4566", "8081", "argument --port: must be a port from 1 to 65535, got '70000'"),
+        ("8080", "0", "8081", "argument --aws-port: must be a port from 1 to 65535, got '0'"),
+        ("8080", "4566", "x", "argument --board-port: must be a port from 1 to 65535, got 'x'"),
+        ("9", "9", "8", "`PORT`, `AWS_PORT` and `BOARD_PORT` must differ, got 9, 9, 8"),
+        ("4567", "4567", "", "`PORT`, `AWS_PORT` and `BOARD_PORT` must differ, got 4567, 4567, "),
+    ],
+)
+def test_odd_ports_are_said_before_anything_starts(
+    port: str,
+    aws_port: str,
+    board_port: str,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The board's port follows the page's: PORT=8081 alone would meet it otherwise."""
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    settings = {"PORT": port, "AWS_PORT": aws_port, "BOARD_PORT": board_port}
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", ["local"])
+    try:
+        code = local.__main__.main()
+    except SystemExit as end:  # argparse
+        code = int(end.code or 0)
+    assert code == 2
+    assert words in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["", "notes.txt"])
 def test_a_folder_without_images_is_said(tmp_path: Path, name: str) -> None:
     if name:
@@ -222,6 +254,10 @@ REASON = {"title": "Corrupt image", "status": 422}
         (
             AUDITED | {"subject": f"store-17/cam-1/{'x' * 99}.jpg"},
             "store-17/cam-1    84 products   9 gaps    84%  …xxxxxxxxxxxxxxxxxxxxxxxxxxxx.jpg",
+        ),
+        (
+            {"subject": "\x1b[2J.jpg", "data": {}},
+            "-                 ? products    ? gaps      -  \ufffd[2J.jpg",
         ),
         (
             AUDITED | {"data": {"reason": REASON}},

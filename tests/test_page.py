@@ -323,7 +323,7 @@ def test_the_list_is_shared_as_text_or_copied(page: Page, url: str) -> None:
         page.click("#share")
         page.wait_for_function("shared !== null")
         title, headline, *lines = page.evaluate("shared").split("\n")
-        assert title.startswith("gaps.jpg, ")
+        assert re.match(r"gaps\.jpg, [A-Z][a-z]{2} \d+, 20\d\d, ", title)  # it is read later
         assert headline == page.inner_text("#refill-title")
         places = places_of(ask(url, GAPS))
         assert [line[0] for line in lines] == ["☐", "☑", *"☐" * (len(places) - 2)]
@@ -374,6 +374,9 @@ def test_a_photo_of_an_earlier_day_says_how_the_shelf_should_look(page: Page, ur
     assert has_colour(overlay(page), *SPOT)
     page.click("#zoom-fit")
     assert downloaded_result(page)["compliance"] == compared
+    page.get_by_role("button", name="Remove full.jpg").click()  # it goes, what it said stays
+    expect(page.locator("#reference option:checked")).to_have_text(re.compile("^full.jpg"))
+    expect(page.locator("#compliance")).to_be_visible()
     page.select_option("#reference", index=0)
     expect(page.locator("#compliance")).to_be_hidden()
     assert "compliance" not in downloaded_result(page)
@@ -415,6 +418,8 @@ def test_a_planogram_is_answered_position_by_position(
     page.set_input_files("#reference-file", tmp_path / "odd.json")
     expect(page.locator("#problem")).to_contain_text("does not say how the shelf should look")
     expect(page.locator("#problem")).to_contain_text("Slot 0 of the reference")
+    expect(page.locator(".compare #problem")).to_be_visible()  # where the person is
+    expect(page.locator("#compliance")).to_be_hidden()  # it was another file's
     expect(page.locator("#report")).to_be_visible()  # it is counted all the same
     page.select_option("#reference", index=0)
     expect(page.locator("#problem")).to_be_hidden()
@@ -602,7 +607,12 @@ def test_a_sample_is_one_click_away(page: Page, url: str) -> None:
         assert path.stat().st_size <= 60_000
         page.click(f"[data-name='{path.name}']")
         expect(page.locator("#count")).to_have_text(str(ask(url, path)["count"]))
+        if path.name == "gaps.jpg":
+            page.locator("#places input").first.check()
         page.click(".drop")
+    page.click("[data-name='gaps.jpg']")
+    expect(page.locator("#places input").first).to_be_checked()  # the same picture as before
+    page.click(".drop")
     expect(page.locator("#main")).to_have_attribute("data-state", "empty")
 
 
@@ -642,6 +652,15 @@ def drag(page: Page, target: Locator, dx: int, dy: int) -> None:
     page.mouse.down()
     page.mouse.move(x + dx, y + dy, steps=3)
     page.mouse.up()
+
+
+def test_a_small_laptop_shows_the_picture_with_all_that_acts_on_it(counted: Page) -> None:
+    counted.set_viewport_size({"width": 1366, "height": 650})
+    counted.evaluate("scrollTo(0, 300)")
+    expect(counted.locator("#zoom-fit")).to_be_in_viewport(ratio=0.99)
+    expect(counted.locator("#frame")).to_be_in_viewport(ratio=0.99)
+    counted.set_viewport_size(DESK["viewport"])
+    counted.evaluate("scrollTo(0, 0)")
 
 
 def test_the_wheel_scrolls_the_page_while_the_picture_is_whole(counted: Page) -> None:
@@ -953,6 +972,24 @@ def test_an_error_is_told_in_plain_words_and_what_is_no_picture_is_not_sent(
     expect(alert).to_contain_text("This kind of file cannot be counted.")
     assert len(requests) == 1
 
+    console.expected.extend(["415", "net::ERR"])
+    (tmp_path / "text.jpg").write_bytes(b"text")
+    (tmp_path / "still.gif").write_bytes(b"GIF89a")
+    (tmp_path / "gone.jpg").write_bytes(GAPS.read_bytes())
+    page.set_input_files("#choose", [tmp_path / n for n in ("still.gif", "text.jpg", "gone.jpg")])
+    (tmp_path / "gone.jpg").unlink()  # as a card that is taken out
+    expect(page.locator(".strip [data-state=failed]")).to_have_count(5)
+    page.locator(".strip .tile").nth(2).click()
+    expect(alert).to_contain_text("got GIF")
+    page.locator(".strip .tile").nth(3).click()  # the same title, another reason
+    expect(alert).not_to_contain_text("got GIF")
+    page.locator(".strip .tile").nth(4).click()
+    expect(alert).to_contain_text("This file can no longer be read.")
+    expect(page.locator("#service")).to_be_hidden()
+    page.route(is_predict, lambda route: route.fulfill(json={"portal": "sign in"}))
+    page.set_input_files("#choose", GAPS)
+    expect(alert).to_contain_text("The service answered with status 200.")
+
 
 def test_several_pictures_stand_in_a_strip_with_their_state(
     page: Page, console: Console, url: str
@@ -1112,6 +1149,9 @@ def test_focus_and_selection_stay_where_the_person_is(page: Page) -> None:
         expect(page.locator(".strip li").nth(number)).to_have_attribute("data-state", "counted")
     assert page.evaluate("document.activeElement.ariaLabel") == before
     expect(page.locator(".tile").first).to_have_attribute("aria-current", "true")
+    page.evaluate("scrollTo(0, 100)")
+    expect(page.locator("#zoom-fit")).to_be_in_viewport(ratio=0.99)  # with the strip, too
+    page.evaluate("scrollTo(0, 0)")
     keep_picture(page, "desk.png")
 
 
@@ -1178,6 +1218,13 @@ def test_the_picture_stays_in_sight_on_a_phone_while_the_list_is_tapped(phone: P
         expect(phone.locator("#frame")).to_be_in_viewport(ratio=0.99)
         expect(phone.locator(line)).to_be_in_viewport(ratio=0.99)
         assert phone.inner_text("#zoom") != "100\xa0%"
+    phone.locator("#download-json").focus()
+    covered = """() => document.activeElement.getBoundingClientRect().top
+        < document.getElementById("frame").getBoundingClientRect().bottom - 1"""
+    for _ in range(16):  # back up the list: the picture hides nothing that has the focus
+        phone.keyboard.press("Shift+Tab")
+        assert not phone.evaluate(covered)
+    assert phone.evaluate("document.activeElement.closest('.report') !== null")
 
 
 def test_the_keyboard_alone_leads_through(page: Page) -> None:
@@ -1231,6 +1278,25 @@ def tab_to(page: Page, selector: str) -> None:
         return getComputedStyle(target).outlineStyle;
     }"""
     assert page.evaluate(ring, selector) == "solid"
+
+
+def test_a_browser_that_keeps_nothing_and_names_no_language_works_all_the_same(
+    browser: Browser, console: Console, url: str
+) -> None:
+    """With cookies forbidden, every look at the storage throws; "C" is what some systems speak."""
+    page = new_window(browser, console, **DESK)
+    page.add_init_script(
+        """for (const name of ["localStorage", "sessionStorage"]) Object.defineProperty(
+            window, name, { get() { throw new DOMException("denied", "SecurityError"); } });
+        Object.defineProperty(navigator, "languages", { value: ["C", "en-US@posix"] });"""
+    )
+    page.goto(url)
+    choose(page, GAPS, SHELF)
+    page.locator("#places input").first.check()
+    for number in (1, 0):
+        page.locator(".strip .tile").nth(number).click()
+    expect(page.locator("#places :checked")).to_have_count(1)
+    page.context.close()
 
 
 def test_axe_finds_no_serious_violation(page: Page, console: Console) -> None:

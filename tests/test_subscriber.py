@@ -241,3 +241,19 @@ def test_without_make_run_it_says_what_to_start(capsys: pytest.CaptureFixture[st
     with pytest.raises(SystemExit, match="2"):
         main(["--endpoint-url", "http://127.0.0.1:9", "--seen", ":memory:"])
     assert "start `make run` first" in capsys.readouterr().err
+
+
+def test_another_programs_port_and_a_queue_that_is_not_there_are_sentences(
+    endpoint_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("local.subscriber.EXAMPLE_QUEUE", "nobodys")
+    for endpoint in (endpoint_url, "nonsense"):
+        with pytest.raises(SystemExit, match="2"):
+            main(["--endpoint-url", endpoint, "--seen", ":memory:"])
+        told = f"{endpoint} has no queue nobodys: is it the AWS of `make run`?\n"
+        assert capsys.readouterr().err == told
+    for name, value in aws_env(endpoint_url).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit, match="2"):
+        main(["--queue-url", f"{endpoint_url}/000000000000/nobodys", "--seen", ":memory:"])
+    assert len(capsys.readouterr().err.splitlines()) == 1

@@ -130,8 +130,9 @@ def test_what_was_never_uploaded_is_gone_and_other_buckets_are_closed(
     client: FlaskClient, aws: Aws
 ) -> None:
     gone = result_of(client, f"s3://{aws.resources.bucket}/store-1/cam-1/no.jpg")
+    spaced = result_of(client, f"s3://{aws.resources.bucket}/a/9.00\u202fAM 👩\u200d👧.jpg")
     other = result_of(client, f"s3://{aws.resources.results_bucket}/results/x.json")
-    assert [gone.status_code, other.status_code] == [410, 403]
+    assert [gone.status_code, spaced.status_code, other.status_code] == [410, 410, 403]
     assert problem(other)["type"] == "urn:shelfwatch:problem:bucket-forbidden"
 
 
@@ -162,6 +163,7 @@ def test_both_want_the_token(client: FlaskClient, token: str) -> None:
         ({"store": ".."}, "`store` must be"),
         ({"store": "a/b"}, "`store` must be"),
         ({"store": "läden"}, "`store` must be"),
+        ({"store": "results"}, "`store` must be no folder of the results' own"),
         ({"view": "x" * 65}, "`view` must be"),
         ({"view": 7}, "`view` must be"),
         ({"type": "image/gif"}, "`type` must be one of image/jpeg"),

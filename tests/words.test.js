@@ -4,7 +4,7 @@ import { test } from "node:test";
 
 import {
   describeAudit, describeCompliance, describeConfidence, describeDifference, describeItem, describePlace, describePlaces,
-  describeQueue, describeRefusal, describeSurety, describeWarning, formatConfidence, formatMilliseconds, formatNumber,
+  describeQueue, describeRefusal, describeSurety, describeWarning, formatConfidence, formatDayAndTime, formatMilliseconds, formatNumber,
   formatPercent, formatTime, labelRow, say, speak,
 } from "../function/static/words.js";
 import { table } from "./table.js";
@@ -71,6 +71,8 @@ test("the first of a person's languages that there are words for is spoken, and 
   assert.equal(await speak(["es-MX"]), "es");
   assert.equal(formatConfidence(0.25), "0.25");
   assert.equal(await speak([]), "en");
+  assert.equal(await speak(["en-US@posix", "C", "de"]), "en"); // as some systems name theirs
+  assert.equal(formatNumber(1234), "1.234");
 });
 
 tableIn(["en"], "a text is filled in, and numbers are formatted", say, [
@@ -93,6 +95,8 @@ tableIn(["en-US"], "a time has its day only where it is another", formatTime, [
   [[NOON, NOON + 864e5], "Nov 28, 12:05 PM"],
 ]);
 tableIn(["es-ES"], "a time has its day only where it is another", formatTime, [[[NOON, NOON], "12:05"], [[NOON, NOON + 864e5], "28 nov, 12:05"]]);
+
+tableIn(["es-ES"], "what is shared says the day", formatDayAndTime, [[[NOON], "28 nov 2026, 12:05"]]);
 
 tableIn(["en"], "the slider says what it does", describeConfidence, [
   [[0.25, 0.25, 0], "Move right to see only the surer products. Rows, gaps and fill rate stay as they are."],
@@ -167,6 +171,10 @@ tableIn(["en"], "a picture's state is a word or its count", describeItem, [
   [[item("pausing", 3), 0], "again in 3 s"],
   [[item("counted"), 92], "92 products"],
   [[item("failed"), 0], "not counted"],
+]);
+
+tableIn(["es"], "the line of pictures is told in one line", describeQueue, [
+  [[["counted", "counted", "failed"].map((state) => ({ state }))], "3 fotos: 2 contadas, 1 fallida"],
 ]);
 
 tableIn(["en"], "the line of pictures is told in one line", describeQueue, [

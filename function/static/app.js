@@ -1,6 +1,6 @@
 // The page: pictures in, POST /predict, answers drawn over the pictures. This file holds what is on the page and its
 // listeners. What it calls: boxes, words, refill, export and queue (pure, run in node), service and picture (to and from the
-// browser), view and paint (the canvas), strip, list, compare and report (the rest of the page).
+// browser), storage, view and paint (the canvas), strip, list, compare and report (the rest of the page).
 //
 // The service is asked once a picture, at its own confidence, where the slider starts, and once more for each
 // comparison. Further right the page leaves out products without another request; rows, gaps and fill rates stay the
@@ -15,6 +15,7 @@ import { createQueue } from "./queue.js";
 import { asReference, differencesOf, placesToFill } from "./refill.js";
 import { createReport } from "./report.js";
 import { askHealth, predict, setToken } from "./service.js";
+import { keep, kept } from "./storage.js";
 import { createStrip } from "./strip.js";
 import { createView } from "./view.js";
 import {
@@ -28,7 +29,7 @@ const element = (id) => document.getElementById(id);
 const sleep = (seconds) => new Promise((resolve) => { setTimeout(resolve, seconds * 1000); });
 const slider = element("confidence");
 
-element("smaller").checked = localStorage.getItem("smaller") === "true";
+element("smaller").checked = kept("localStorage", "smaller") === "true";
 document.documentElement.lang = await speak(navigator.languages);
 for (const part of document.querySelectorAll("[data-words]")) part.textContent = say(part.dataset.words);
 for (const part of document.querySelectorAll("[data-label]")) part.ariaLabel = say(part.dataset.label);
@@ -89,7 +90,8 @@ function isPicture(file) {
 async function addSample(name) {
   element("frame").focus(); // the sample's button goes away
   const response = await fetch(`static/samples/${name}`);
-  await addFiles([new File([await response.blob()], name, { type: "image/jpeg" })]);
+  const lastModified = Date.parse(response.headers.get("Last-Modified") ?? "") || Date.now(); // ticks are kept by it
+  await addFiles([new File([await response.blob()], name, { type: "image/jpeg", lastModified })]);
 }
 
 /** The picture stays in sight while the list is read: style.css holds it at the top. */
@@ -103,14 +105,13 @@ function showSpot(xyxy) {
   show(withSurroundings(xyxy, state.selected.answer.image), xyxy);
 }
 
-/** Only the service compares; without a reference nobody need be asked. */
-function compareWith(reference) {
-  const item = state.selected;
-  item.reference = reference?.answer ? { ...reference, json: asReference(reference.answer), of: reference } : reference;
-  if (reference) return queue.retry(item);
+/** Only the service compares. What it said of the reference before goes at once: it says nothing of this one. */
+function compareWith(item, reference) {
   const { compliance, ...answer } = item.answer;
-  Object.assign(item, { answer, refusal: null });
-  render();
+  state.spot = null;
+  item.answer = answer;
+  item.reference = reference?.answer ? { json: asReference(reference.answer), of: reference } : reference;
+  queue.retry(item);
 }
 
 async function addThumbnail(item) {
@@ -241,10 +242,11 @@ function render() {
   element("main").dataset.state = item ? "picture" : "empty";
   element("choose-label").textContent = say(item ? "addPictures" : "choosePictures");
   element("report").hidden = !answer;
-  element("status").textContent = item ? statusOf(item) : "";
+  element("status").textContent = item && !answer ? statusOf(item) : "";
+  element("comparing").textContent = item && answer ? statusOf(item) : "";
   element("picture").setAttribute("aria-label", say("picture", { audit: answer ? describeAudit(answer) : "" }));
   if (answer) renderReport(item, answer);
-  renderProblem(item?.refusal ?? (item?.state === "waiting" ? state.locked : null));
+  renderProblem(item?.refusal ?? (item?.state === "waiting" ? state.locked : null), answer ? "comparing" : "status");
   renderStrip();
   draw();
 }
@@ -284,12 +286,13 @@ function showZoom(share) {
   element("zoom-out").disabled = element("zoom-fit").disabled = share < 1.001;
 }
 
-/** The alert is written anew only when it says something new, so that it is read once. */
-function renderProblem(refusal) {
+/** The alert is written anew only when it says something new, so that it is read once; it stands `below` what failed. */
+function renderProblem(refusal, below) {
   const text = element("problem-text");
   const problem = refusal && describeRefusal(refusal);
   const wantsToken = refusal?.status === 401;
-  const words = problem ? `${problem.title} ${problem.detail}` : "";
+  const words = problem ? `${problem.title} ${problem.detail} ${problem.said}` : "";
+  if (element("problem").previousElementSibling.id !== below) element(below).after(element("problem"));
   element("problem").hidden = !problem;
   element("retry").hidden = !problem?.retry || wantsToken;
   element("token-form").hidden = !wantsToken;
@@ -379,7 +382,7 @@ for (const [target, type, listener] of [
   [element("samples"), "click", ({ target }) => target.closest("button") && addSample(target.closest("button").dataset.name)],
   [slider, "input", render],
   [element("layers"), "change", render],
-  [element("smaller"), "change", ({ target }) => localStorage.setItem("smaller", target.checked)],
+  [element("smaller"), "change", ({ target }) => keep("localStorage", "smaller", target.checked)],
   [element("retry"), "click", () => queue.retry(state.selected)],
   [element("token-form"), "submit", onToken],
   [element("zoom-in"), "click", view.zoomIn],

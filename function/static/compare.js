@@ -7,15 +7,18 @@ const element = (id) => document.getElementById(id);
 const make = (tag, properties) => Object.assign(document.createElement(tag), properties);
 const STATES = { in_place: "in_place", missing: "stateMissing", moved: "stateMoved" };
 
-/** `onChoose(reference or null)` hears what the shown picture is to be compared with, `onShow(xyxy)` of a tap. */
+/** `onChoose(item, reference or null)` hears what a picture is to be compared with, `onShow(xyxy)` of a tap. */
 export function createCompare({ onChoose, onShow }) {
   const files = []; // `{ name, json }`, kept as long as the page
-  const shown = { answer: null, options: [] };
+  const shown = { item: null, answer: null, options: [] };
 
-  /** Pictures that are counted, then files; the shown one cannot be its own reference. */
+  /** Pictures that are counted, then files; the shown one cannot be its own reference, one that was taken out stays its. */
   function render(item, items) {
     const pictures = items.filter((other) => other !== item && other.answer);
-    renderOptions([null, ...pictures, ...files], item.reference?.of ?? item.reference);
+    const chosen = item.reference?.of ?? item.reference;
+    renderOptions([...new Set([null, ...pictures, ...files, chosen])], chosen);
+    if (item !== shown.item) element("reference-problem").textContent = "";
+    shown.item = item;
     if (item.answer === shown.answer) return;
     shown.answer = item.answer;
     const { compliance } = item.answer;
@@ -33,7 +36,7 @@ export function createCompare({ onChoose, onShow }) {
       shown.options = options;
       select.replaceChildren(...options.map((option, i) => new Option(option ? optionText(option) : say("nothing"), i)));
     }
-    select.value = String(Math.max(0, options.indexOf(chosen ?? null)));
+    select.value = String(options.indexOf(chosen));
   }
 
   function optionText({ name, file }) {
@@ -65,17 +68,18 @@ export function createCompare({ onChoose, onShow }) {
 
   async function onFile(event) {
     const [file] = event.target.files;
+    const { item } = shown; // the file's, whatever is shown once it is read
     event.target.value = "";
     const json = await file.text().then(JSON.parse).catch(() => null);
     element("reference-problem").textContent = json ? "" : say("notJson");
     if (!json) return;
     files.push({ name: file.name, json });
-    onChoose(files.at(-1));
+    onChoose(item, files.at(-1));
   }
 
   element("reference").addEventListener("change", (event) => {
     element("reference-problem").textContent = "";
-    onChoose(shown.options[Number(event.target.value)]);
+    onChoose(shown.item, shown.options[Number(event.target.value)]);
   });
   element("reference-file").addEventListener("change", onFile);
   return { render };

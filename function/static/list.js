@@ -2,7 +2,8 @@
 // in this browser, for that picture.
 
 import { listAsText, placesToFill } from "./refill.js";
-import { describePlace, describePlaces, describeSurety, formatNumber, formatTime, say } from "./words.js";
+import { keep, kept } from "./storage.js";
+import { describePlace, describePlaces, describeSurety, formatDayAndTime, formatNumber, say } from "./words.js";
 
 const element = (id) => document.getElementById(id);
 const make = (tag, properties) => Object.assign(document.createElement(tag), properties);
@@ -54,8 +55,9 @@ export function createList({ onShow, onTick }) {
     element("progress").textContent = done > 0 ? say("filled", { done, count: shown.places.length }) : "";
   }
 
+  /** With the day: the list is read later, and by others. */
   function title() {
-    return `${shown.item.name}, ${formatTime(shown.item.file.lastModified)}`;
+    return `${shown.item.name}, ${formatDayAndTime(shown.item.file.lastModified)}`;
   }
 
   /** By the system's own sheet where there is one, else through the clipboard. */
@@ -90,14 +92,12 @@ function readTicks(key) {
 function writeTicks(key, ids) {
   const others = read().filter(([known]) => known !== key);
   const entries = ids.size > 0 ? [[key, [...ids]], ...others] : others;
-  try {
-    localStorage.setItem(TICKS, JSON.stringify(entries.slice(0, KEPT)));
-  } catch { /* full, or forbidden in a private window: the ticks last as long as the page */ }
+  keep("localStorage", TICKS, JSON.stringify(entries.slice(0, KEPT)));
 }
 
 function read() {
   try {
-    const entries = JSON.parse(localStorage.getItem(TICKS) ?? "[]");
+    const entries = JSON.parse(kept("localStorage", TICKS) ?? "[]");
     return Array.isArray(entries) ? entries : [];
   } catch {
     return [];

@@ -13,6 +13,11 @@ export function secondsToWait({ status, retryAfter }, tries, now = Date.now()) {
   return wait > MAX_WAIT_SECONDS ? null : wait;
 }
 
+/** Nothing is left to ask of a picture that went, or that is counted and compared with nothing. */
+function isSettled({ cancel, answer, reference }) {
+  return cancel.signal.aborted || (answer !== null && reference === null);
+}
+
 /**
  * Items are `{ name, file, reference, state, answer, refusal, seconds }`; state is waiting, counting, pausing, counted or
  * failed. One that was counted before keeps its answer until it has another.
@@ -46,12 +51,13 @@ export function createQueue({ predict, changed, sleep, isPaused }) {
   }
 
   async function count(item) {
-    const { signal } = item.cancel;
-    for (let tries = 1; !signal.aborted; tries += 1) {
+    for (let tries = 1; !isSettled(item); tries += 1) {
       change(item, { state: "counting" });
-      try {
-        return change(item, { state: "counted", answer: await predict(item, signal), refusal: null });
-      } catch (refusal) {
+      const { reference } = item;
+      const { answer = null, refusal = null } = await ask(item);
+      if (item.reference !== reference) tries = 0; // the person has chosen another one meanwhile
+      else if (answer) return change(item, { state: "counted", answer, refusal });
+      else {
         const seconds = secondsToWait(refusal, tries);
         if (seconds === null) return change(item, { state: item.answer ? "counted" : "failed", refusal });
         await countDown(item, seconds);
@@ -59,8 +65,12 @@ export function createQueue({ predict, changed, sleep, isPaused }) {
     }
   }
 
+  function ask(item) {
+    return predict(item, item.cancel.signal).then((answer) => ({ answer }), (refusal) => ({ refusal }));
+  }
+
   async function countDown(item, seconds) {
-    for (let left = seconds; left > 0 && !item.cancel.signal.aborted; left -= 1) {
+    for (let left = seconds; left > 0 && !isSettled(item); left -= 1) {
       change(item, { state: "pausing", seconds: left });
       await sleep(1);
     }
@@ -71,7 +81,7 @@ export function createQueue({ predict, changed, sleep, isPaused }) {
   }
 
   function retry(item) {
-    change(item, { state: "waiting", refusal: null });
+    change(item, { state: isSettled(item) ? "counted" : "waiting", refusal: null });
     return resume();
   }
 

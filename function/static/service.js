@@ -1,10 +1,13 @@
 // The two calls of the service that the page needs.
 
-let token = sessionStorage.getItem("token") ?? ""; // gone with the tab
+import { keep, kept } from "./storage.js";
+import { GONE } from "./words.js";
+
+let token = kept("sessionStorage", "token") ?? ""; // gone with the tab
 
 export function setToken(text) {
   token = text;
-  sessionStorage.setItem("token", text);
+  keep("sessionStorage", "token", text);
 }
 
 /** The audit of one picture, compared with its reference where it has one; throws `{ status, problem, retryAfter, bytes }`, status 0 where there was no answer. */
@@ -15,10 +18,16 @@ export async function predict({ file, reference }, signal) {
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
   const response = await fetch("predict", { method: "POST", body, headers, signal }).catch(() => null);
   const answer = await response?.json().catch(() => null);
-  if (response?.ok && answer) return answer;
+  if (response?.ok && Array.isArray(answer?.detections)) return answer; // else a portal's or a proxy's word
   const retryAfter = response?.headers.get("Retry-After") ?? null;
+  if (!response && !(await isReadable(file))) throw Object.assign(new Error("The file is gone"), GONE);
   const refusal = { status: response?.status ?? 0, problem: answer, retryAfter, bytes: file.size };
   throw Object.assign(new Error("The picture was not counted"), refusal);
+}
+
+/** A file that was changed, moved or on a card that is out cannot be sent, however well the service is. */
+function isReadable(file) {
+  return file.slice(0, 1).arrayBuffer().then(() => true, () => false);
 }
 
 /** "ready", "starting" or "away"; a service that hides its health is taken as ready. */

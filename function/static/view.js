@@ -6,6 +6,7 @@ import { paintShelf } from "./paint.js";
 
 const FRAME_HEIGHT = { tall: 0.64, narrow: 0.42 }; // of the window's: the whole picture in view, on a phone the list below too
 const NARROW = 560; // CSS pixels, as in style.css
+const AROUND = 32; // CSS pixels above and below the stage, as in style.css
 const MIN_HEIGHT = 220; // CSS pixels
 const ZOOM_STEP = 1.5;
 const PAN_STEP = 60; // CSS pixels an arrow key
@@ -38,13 +39,17 @@ export function createView(frame, pictureCanvas, overlayCanvas, { onRow, onZoom 
     requestDraw();
   }
 
-  /** As high as the picture is at full width, but never higher than fits on the screen. */
+  /** As high as the picture is at full width, but never higher than fits on the screen with what stands beside it. */
   function layout() {
     if (!shown.image) return;
-    const share = document.documentElement.clientWidth > NARROW ? FRAME_HEIGHT.tall : FRAME_HEIGHT.narrow;
-    const most = Math.max(MIN_HEIGHT, document.documentElement.clientHeight * share);
+    const { clientWidth, clientHeight, style } = document.documentElement;
+    const held = getComputedStyle(frame).position === "sticky"; // over the list, else the whole stage stays
+    const beside = held ? 0 : frame.closest(".stage").offsetHeight - frame.offsetHeight + AROUND;
+    const tall = clientHeight * (clientWidth > NARROW ? FRAME_HEIGHT.tall : FRAME_HEIGHT.narrow);
+    const most = Math.max(MIN_HEIGHT, clientHeight * FRAME_HEIGHT.narrow, Math.min(tall, clientHeight - beside));
     const height = Math.min(most, Math.max(MIN_HEIGHT, (frame.clientWidth * shown.image.height) / shown.image.width));
     frame.style.height = `${Math.round(height)}px`;
+    style.scrollPaddingTop = held ? `${Math.round(height)}px` : ""; // what gets the focus comes out from under it
     setView(fitted ? fitView(shown.image, size()) : zoomView(view, 1, { x: 0, y: 0 }, shown.image, size()));
   }
 
@@ -160,7 +165,8 @@ export function createView(frame, pictureCanvas, overlayCanvas, { onRow, onZoom 
     ["dblclick", (event) => zoom(2, pointOf(event))],
     ["keydown", onKey],
   ]) frame.addEventListener(type, listener, options);
-  new ResizeObserver(() => requestAnimationFrame(layout)).observe(frame); // the next frame: layout sets its height
+  const observer = new ResizeObserver(() => requestAnimationFrame(layout)); // the next frame: layout sets its height
+  for (const part of [frame, frame.closest(".stage")]) observer.observe(part);
   window.addEventListener("resize", layout);
   window.addEventListener("beforeprint", () => {
     fit();

@@ -11,8 +11,17 @@ const speaker = { words: english, language: "en", locale: undefined };
 export async function speak(languages) {
   const language = languages.map((name) => name.split("-")[0].toLowerCase()).find((name) => LANGUAGES.includes(name)) ?? "en";
   const words = language === "en" ? english : (await import(`./words/${language}.js`)).default;
-  Object.assign(speaker, { words, language, locale: languages[0] });
+  Object.assign(speaker, { words, language, locale: languages.find(isLocale) });
   return language;
+}
+
+/** Some systems name what no standard knows: "C", "en-US@posix". */
+function isLocale(name) {
+  try {
+    return Intl.getCanonicalLocales(name).length > 0;
+  } catch {
+    return false;
+  }
 }
 
 /** A text of the table; `count` chooses its plural, numbers are formatted. */
@@ -47,6 +56,11 @@ export function formatMilliseconds(timings) {
 export function formatTime(milliseconds, now = Date.now()) {
   const day = new Date(milliseconds).toDateString() === new Date(now).toDateString() ? {} : { day: "numeric", month: "short" };
   return new Intl.DateTimeFormat(speaker.locale, { ...day, hour: "2-digit", minute: "2-digit" }).format(milliseconds);
+}
+
+/** What is printed and shared says the day, too. */
+export function formatDayAndTime(milliseconds) {
+  return new Intl.DateTimeFormat(speaker.locale, { dateStyle: "medium", timeStyle: "short" }).format(milliseconds);
 }
 
 /** What the slider does. */
@@ -155,4 +169,5 @@ function describeSilence(bytes) {
   return { title: say("noAnswer"), detail: say("checkConnection") + size };
 }
 
+export const GONE = { status: 410, problem: { type: "image-gone" }, bytes: 0 };
 export const NOT_A_PICTURE = { status: 415, problem: { type: "image-unsupported" }, bytes: 0 };
