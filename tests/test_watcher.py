@@ -170,6 +170,7 @@ def test_large_data_are_followed_into_the_results_bucket_alone(
         f"s3://{aws.resources.bucket}/results/a.json",
         f"s3://{aws.resources.results_bucket}/published/a",
         "https://example.com/results/a.json",
+        "s3://[",
     ):
         assert post(client, event(1, None, dataref=uri)) == forbidden
     assert post(client, event(1, None, dataref=outbox.uri("gone")))[0] == 400
