@@ -12,16 +12,21 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import Engine
 from test_watcher import MORNING, REGISTER, audit_data, event, ms
 
 from events.codec import STRUCTURED
+from function.errors import DependencyFailed
+from monitor import digest as digest_module
 from monitor.app import create_app
 from monitor.config import Config
 from monitor.database import migrate, open_database
 from monitor.digest import due_stores, send
+from monitor.intake import ViewKey
 from monitor.metrics import Metrics
 from monitor.queries import PAGE, read_store
-from monitor.register import Register
+from monitor.register import Register, read_register
+from monitor.register import Store as KnownStore
 from monitor.silence import publish_silences, silent
 from monitor.store import Store
 from monitor.watcher import Watcher
@@ -241,6 +246,31 @@ def test_silence_is_told_once_and_so_is_its_end(watcher: Watcher, client: FlaskC
     assert client.get("/stores/store-17").get_json()["views"][0]["silent_since"] is None
 
 
+def test_a_silence_that_could_not_be_published_is_by_the_next_run(
+    watcher: Watcher, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    post(client, 0, [])
+    key = ViewKey("shelves", "store-17/cam-2")
+    with monkeypatch.context() as away:
+        away.setattr(Watcher, "publish", _no_topic)
+        with pytest.raises(DependencyFailed):
+            publish_silences(watcher, ms(60))
+    assert len(watcher.store.unpublished(key.id)) == 1
+    publish_silences(watcher, ms(65))
+    assert watcher.store.unpublished(key.id) == []
+
+
+def _no_topic(*_: object) -> None:
+    raise DependencyFailed
+
+
+def test_photos_without_a_folder_have_a_store_with_hours_of_its_own() -> None:
+    register = read_register("[stores.-]\nopen = '08:00-20:00'\n[stores.-.views.-]")
+    seen = {("shelves", ""): ms(0)}
+    assert list(silent(register, seen, ms(12 * 60))) == []  # 21:00
+    assert list(silent(register, seen, ms(10 * 60))) == [(ViewKey("shelves", ""), ms(0))]
+
+
 def test_the_digest_says_what_is_open_in_plain_words(watcher: Watcher, client: FlaskClient) -> None:
     play_a_morning(client)
     page = read_store(watcher.store.engine, REGISTER, "store-17", ms(180), 1)
@@ -274,6 +304,61 @@ def test_a_digest_goes_out_once_an_hour(
     ]
     assert capsys.readouterr().out.count("No gap is open.") == 2
     assert due_stores(REGISTER, ms(0)) == []  # it names no hours
+
+
+@pytest.mark.parametrize(
+    ("utc", "hours"),
+    [
+        ("2026-11-20T06:05", {7}),
+        ("2026-11-20T06:55", {7}),
+        ("2026-03-29T00:05", {1}),
+        ("2026-03-29T01:05", {2, 3}),  # the clock goes from 2 to 3
+        ("2026-03-29T02:05", {4}),
+        ("2026-10-25T00:05", {2}),
+        ("2026-10-25T01:05", {2}),  # once more: as the digest is out, none is sent
+        ("2026-11-19T23:05", {0}),
+    ],
+)
+def test_a_digest_is_due_at_the_hours_that_a_clock_shows_or_skips(
+    utc: str, hours: set[int]
+) -> None:
+    now = datetime.fromisoformat(f"{utc}+00:00").timestamp() * 1000
+    text = "[stores.s{0}]\ntime_zone = 'Europe/Berlin'\ndigest_hours = [{0}]\n"
+    register = read_register("".join(text.format(hour) for hour in range(24)))
+    assert {store.digest_hours[0] for store in due_stores(register, round(now))} == hours
+
+
+def test_an_hour_that_comes_twice_has_one_digest(watcher: Watcher) -> None:
+    register = read_register("[stores.s]\ntime_zone = 'Europe/Berlin'\ndigest_hours = [2]")
+    store = register.stores["s"]
+    first = round(datetime(2026, 10, 25, 0, 5, tzinfo=UTC).timestamp() * 1000)
+    sent = [
+        send(watcher.store.engine, register, store, first + hour * 3_600_000, None, "")
+        for hour in range(3)
+    ]
+    assert sent == [True, False, True]
+
+
+def test_a_store_whose_digest_fails_keeps_back_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    register = tmp_path / "stores.toml"
+    hours = list(range(24))
+    register.write_text(f"[stores.a]\ndigest_hours = {hours}\n[stores.b]\ndigest_hours = {hours}\n")
+    url = f"sqlite:///{tmp_path}/monitor.sqlite"
+    migrate(open_database(url))
+    monkeypatch.setenv("DATABASE_URL", url)
+    monkeypatch.setenv("STORES", str(register))
+    really_send = digest_module.send
+
+    def send_one(engine: Engine, known: Register, store: KnownStore, *more: Any) -> bool:
+        if store.key == "a":
+            raise DependencyFailed
+        return really_send(engine, known, store, *more)
+
+    monkeypatch.setattr(digest_module, "send", send_one)
+    assert digest_module.main([]) == 1
+    assert capsys.readouterr().out.startswith("b, ")
 
 
 def test_the_clock_is_real() -> None:
