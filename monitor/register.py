@@ -97,6 +97,13 @@ def folder_of(store: str, view: str) -> str:
     return "/".join(part for part in (store, view) if part != "-")
 
 
+def folders_of(store: str, view: str) -> list[str]:
+    """List the folders of a store and a view, `folder_of` first; keys may begin with a slash."""
+    tops = [store, ""] if store == "-" else [store]
+    rests = [f"/{view}", "", "/"] if view == "-" else [f"/{view}"]
+    return list(dict.fromkeys([folder_of(store, view), *(a + b for a in tops for b in rests)]))
+
+
 def load_register(path: Path | None) -> Register:
     """Read the register, an empty one without a path. Raises `RegisterError`."""
     if path is None:

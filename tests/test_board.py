@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
+import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,7 +27,7 @@ from monitor.database import migrate, open_database
 from monitor.digest import due_stores, send
 from monitor.intake import ViewKey
 from monitor.metrics import Metrics
-from monitor.queries import PAGE, read_store
+from monitor.queries import PAGE, list_stores, read_store
 from monitor.register import Register, read_register
 from monitor.register import Store as KnownStore
 from monitor.silence import publish_silences, silent
@@ -77,7 +80,13 @@ def test_without_photos_the_board_says_so(client: FlaskClient) -> None:
     page = client.get("/stores/store-17").get_json()
     assert (page["availability"], page["open_gaps"], page["gaps"]) == (None, 0, [])
     assert [(v["view"], v["seen"]) for v in page["views"]] == [("cam-2", None), ("cam-9", None)]
-    for path in ("/stores/nowhere", "/stores/store-17/views/cam-77", "/episodes/x/mute"):
+    assert client.get("/stores/store-17/views/cam-2?bucket=%00").status_code == 404
+    for path in (
+        "/stores/%00",
+        "/stores/nowhere",
+        "/stores/store-17/views/cam-77",
+        "/episodes/x/mute",
+    ):
         assert client.get(path).status_code in (404, 405)
 
 
@@ -143,6 +152,111 @@ def test_lists_go_on_at_their_cursor(client: FlaskClient) -> None:
     rest = client.get(f"{path}?audits_before={first['audits_before']}").get_json()
     assert (len(first["audits"]), len(rest["audits"])) == (PAGE, 5)
     assert rest["audits_before"] is None
+    for cursor in ("", "1", "x.y", "-1.y", "1.%00"):
+        assert client.get(f"{path}?audits_before={cursor}").status_code == 400
+
+
+def test_what_has_one_time_is_not_lost_between_two_pages(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitor.queries.PAGE", 4)
+    for minute in (0, 15):
+        post(client, minute, list(range(10)))
+    for name in "abcde":
+        post(client, 15, list(range(10)), photo=name)
+    path = "/stores/store-17/views/cam-2"
+    found: dict[str, list[str]] = {"episodes": [], "audits": []}
+    for name, key in (("episodes", "episode"), ("audits", "captured_at")):
+        page = client.get(path).get_json()
+        found[name] += [line[key] for line in page[name]]
+        while before := page[f"{name}_before"]:
+            page = client.get(f"{path}?{name}_before={before}").get_json()
+            found[name] += [line[key] for line in page[name]]
+    assert (len(found["episodes"]), len(set(found["episodes"]))) == (9, 9)  # one is masked
+    assert len(found["audits"]) == 7
+    # A table has its cursor in a header.
+    table, url = 0, f"{path}?format=csv&endpoint=x&_scheme=x"
+    while url:
+        answer = client.get(url)
+        table += len(answer.text.splitlines()) - 1
+        url = answer.headers.get("Link", "").partition("<")[2].partition(">")[0]
+    assert table == 9
+
+
+def test_a_page_goes_on_where_its_last_gap_was_muted_meanwhile(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitor.queries.PAGE", 4)
+    for minute in (0, 15):
+        post(client, minute, list(range(10)))
+    first = client.get("/stores/store-17").get_json()
+    client.post(f"/episodes/{first['gaps'][-1]['episode']}/mute?format=json")
+    rest = client.get(f"/stores/store-17?gaps_after={first['gaps_after']}").get_json()
+    assert [gap["muted"] for gap in rest["gaps"]] == [False] * 4
+    assert client.get(f"/stores/store-17?gaps_after={'0' * 32}").status_code == 400
+
+
+@pytest.mark.parametrize(
+    "folder", ["", "store-1", "-/cam", "/store-1/cam", "s/-", "s//cam", "s/cam/", "s/ä b%2F?#&"]
+)
+def test_every_view_is_where_its_store_links_to(client: FlaskClient, folder: str) -> None:
+    post(client, 0, [3], key=f"{folder}/1.jpg" if folder else "1.jpg")
+    stores = client.get("/stores?format=html").text
+    (store,) = set(re.findall('href="(/stores/[^"]*)"', stores)) - {"/stores/store-17"}
+    page = client.get(store, headers={"Accept": "text/html"}).text
+    (path,) = re.findall('href="(/stores/[^"?]*/views/[^"]*)"', page)
+    view = client.get(html.unescape(path), headers={"Accept": "application/json"})
+    assert (view.status_code, view.get_json()["folder"]) == (200, folder)
+
+
+def test_a_folder_of_two_buckets_is_two_views(client: FlaskClient) -> None:
+    for minute in (0, 15):
+        post(client, minute, [3, 4])
+        post(client, minute, [], source="urn:shelfwatch:s3:annex", photo=f"a{minute}")
+    path = "/stores/store-17/views/cam-2"
+    page = client.get("/stores/store-17?format=html").text
+    assert [f'href="{path}?bucket={name}"' in page for name in ("annex", "shelves")] == [True] * 2
+    for bucket, gaps in (("annex", 0), ("shelves", 2)):
+        view = client.get(f"{path}?bucket={bucket}").get_json()
+        assert (view["bucket"], view["photos"], len(view["audits"])) == (bucket, 2, 2)
+        assert (view["open_gaps"], len(view["episodes"])) == (gaps, gaps)
+        linked = client.get(f"{path}?bucket={bucket}&format=html").text
+        assert f'href="?days=7&amp;bucket={bucket}"' in linked
+    assert client.get(f"{path}?bucket=none").status_code == 404
+    assert client.get(path).get_json()["bucket"] == "annex"
+
+
+def test_a_view_of_one_bucket_that_never_sent_is_seen_beside_anothers(
+    watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register = read_register(
+        "[stores.store-17.views.cam-2]\nbucket = 'b'\n[stores.store-17.views.cam-3]"
+    )
+    monkeypatch.setattr("monitor.app._now", lambda: ms(180))
+    known = replace(watcher, register=register)
+    client = create_app(Config(register=register, events_auth="none"), known).test_client()
+    post(client, 0, [])
+    (store,) = client.get("/stores").get_json()["stores"]
+    views = client.get("/stores/store-17").get_json()["views"]
+    assert [(v["bucket"], v["view"], v["registered"], v["seen"] is None) for v in views] == [
+        ("b", "cam-2", True, True),
+        ("shelves", "cam-2", False, False),
+        ("", "cam-3", True, True),
+    ]
+    assert (store["views"], store["silent_views"]) == (3, 2)
+    never = client.get("/stores/store-17/views/cam-2?bucket=b").get_json()
+    assert (never["bucket"], never["seen"], never["audits"]) == ("b", None, [])
+
+
+def test_a_view_that_is_no_longer_registered_is_silent_no_more(
+    watcher: Watcher, client: FlaskClient
+) -> None:
+    post(client, 0, [])
+    publish_silences(watcher, ms(60))
+    later = list_stores(watcher.store.engine, Register())
+    page = read_store(watcher.store.engine, Register(), "store-17", ms(60), 1)
+    assert page is not None
+    assert ([line.silent for line in later], page.views[0].silent_since) == ([0], None)
 
 
 def test_a_store_with_many_gaps_lists_a_page_of_them_and_the_rest_at_the_cursor(
@@ -169,6 +283,8 @@ def test_a_store_with_many_gaps_lists_a_page_of_them_and_the_rest_at_the_cursor(
 def test_views_are_listed_as_people_count(client: FlaskClient) -> None:
     for name in ("aisle-10", "aisle-9", "left", "aisle-9b", "9"):
         post(client, 0, [], key=f"store-5/{name}/1.jpg")
+    stores = client.get("/stores").get_json()["stores"]
+    assert [s["store"] for s in stores] == ["store-5", "store-17"]
     views = client.get("/stores/store-5").get_json()["views"]
     assert [v["view"] for v in views] == ["9", "aisle-9", "aisle-9b", "aisle-10", "left"]
 
@@ -180,11 +296,24 @@ def test_not_a_gap_mutes_it_and_becomes_a_label(client: FlaskClient) -> None:
     assert client.post(f"/episodes/{name}/mute?format=json").status_code == 204
     back = client.post(f"/episodes/{name}/mute?format=html")
     assert (back.status_code, back.location) == (303, "/stores/store-17/views/cam-2")
+    for seen_on, leads_to in (
+        ("http://localhost/stores/store-17?days=7", "/stores/store-17?days=7"),
+        ("https://evil.example/stores/store-17", "/stores/store-17/views/cam-2"),
+        ("http://localhost//evil.example/stores", "/stores/store-17/views/cam-2"),
+    ):
+        back = client.post(f"/episodes/{name}/mute?format=html", headers={"Referer": seen_on})
+        assert (back.status_code, back.location) == (303, leads_to)
     assert client.post(f"/episodes/{'0' * 32}/mute").status_code == 404
     page = client.get("/stores/store-17").get_json()
     assert (page["open_gaps"], page["gaps"][0]["muted"]) == (0, True)
     (label,) = client.get("/labels").get_json()["labels"]
     assert (label["image"], label["label"]) == ("s3://shelves/x.jpg", "not-a-gap")
+    # What is none was not refilled, either.
+    for minute in (200, 215):
+        post(client, minute, [])
+    closed = client.get("/stores/store-17/views/cam-2").get_json()
+    assert [e["ended"] for e in closed["episodes"]] == ["filled", "filled"]
+    assert closed["refill_minutes"] == 45
     assert label["xyxy"] == pytest.approx([0.7, 0.25, 0.78, 0.75], abs=1e-4)
 
 
@@ -241,7 +370,8 @@ def test_silence_is_told_once_and_so_is_its_end(watcher: Watcher, client: FlaskC
         publish_silences(watcher, ms(minute))
     page = client.get("/stores/store-17").get_json()
     assert page["views"][0]["silent_since"] == "2026-11-20T11:45:00+00:00"
-    assert client.get("/stores").get_json()["stores"][0]["silent_views"] == 1
+    # The other is cam-9, which has never sent.
+    assert client.get("/stores").get_json()["stores"][0]["silent_views"] == 2
     post(client, 320, [])
     assert client.get("/stores/store-17").get_json()["views"][0]["silent_since"] is None
 

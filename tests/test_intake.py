@@ -76,6 +76,11 @@ def test_a_camera_of_the_future_is_refused() -> None:
 
 
 def test_the_reason_of_a_rejected_photo_is_named_where_there_is_one() -> None:
-    for data, reason in (({"reason": {"type": "urn:x"}}, "urn:x"), ({"reason": 1}, ""), ({}, "")):
+    cases: list[tuple[dict[str, object], str]] = [
+        ({}, ""),
+        ({"reason": 1}, ""),
+        ({"reason": {"type": "urn:x"}}, "urn:x"),
+    ]
+    for data, reason in cases:
         rejected = from_json(event(0, data, kind=IMAGE_REJECTED))
         assert (reason_of(rejected), photo_of(rejected)) == (reason, "0" * 32)
