@@ -16,7 +16,7 @@ from werkzeug.routing import PathConverter
 
 from events.codec import InvalidEvent, from_http
 from function.bearer import require_token
-from function.errors import Unauthorized
+from function.errors import CrossSite
 from function.problems import register_error_handlers
 from monitor import answers, drawing, words
 from monitor.config import Config, ConfigError
@@ -66,7 +66,10 @@ class Board:
         """
         if not self.token:
             return
-        given = request.authorization
+        try:
+            given = request.authorization
+        except ValueError:  # Werkzeug reads a password that is no ASCII as base64
+            given = None
         if given is not None and given.type == "basic":
             require_token(f"Bearer {given.password or ''}", self.token, "BOARD_TOKEN")
         else:
@@ -75,14 +78,14 @@ class Board:
     def check_own_page(self) -> None:
         """Refuse what another site's page sends with this browser's password.
 
-        Raises `Unauthorized`.
+        Raises `CrossSite`.
         """
         origin = request.headers.get("Origin")
         site = request.headers.get("Sec-Fetch-Site", "same-origin")
         foreign = origin is not None and urlsplit(origin).netloc != request.host
         if foreign or site not in ("same-origin", "none"):
             msg = "Another site's page may not change anything here"
-            raise Unauthorized(msg)
+            raise CrossSite(msg)
 
 
 def create_app(config: Config, watcher: Watcher) -> Flask:
