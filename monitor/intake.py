@@ -22,7 +22,8 @@ from monitor.fold import Audit, Gap, pack
 from monitor.register import View
 
 # Whether a warning of the audit means that a gap of it may be none: such a photo changes nothing.
-# An empty shelf, and a full one beyond the limit, are what they are. Other words mean no.
+# A full shelf beyond the limit is what it is. Without a product there is no row, and so no gap: an
+# empty shelf, or a trolley before the camera, would end all gaps as filled. Other words mean no.
 DOUBTFUL: Mapping[str, bool] = {
     "blurred": True,
     "dark": True,
@@ -31,7 +32,7 @@ DOUBTFUL: Mapping[str, bool] = {
     "wide": False,
     "small_products": False,
     "truncated": False,
-    "nothing_found": False,
+    "nothing_found": True,
 }
 # As many as an audit can hold.
 MAX_BOXES = 3000

@@ -144,6 +144,17 @@ def test_doubtful_photos_are_counted_and_say_nothing(client: FlaskClient) -> Non
     assert page["views"][0]["count"] == 9
 
 
+def test_a_shelf_that_sold_out_was_not_refilled(client: FlaskClient) -> None:
+    play_a_morning(client)
+    for minute in (170, 175):
+        post(client, minute, list(range(10)), warnings=[{"code": "nothing_found"}])
+    for minute in (176, 178):  # a trolley: neither products nor gaps
+        body = audit_data([]) | {"detections": [], "warnings": [{"code": "nothing_found"}]}
+        client.post("/", data=event(minute, body), content_type=STRUCTURED)
+    page = client.get("/stores/store-17").get_json()
+    assert (page["open_gaps"], page["doubtful"]) == (1, 4)
+
+
 def test_lists_go_on_at_their_cursor(client: FlaskClient) -> None:
     for minute in range(PAGE + 5):
         post(client, minute, [])
