@@ -7,7 +7,7 @@ import html
 import io
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,6 +21,7 @@ from test_watcher import MORNING, REGISTER, audit_data, event, ms
 from events.codec import STRUCTURED
 from function.errors import DependencyFailed
 from monitor import digest as digest_module
+from monitor import silence as silence_module
 from monitor.app import create_app
 from monitor.config import Config
 from monitor.database import migrate, open_database
@@ -503,6 +504,20 @@ def test_a_store_whose_digest_fails_keeps_back_no_other(
     monkeypatch.setattr(digest_module, "send", send_one)
     assert digest_module.main([]) == 1
     assert capsys.readouterr().out.startswith("b, ")
+
+
+@pytest.mark.parametrize(
+    ("main", "name"),
+    [(digest_module.main, "DIGEST_TOPIC_ARN"), (silence_module.main, "WATCHED_QUEUES")],
+)
+def test_without_a_region_the_setting_is_odd(
+    main: Callable[[list[str]], int], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/monitor.sqlite")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+    monkeypatch.setenv(name, "x")
+    assert main([]) == 2
 
 
 def test_the_clock_is_real() -> None:
