@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import TypeVar
 
 from flask import Response, jsonify, request
 
@@ -15,6 +15,7 @@ from monitor.queries import (
     AuditLine,
     EpisodeLine,
     Numbers,
+    Place,
     StoreLine,
     StorePage,
     ViewLine,
@@ -23,7 +24,7 @@ from monitor.queries import (
 
 FORMATS = {"html": "text/html", "json": "application/json", "csv": "text/csv"}
 MAX_DAYS = 366
-Default = TypeVar("Default", int, None)
+NUMBER = re.compile("[0-9]{1,15}")
 
 
 def wanted_format() -> str:
@@ -38,7 +39,7 @@ def wanted_format() -> str:
     return given
 
 
-def read_number(name: str, default: Default, low: int, high: int) -> int | Default:
+def read_number(name: str, default: int, low: int, high: int) -> int:
     """Read a whole number of the query. Raises `InvalidParameter`."""
     given = request.args.get(name)
     if given is None:
@@ -49,15 +50,40 @@ def read_number(name: str, default: Default, low: int, high: int) -> int | Defau
     return int(given)
 
 
+def read_place(name: str, numbers: int = 1) -> Place | None:
+    """Read a cursor: whole numbers and a name, with dots between. Raises `InvalidParameter`."""
+    given = request.args.get(name)
+    if given is None:
+        return None
+    *times, last = given.split(".", numbers)
+    if len(times) != numbers or not all(NUMBER.fullmatch(time) for time in times) or "\0" in last:
+        msg = f"`{name}` must be as a page before gave it, got {given!r}"
+        raise InvalidParameter(msg)
+    return *map(int, times), last
+
+
+def cursor(place: Place | None) -> str | None:
+    """Write what `read_place` reads."""
+    return None if place is None else ".".join(map(str, place))
+
+
 def answer_json(body: object) -> Response:
     """Answer with JSON."""
     return jsonify(body)
 
 
-def answer_csv(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> Response:
-    """Answer with a table, its head first; a cell is never a formula."""
+def answer_csv(
+    rows: Sequence[Mapping[str, object]], columns: Sequence[str], next_page: str = ""
+) -> Response:
+    """Answer with a table, its head first; a cell is never a formula.
+
+    A table has no place for a cursor: `next_page` is a header (RFC 8288).
+    """
     lines = [[row[name] for name in columns] for row in rows]
-    return Response(csv_text([columns, *lines]), content_type="text/csv; charset=utf-8")
+    answer = Response(csv_text([columns, *lines]), content_type="text/csv; charset=utf-8")
+    if next_page:
+        answer.headers["Link"] = f'<{next_page}>; rel="next"'
+    return answer
 
 
 def store_json(line: StoreLine) -> dict[str, object]:
@@ -128,7 +154,7 @@ def store_page_json(page: StorePage) -> dict[str, object]:
         **_numbers(page.numbers),
         "views": [view_json(line) for line in page.views],
         "gaps": [episode_json(line) for line in page.gaps],
-        "gaps_after": page.gaps_after,
+        "gaps_after": cursor(page.gaps_after),
     }
 
 
@@ -137,9 +163,9 @@ def view_page_json(page: ViewPage) -> dict[str, object]:
     return {
         **view_json(page.line),
         "episodes": [episode_json(line) for line in page.episodes],
-        "episodes_before": page.episodes_before,
+        "episodes_before": cursor(page.episodes_before),
         "audits": [audit_json(line) for line in page.audits],
-        "audits_before": page.audits_before,
+        "audits_before": cursor(page.audits_before),
     }
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from flask import Flask, Response, abort, render_template, request, url_for
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import text
+from werkzeug.routing import PathConverter
 
 from events.codec import InvalidEvent, from_http
 from function.bearer import require_token
-from function.errors import Unauthorized
+from function.errors import CrossSite
 from function.problems import register_error_handlers
 from monitor import answers, drawing, words
 from monitor.config import Config, ConfigError
@@ -27,7 +29,7 @@ from monitor.queries import (
     read_view,
     view_key_of_episode,
 )
-from monitor.register import folder_of
+from monitor.register import store_of, view_name
 from monitor.store import Store
 from monitor.watcher import Watcher, make_watcher
 
@@ -42,7 +44,13 @@ MAX_BODY_BYTES = 4 * 1024 * 1024
 # Knative's queue-proxy adds it to whatever it passes on; Prometheus asks the pod itself.
 PROXIED = "X-Forwarded-For"
 APP_LOAD_ERROR = 4  # gunicorn's own code for an app that cannot load
-LATEST = 2**53
+
+
+class FolderConverter(PathConverter):
+    """A folder in a path; a key may begin with a slash, and have several in a row."""
+
+    regex = ".+"
+    part_isolating = False
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,10 @@ class Board:
         """
         if not self.token:
             return
-        given = request.authorization
+        try:
+            given = request.authorization
+        except ValueError:  # Werkzeug reads a password that is no ASCII as base64
+            given = None
         if given is not None and given.type == "basic":
             require_token(f"Bearer {given.password or ''}", self.token, "BOARD_TOKEN")
         else:
@@ -67,19 +78,21 @@ class Board:
     def check_own_page(self) -> None:
         """Refuse what another site's page sends with this browser's password.
 
-        Raises `Unauthorized`.
+        Raises `CrossSite`.
         """
         origin = request.headers.get("Origin")
         site = request.headers.get("Sec-Fetch-Site", "same-origin")
         foreign = origin is not None and urlsplit(origin).netloc != request.host
         if foreign or site not in ("same-origin", "none"):
             msg = "Another site's page may not change anything here"
-            raise Unauthorized(msg)
+            raise CrossSite(msg)
 
 
 def create_app(config: Config, watcher: Watcher) -> Flask:
     """Build the app."""
     app = Flask(__name__)
+    app.url_map.converters["folder"] = FolderConverter
+    app.url_map.merge_slashes = False
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.json.sort_keys = False  # type: ignore[attr-defined]  # as their types have them
     app.jinja_env.globals.update(
@@ -103,6 +116,12 @@ def create_app(config: Config, watcher: Watcher) -> Flask:
             raise invalid[0]
         return Response(status=204)
 
+    @app.before_request
+    def refuse_nul() -> None:
+        """PostgreSQL holds no NUL: nothing has such a name."""
+        if "\0" in request.path or "\0" in request.args.get("bucket", ""):
+            abort(404)
+
     @app.get("/")
     def index() -> Response:
         return Response(status=302, headers={"Location": url_for("stores")})
@@ -123,7 +142,8 @@ def create_app(config: Config, watcher: Watcher) -> Flask:
     def store(store: str) -> Response:
         board.check()
         days, now = _days(), _now()
-        page = read_store(engine, register, store, now, days, request.args.get("gaps_after"))
+        after = answers.read_place("gaps_after", 2)
+        page = read_store(engine, register, store, now, days, after)
         if page is None:
             abort(404)
         match answers.wanted_format():
@@ -132,34 +152,43 @@ def create_app(config: Config, watcher: Watcher) -> Flask:
                 return answers.answer_csv(rows, VIEW_COLUMNS)
             case "json":
                 return answers.answer_json(answers.store_page_json(page))
-        return Response(render_template("store.html", page=page, now=now, days=days))
+        views = Counter(line.name for line in page.views)
+        facts = {"page": page, "views": views, "now": now, "days": days}
+        return Response(render_template("store.html", cursor=answers.cursor, **facts))
 
-    @app.get("/stores/<store>/views/<path:view>")
+    @app.get("/stores/<store>/views/<folder:view>")
     def view(store: str, view: str) -> Response:
         board.check()
         days, now = _days(), _now()
         page = read_view(
             engine,
             register,
-            folder_of(store, view),
+            store,
+            view,
             now,
             days,
-            answers.read_number("audits_before", None, 0, LATEST),
-            answers.read_number("episodes_before", None, 0, LATEST),
+            request.args.get("bucket"),
+            answers.read_place("audits_before"),
+            answers.read_place("episodes_before"),
         )
         if page is None:
             abort(404)
         match answers.wanted_format():
             case "csv":
                 rows = [answers.episode_json(line) for line in page.episodes]
-                return answers.answer_csv(rows, EPISODE_COLUMNS)
+                before = answers.cursor(page.episodes_before)
+                more = urlencode({**request.args, "episodes_before": before})
+                next_page = f"{quote(request.path)}?{more}" if before else ""
+                return answers.answer_csv(rows, EPISODE_COLUMNS, next_page)
             case "json":
                 return answers.answer_json(answers.view_page_json(page))
         known = register.store(store)
         start = max([now - days * DAY, *page.points.captured[:1].tolist()])
         drawn = drawing.history(page.points, page.episodes, start, now)
         facts = {"page": page, "store": known, "history": drawn, "now": now, "days": days}
-        return Response(render_template("view.html", drawing=drawing, **facts))
+        return Response(
+            render_template("view.html", drawing=drawing, cursor=answers.cursor, **facts)
+        )
 
     @app.post("/episodes/<name>/mute")
     def mute(name: str) -> Response:
@@ -170,8 +199,10 @@ def create_app(config: Config, watcher: Watcher) -> Flask:
         key = view_key_of_episode(engine, name)
         if key is None or answers.wanted_format() != "html":
             return Response(status=204)
-        store, _, rest = key.folder.partition("/")
-        back = url_for("view", store=store or "-", view=rest or "-")
+        came_from = urlsplit(request.referrer or "")
+        back = url_for("view", store=store_of(key.folder), view=view_name(key.folder))
+        if came_from.netloc == request.host and came_from.path.startswith(url_for("stores")):
+            back = came_from._replace(scheme="", netloc="").geturl()
         return Response(status=303, headers={"Location": back})
 
     @app.get("/labels")
@@ -205,6 +236,7 @@ def create_app(config: Config, watcher: Watcher) -> Flask:
         response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Referrer-Policy"] = "same-origin"
+        response.vary.add("Accept")
         if response.status_code == 401 and request.path != "/":
             response.headers["WWW-Authenticate"] = 'Basic realm="ShelfWatch", charset="UTF-8"'
         return response

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-HOUR = 3_600_000  # milliseconds
+HOUR = timedelta(hours=1)
+EPOCH = datetime(1970, 1, 1)  # by a store's own clock
 MAX_SUBJECT = 99  # https://docs.aws.amazon.com/sns/latest/api/API_Publish.html: ASCII, under 100
 
 
@@ -52,20 +53,33 @@ def main(arguments: list[str] | None = None) -> int:
         import boto3
 
         sns = boto3.client("sns")
-    try:
-        for store in due_stores(config.register, now):
+    failed = False
+    for store in due_stores(config.register, now):
+        try:
             send(engine, config.register, store, now, sns, config.digest_topic_arn)
-    except (TryAgain, ClientError, BotoCoreError) as err:
-        log.error("digest.failed", extra={"error": str(err)})
-        return 1
-    return 0
+        except (TryAgain, ClientError, BotoCoreError) as err:  # the other stores get theirs
+            log.error("digest.failed", extra={"store": store.key, "error": str(err)})
+            failed = True
+    return int(failed)
 
 
 def due_stores(register: Register, now: int) -> list[Store]:
-    """List the stores that want a digest at this hour of theirs."""
+    """List the stores that want a digest at this hour of theirs, or at one their clock skips."""
     here = datetime.fromtimestamp(now / 1000, UTC)
-    stores = register.stores.values()
-    return [store for store in stores if here.astimezone(store.zone).hour in store.digest_hours]
+    return [
+        store for store in register.stores.values() if _hours(store, here) & {*store.digest_hours}
+    ]
+
+
+def _hours(store: Store, now: datetime) -> set[int]:
+    """List the hours that a store's clock has begun since an hour ago, and the one it is in."""
+    first, last = local_hour(store, now - HOUR), local_hour(store, now)
+    return {hour % 24 for hour in (*range(first + 1, last), last)}
+
+
+def local_hour(store: Store, now: datetime) -> int:
+    """Count the hours since 1970 by a store's own clock; one that comes twice is one."""
+    return (now.astimezone(store.zone).replace(tzinfo=None) - EPOCH) // HOUR
 
 
 def send(
@@ -79,8 +93,9 @@ def send(
     page = read_store(engine, register, store.key, now, 1)
     assert page is not None  # it is registered
     subject, words = digest(page, now)
+    hour = local_hour(store, datetime.fromtimestamp(now / 1000, UTC))
     with writing(engine) as connection:
-        row = {"store": store.key, "hour": now // HOUR}
+        row = {"store": store.key, "hour": hour}
         if not put(connection, digests, ["store", "hour"], [row], keep=True):
             return False
         if sns is None:

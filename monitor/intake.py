@@ -9,20 +9,21 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
 from cloudevents.core.v1.event import CloudEvent
 
-from events.codec import InvalidEvent, Json, shown
-from events.types import DATA_SCHEMAS, IMAGE_REJECTED, SHELF_AUDITED
+from events.codec import InvalidEvent, Json, data_of, shown
+from events.types import DATA_SCHEMAS, IMAGE_REJECTED, MAX_GENERATION, SHELF_AUDITED
 from function.boxes import box_area, shared_area
 from monitor.fold import Audit, Gap, pack
 from monitor.register import View
 
 # Whether a warning of the audit means that a gap of it may be none: such a photo changes nothing.
-# An empty shelf, and a full one beyond the limit, are what they are. Other words mean no.
+# A full shelf beyond the limit is what it is. Without a product there is no row, and so no gap: an
+# empty shelf, or a trolley before the camera, would end all gaps as filled. Other words mean no.
 DOUBTFUL: Mapping[str, bool] = {
     "blurred": True,
     "dark": True,
@@ -31,12 +32,19 @@ DOUBTFUL: Mapping[str, bool] = {
     "wide": False,
     "small_products": False,
     "truncated": False,
-    "nothing_found": False,
+    "nothing_found": True,
 }
 # As many as an audit can hold.
 MAX_BOXES = 3000
 # A gap that lies in a mask by half is none.
 MASKED = 0.5
+# A photo is of a shelf: more rows and facings than this are none, nor a number that SQL holds.
+MAX_ROWS = MAX_FACINGS = 10_000
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST = datetime(9999, 1, 1, tzinfo=UTC)
+# The function believes a camera that is a minute ahead. One that were years ahead would have all
+# photos after it come too late.
+CLOCK_SKEW = timedelta(minutes=10)
 S3_SOURCE = "urn:shelfwatch:s3:"
 
 
@@ -69,10 +77,11 @@ class IncomingAudit:
 def view_key(event: CloudEvent) -> ViewKey:
     """Read which view an event is about. Raises `InvalidEvent`."""
     source, key = event.get_source(), event.get_subject()
-    if not source.startswith(S3_SOURCE) or not key:
+    bucket = source.removeprefix(S3_SOURCE)
+    if bucket in (source, "") or not key:
         msg = f"Event {event.get_id()!r} is not about an object of S3"
         raise InvalidEvent(msg)
-    return ViewKey(source.removeprefix(S3_SOURCE), key.rpartition("/")[0])
+    return ViewKey(_text(bucket, "source"), _text(key, "subject").rpartition("/")[0])
 
 
 def check_type(event: CloudEvent) -> bool:
@@ -93,6 +102,9 @@ def uploaded_at(event: CloudEvent) -> int:
     if time is None or time.tzinfo is None:
         msg = f"Event {event.get_id()!r} has no time"
         raise InvalidEvent(msg)
+    if not EARLIEST <= time <= LATEST:
+        msg = f"`time` must be a time from {EARLIEST.year} to {LATEST.year}, got {time}"
+        raise InvalidEvent(msg)
     return milliseconds(time)
 
 
@@ -112,11 +124,15 @@ def read_audit(event: CloudEvent, data: Json, view: View) -> IncomingAudit:
     for entry, edges, is_free in zip(_list(data, "gaps"), shares, free.tolist(), strict=True):
         left, top, right, bottom = edges
         if is_free and left < right and top < bottom:
-            row, facings = _number(entry, "row"), _number(entry, "facings")
+            row = _number(entry, "row", MAX_ROWS)
+            facings = _number(entry, "facings", MAX_FACINGS)
             box = (left, top, right, bottom)
             gaps[box] = Gap(box=box, row=int(row), facings=float(facings))
     warnings = tuple(_codes(data))
     fill_rate = data.get("fill_rate")
+    if fill_rate is not None and not _is_number(fill_rate, 1):
+        msg = f"`fill_rate` must be a share from 0 to 1, got {shown(fill_rate)}"
+        raise InvalidEvent(msg)
     return IncomingAudit(
         audit=Audit(
             photo=photo_of(event),
@@ -126,7 +142,7 @@ def read_audit(event: CloudEvent, data: Json, view: View) -> IncomingAudit:
             products=pack(products),
             gaps=tuple(gaps.values()),
         ),
-        uri=str(image.get("uri", "")),
+        uri=_text(str(image.get("uri", "")), "image.uri"),
         uploaded=uploaded,
         count=len(products),
         empty=round(sum(gap.facings for gap in gaps.values()), 1),
@@ -142,16 +158,25 @@ def milliseconds(time: datetime) -> int:
 
 def photo_of(event: CloudEvent) -> str:
     """Name the photo: what all its audits share, else the audit itself."""
-    return str(event.get_extension("photo") or event.get_id())
+    return _text(str(event.get_extension("photo") or event.get_id()), "photo")
+
+
+def reason_of(event: CloudEvent) -> str:
+    """Name the problem of a rejected photo; empty where the event names none."""
+    reason = data_of(event).get("reason")
+    return _text(str(reason.get("type", "")), "reason.type") if isinstance(reason, dict) else ""
 
 
 def _generation(event: CloudEvent) -> int:
     given = event.get_extension("auditgeneration") or 0
-    try:
-        return int(given)
-    except (TypeError, ValueError) as err:
-        msg = f"`auditgeneration` must be a whole number, got {given!r}"
-        raise InvalidEvent(msg) from err
+    text = str(given)
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) <= MAX_GENERATION):
+        msg = (
+            f"`auditgeneration` must be a whole number from 0 to {MAX_GENERATION}, "
+            f"got {shown(given)}"
+        )
+        raise InvalidEvent(msg)
+    return int(text)
 
 
 def _captured(image: Mapping[str, object], uploaded: int) -> int:
@@ -163,9 +188,26 @@ def _captured(image: Mapping[str, object], uploaded: int) -> int:
     except ValueError:
         time = datetime.min
     if time.tzinfo is None:
-        msg = f"`image.captured_at` must be a time with its zone, got {given!r}"
+        msg = f"`image.captured_at` must be a time with its zone, got {shown(given)}"
+        raise InvalidEvent(msg)
+    upload = EARLIEST + timedelta(milliseconds=uploaded)
+    if not EARLIEST <= time <= upload + CLOCK_SKEW:
+        msg = f"`image.captured_at` must not be after the upload, {upload}, got {shown(given)}"
         raise InvalidEvent(msg)
     return milliseconds(time)
+
+
+def _text(given: str, name: str) -> str:
+    """Take a text that any database holds. Raises `InvalidEvent` that names it."""
+    try:
+        given.encode()
+    except UnicodeEncodeError:
+        pass
+    else:
+        if "\0" not in given:
+            return given
+    msg = f"`{name}` must be Unicode text without NUL, got {shown(given)}"
+    raise InvalidEvent(msg)
 
 
 def _side(image: Mapping[str, object], name: str) -> int:
@@ -217,16 +259,22 @@ def _masked(boxes: npt.NDArray[np.float64], view: View) -> npt.NDArray[np.bool_]
     return np.asarray((shared > 0) & (shared >= MASKED * box_area(boxes)))
 
 
-def _number(entry: Mapping[str, object], name: str) -> float:
+def _number(entry: Mapping[str, object], name: str, high: int) -> float:
     value = entry.get(name)
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-        msg = f"`{name}` of a gap must be a number, got {shown(value)}"
+    if not _is_number(value, high):
+        msg = f"`{name}` of a gap must be a number from 0 to {high}, got {shown(value)}"
         raise InvalidEvent(msg)
+    assert isinstance(value, int | float)
     return value
+
+
+def _is_number(value: object, high: int) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= high
 
 
 def _codes(data: Mapping[str, object]) -> list[str]:
     warnings = data.get("warnings", [])
     if not isinstance(warnings, list):
         return []
-    return sorted({str(w.get("code", "")) for w in warnings if isinstance(w, dict)})
+    codes = {str(w.get("code", "")) for w in warnings if isinstance(w, dict)}
+    return sorted(_text(code, "warnings") for code in codes)

@@ -4,33 +4,40 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import ColumnElement, Engine, Select, and_, case, func, select, tuple_
+from sqlalchemy import ColumnElement, Engine, Select, and_, case, func, literal, select, tuple_
 
 from monitor.database import reading
 from monitor.figures import FacingTime, OpeningTime, facing_times, refill_minutes
 from monitor.fold import FULL_SCALE, Box
 from monitor.intake import ViewKey
 from monitor.points import DAY, NO_POINTS, PACKED, SPAN, Points, read_points
-from monitor.register import Register, Store, View, store_of, view_name
+from monitor.register import Register, Store, View, folders_of, view_name
 from monitor.tables import audits, episodes, mutes, rejections, spans, views
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Tuple
 
     from monitor.records import Record
 
 PAGE = 100  # rows of a list; a cursor leads on
+# The place of a list's last row, which leads on also when that row is gone or has moved since:
+# milliseconds since 1970, and a name; before them, in a store's list, whether it is muted.
+Place = tuple[int | str, ...]
 # A sparkline is a thumb wide: more points than this are not seen.
 SPARKS = 48
 # Without the state of its fold, which is longer than all the rest.
 VIEW = [views.c[name] for name in ("id", "bucket", "folder", "store", "seen", "silent_since")]
+SEEN = [
+    *(views.c[name] for name in ("store", "bucket", "folder", "seen")),
+    views.c.silent_since.is_not(None).label("silent"),
+]
 LISTED = [
     audits.c[name]
     for name in (
@@ -77,7 +84,7 @@ class EpisodeLine:
 
     id: str
     view: str  # its name
-    folder: str
+    bucket: str
     row: int
     facings: float
     box: Box
@@ -124,7 +131,7 @@ class StorePage:
     numbers: Numbers
     views: Sequence[ViewLine]
     gaps: Sequence[EpisodeLine]
-    gaps_after: str | None  # the list goes on after this one
+    gaps_after: Place | None  # the list goes on after it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,47 +141,50 @@ class ViewPage:
     line: ViewLine
     points: Points  # of the days
     audits: Sequence[AuditLine]
-    audits_before: int | None
+    audits_before: Place | None
     episodes: Sequence[EpisodeLine]
-    episodes_before: int | None
+    episodes_before: Place | None
 
 
 def list_stores(engine: Engine, register: Register) -> list[StoreLine]:
     """List all stores, those that never sent, too. Raises `StoreAway`."""
     unmuted = and_(episodes.c.closed.is_(None), episodes.c.id.not_in(select(mutes.c.episode)))
     with reading(engine) as connection:
-        found = connection.execute(
-            select(
-                views.c.store,
-                func.count().label("views"),
-                func.count(views.c.silent_since).label("silent"),
-                func.max(views.c.seen).label("seen"),
-            ).group_by(views.c.store)
-        ).all()
+        found = connection.execute(select(*SEEN)).all()
         gaps = connection.execute(
             select(episodes.c.store, func.count()).where(unmuted).group_by(episodes.c.store)
         ).all()
-    by_key = {row.store: row for row in found}
+    by_key: dict[str, list[Record]] = {key: [] for key in register.stores}
+    for row in found:
+        by_key.setdefault(row.store, []).append(row)
     count: dict[str, int] = {key: number for key, number in gaps}
     lines = []
-    for key in sorted(by_key.keys() | register.stores.keys()):
-        row = by_key.get(key)
-        registered = len(register.store(key).views)
+    for key in sorted(by_key, key=_by_number):
+        store, rows = register.store(key), by_key[key]
+        never = sum(1 for _ in _never_seen(store, rows))
+        silent = sum(
+            row.silent and register.view(row.bucket, row.folder).registered for row in rows
+        )
         lines.append(
             StoreLine(
                 key=key,
-                name=register.store(key).name,
-                views=max(row.views if row else 0, registered),
+                name=store.name,
+                views=len(rows) + never,
                 open_gaps=count.get(key, 0),
-                silent=row.silent if row else 0,
-                seen=(row.seen or None) if row else None,
+                silent=silent + never,
+                seen=max((row.seen for row in rows), default=0) or None,
             )
         )
     return lines
 
 
 def read_store(
-    engine: Engine, register: Register, key: str, now: int, days: int, gaps_after: str | None = None
+    engine: Engine,
+    register: Register,
+    key: str,
+    now: int,
+    days: int,
+    gaps_after: Place | None = None,
 ) -> StorePage | None:
     """Read a store over some days; None where nobody knows it. Raises `StoreAway`."""
     store = register.store(key)
@@ -204,53 +214,73 @@ def read_store(
         ),
         views=shown,
         gaps=gaps,
-        gaps_after=gaps[-1].id if len(gaps) == PAGE else None,
+        gaps_after=(
+            (int(gaps[-1].muted), gaps[-1].opened, gaps[-1].id) if len(gaps) == PAGE else None
+        ),
     )
 
 
 def read_view(
     engine: Engine,
     register: Register,
-    folder: str,
+    key: str,
+    name: str,
     now: int,
     days: int,
-    audits_before: int | None = None,
-    episodes_before: int | None = None,
+    bucket: str | None = None,
+    audits_before: Place | None = None,
+    episodes_before: Place | None = None,
 ) -> ViewPage | None:
-    """Read a view over some days; None where nobody knows it. Raises `StoreAway`."""
-    store = register.store(store_of(folder))
+    """Read a view of a store over some days; None where nobody knows it. Raises `StoreAway`.
+
+    Of several buckets with its folder it is the first by name, unless `bucket` names one.
+    """
+    store, folders = register.store(key), folders_of(key, name)
     with reading(engine) as connection:
-        mine = and_(views.c.store == store.key, views.c.folder == folder)
-        found = connection.execute(select(*VIEW).where(mine)).all()
-        chosen = select(views.c.id).where(mine)
+        mine = and_(views.c.store == key, views.c.folder.in_(folders))
+        if bucket is not None:
+            mine = and_(mine, views.c.bucket == bucket)
+        found = list(connection.execute(select(*VIEW).where(mine)))
+        found = sorted(found, key=lambda row: (folders.index(row.folder), row.bucket))[:1]
+        chosen = select(views.c.id).where(views.c.id.in_([row.id for row in found]))
         own = (spans.c.view.in_(chosen), episodes.c.view.in_(chosen))
         past = _Past(connection, chosen, own, now, days)
         lines = _view_lines(past, register, store, found)
-        line = next((line for line, _ in lines if line.folder == folder), None)
+        wanted = (found[0].bucket, found[0].folder) if found else (bucket, folders[0])
+        line = next(
+            (
+                line
+                for line, _ in lines
+                if wanted in ((line.bucket, line.folder), (None, line.folder))
+            ),
+            None,
+        )
         if line is None:
             return None
         names = [row.id for row in found]
         listed = select(*LISTED).where(audits.c.view.in_(names))
         if audits_before is not None:
-            listed = listed.where(audits.c.captured < audits_before)
-        last = connection.execute(listed.order_by(audits.c.captured.desc()).limit(PAGE)).all()
+            listed = listed.where(
+                tuple_(audits.c.captured, audits.c.photo) < _literals(audits_before)
+            )
+        newest = (audits.c.captured.desc(), audits.c.photo.desc())
+        last = connection.execute(listed.order_by(*newest).limit(PAGE)).all()
         gaps = select(episodes, mutes.c.episode.label("muted")).outerjoin(
             mutes, mutes.c.episode == episodes.c.id
         )
         gaps = gaps.where(episodes.c.view.in_(names))
         if episodes_before is not None:
-            gaps = gaps.where(episodes.c.opened < episodes_before)
-        told = connection.execute(gaps.order_by(episodes.c.opened.desc()).limit(PAGE)).all()
+            gaps = gaps.where(tuple_(episodes.c.opened, episodes.c.id) < _literals(episodes_before))
+        newest = (episodes.c.opened.desc(), episodes.c.id.desc())
+        told = connection.execute(gaps.order_by(*newest).limit(PAGE)).all()
     by_id = {row.id: row for row in found}
     return ViewPage(
         line=line,
-        points=next(
-            (past.points_of(row.id) for row in found if row.bucket == line.bucket), NO_POINTS
-        ),
+        points=past.points_of(found[0].id) if found else NO_POINTS,
         audits=[_audit_line(row) for row in last],
-        audits_before=last[-1].captured if len(last) == PAGE else None,
+        audits_before=(last[-1].captured, last[-1].photo) if len(last) == PAGE else None,
         episodes=[_episode_line(row, by_id) for row in told],
-        episodes_before=told[-1].opened if len(told) == PAGE else None,
+        episodes_before=(told[-1].opened, told[-1].id) if len(told) == PAGE else None,
     )
 
 
@@ -295,13 +325,13 @@ class _Past:
         self.start, self.now, self.days = now - days * DAY, now, days
         my_spans, my_episodes = mine
         self._read_points(connection, my_spans)
+        unmuted = episodes.c.id.not_in(select(mutes.c.episode))
         ended = select(
             episodes.c.view, episodes.c.opened, episodes.c.closed, episodes.c.ended
-        ).where(my_episodes, episodes.c.closed > self.start)
+        ).where(my_episodes, episodes.c.closed > self.start, unmuted)
         self.filled: dict[str, list[tuple[int, int | None, str]]] = {}
         for view, opened, closed, how in connection.execute(ended):
             self.filled.setdefault(view, []).append((opened, closed, how))
-        unmuted = episodes.c.id.not_in(select(mutes.c.episode))
         standing = select(episodes.c.view, func.count()).where(
             my_episodes, episodes.c.closed.is_(None), unmuted
         )
@@ -409,7 +439,7 @@ def _view_lines(
             registered=view.registered,
             cadence=view.cadence,
             seen=row.seen or None,
-            silent_since=row.silent_since,
+            silent_since=row.silent_since if view.registered else None,
             count=said.count,
             empty=said.empty,
             fill_rate=said.fill_rate,
@@ -417,12 +447,7 @@ def _view_lines(
             sparks=said.sparks,
         )
         lines.append((line, said.time))
-    known = {row.folder for row in found}
-    lines += [
-        (_never_seen(view, days), FacingTime())
-        for view in store.views.values()
-        if view.folder not in known
-    ]
+    lines += [(_never_seen_line(view, days), FacingTime()) for view in _never_seen(store, found)]
     return sorted(lines, key=lambda pair: (_by_number(pair[0].folder), pair[0].bucket))
 
 
@@ -432,7 +457,13 @@ def _by_number(name: str) -> list[tuple[int, str]]:
     return [(int(part), part) if part.isdecimal() else (0, part) for part in parts]
 
 
-def _never_seen(view: View, days: int) -> ViewLine:
+def _never_seen(store: Store, found: Sequence[Record]) -> Iterator[View]:
+    """List the registered views of a store that none of its rows is of."""
+    known = {(bucket, row.folder) for row in found for bucket in ("", row.bucket)}
+    return (view for view in store.views.values() if (view.bucket, view.folder) not in known)
+
+
+def _never_seen_line(view: View, days: int) -> ViewLine:
     numbers = Numbers(
         days=days,
         availability=None,
@@ -466,9 +497,12 @@ def _sparks(rates: npt.NDArray[np.float64]) -> list[float]:
 
 
 def _open_gaps(
-    connection: Connection, store: str, by_id: Mapping[str, Record], after: str | None
+    connection: Connection,
+    store: str,
+    by_id: Mapping[str, Record],
+    after: Place | None,
 ) -> list[EpisodeLine]:
-    """List a page of a store's open gaps; one that has been closed since leads on no more."""
+    """List a page of a store's open gaps, those after a place."""
     place = (case((mutes.c.episode.is_(None), 0), else_=1), episodes.c.opened, episodes.c.id)
     muting = mutes.c.episode == episodes.c.id
     query = (
@@ -477,12 +511,14 @@ def _open_gaps(
         .where(episodes.c.store == store, episodes.c.closed.is_(None))
     )
     if after is not None:
-        cursor = select(*place).select_from(episodes).outerjoin(mutes, muting)
-        last = connection.execute(cursor.where(episodes.c.id == after)).first()
-        if last is not None:
-            query = query.where(tuple_(*place) > tuple_(*last))
+        query = query.where(tuple_(*place) > _literals(after))
     rows = connection.execute(query.order_by(*place).limit(PAGE))
     return [_episode_line(row, by_id) for row in rows]
+
+
+def _literals(place: Place) -> Tuple:
+    """Write a place as the database compares it."""
+    return tuple_(*map(literal, place))
 
 
 def _counts(connection: Connection, query: Select[str, int]) -> dict[str, int]:
@@ -491,11 +527,11 @@ def _counts(connection: Connection, query: Select[str, int]) -> dict[str, int]:
 
 def _episode_line(row: Record, by_id: Mapping[str, Record]) -> EpisodeLine:
     left, top, right, bottom = json.loads(row.box)
-    folder = by_id[row.view].folder
+    view = by_id[row.view]
     return EpisodeLine(
         id=row.id,
-        view=view_name(folder),
-        folder=folder,
+        view=view_name(view.folder),
+        bucket=view.bucket,
         row=row.row,
         facings=row.facings,
         box=(left, top, right, bottom),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from datetime import UTC, datetime, time, timedelta, tzinfo
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -39,31 +39,29 @@ class Store:
     key: str  # the first folder of its photos' keys
     name: str
     zone: tzinfo = UTC
-    # From and to by day of the week, Monday first; None: closed. Local time; 24:00 is time.max.
-    opens: tuple[tuple[time, time] | None, ...] = ((time.min, time.max),) * 7
+    # From and to by day of the week, Monday first; None: closed. Local time; where it closes no
+    # later than it opens, that is on the next day.
+    opens: tuple[tuple[time, time] | None, ...] = ((time.min, time.min),) * 7
     digest_hours: tuple[int, ...] = ()  # local
     views: Mapping[str, View] = field(default_factory=dict)  # by folder
 
     def hours(self, start: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:
-        """List when it is open between two times, which have a zone."""
+        """List when it is open between two times, which have a zone; in order, apart, in UTC."""
         day = start.astimezone(self.zone).date() - timedelta(days=1)
         while day <= end.astimezone(self.zone).date():
             if span := self.opens[day.weekday()]:
-                opened, closed = _at(day, span[0], self.zone), _at(day, span[1], self.zone)
-                first, last = max(opened, start), min(closed, end)
+                until = day if span[0] < span[1] else day + timedelta(days=1)
+                # In UTC: times of one zone are taken apart by their clocks, also when these change.
+                first = max(datetime.combine(day, span[0], self.zone).astimezone(UTC), start)
+                last = min(datetime.combine(until, span[1], self.zone).astimezone(UTC), end)
                 if first < last:
                     yield first, last
+                    start = last
             day += timedelta(days=1)
 
     def is_open(self, now: datetime) -> bool:
         """Tell whether it is open at a time."""
         return any(True for _ in self.hours(now, now + timedelta(seconds=1)))
-
-
-def _at(day: date, clock: time, zone: tzinfo) -> datetime:
-    if clock == time.max:
-        return datetime.combine(day + timedelta(days=1), time.min, zone)
-    return datetime.combine(day, clock, zone)
 
 
 @dataclass(frozen=True)
@@ -99,6 +97,13 @@ def folder_of(store: str, view: str) -> str:
     return "/".join(part for part in (store, view) if part != "-")
 
 
+def folders_of(store: str, view: str) -> list[str]:
+    """List the folders of a store and a view, `folder_of` first; keys may begin with a slash."""
+    tops = [store, ""] if store == "-" else [store]
+    rests = [f"/{view}", "", "/"] if view == "-" else [f"/{view}"]
+    return list(dict.fromkeys([folder_of(store, view), *(a + b for a in tops for b in rests)]))
+
+
 def load_register(path: Path | None) -> Register:
     """Read the register, an empty one without a path. Raises `RegisterError`."""
     if path is None:
@@ -123,15 +128,15 @@ def read_register(text: str) -> Register:
 
 
 def _store(key: str, entry: Mapping[str, object]) -> Store:
+    if store_of(key) != key:
+        msg = f"A store must be the first folder of its photos' keys, without a slash, got {key!r}"
+        raise RegisterError(msg)
     _known(entry, {"name", "time_zone", "open", "digest_hours", "views"}, key)
     views = _table(entry.get("views", {}), f"{key}.views")
-    found = [
-        _view(folder_of(key, name), _table(view, f"{key}.views.{name}"))
-        for name, view in views.items()
-    ]
+    found = [_view(key, name, _table(view, f"{key}.views.{name}")) for name, view in views.items()]
     return Store(
         key=key,
-        name=_text(entry.get("name", key), f"{key}.name"),
+        name=_name(entry.get("name", key), f"{key}.name"),
         zone=_zone(entry.get("time_zone", "UTC"), f"{key}.time_zone"),
         opens=_opens(entry.get("open", "00:00-24:00"), f"{key}.open"),
         digest_hours=_hours(entry.get("digest_hours", []), f"{key}.digest_hours"),
@@ -139,7 +144,11 @@ def _store(key: str, entry: Mapping[str, object]) -> Store:
     )
 
 
-def _view(folder: str, entry: Mapping[str, object]) -> View:
+def _view(store: str, name: str, entry: Mapping[str, object]) -> View:
+    folder = folder_of(store, name)
+    if (store_of(folder), view_name(folder)) != (store, name):
+        msg = f"A view of {store} must be a folder below it, '-' for its own, got {name!r}"
+        raise RegisterError(msg)
     _known(entry, {"bucket", "cadence_minutes", "masks"}, folder)
     cadence = entry.get("cadence_minutes", View.cadence)
     if type(cadence) is not int or not 1 <= cadence <= MAX_CADENCE:
@@ -179,8 +188,9 @@ def _span(text: object, name: str) -> tuple[time, time]:
     first, _, last = str(text).partition("-")
     try:
         opened = time.fromisoformat(first)
-        closed = time.max if last == "24:00" else time.fromisoformat(last)
-        if opened < closed and not (opened.tzinfo or closed.tzinfo):
+        closed = time.min if last == "24:00" else time.fromisoformat(last)
+        alike = opened == closed and last != "24:00"  # never open, or always?
+        if not (alike or opened.tzinfo or closed.tzinfo):
             return opened, closed
     except ValueError:
         pass
@@ -208,6 +218,15 @@ def _text(given: object, name: str) -> str:
         msg = f"{name} must be a text, got {given!r}"
         raise RegisterError(msg)
     return given
+
+
+def _name(given: object, name: str) -> str:
+    """Take what a page links by and an e-mail has for its subject."""
+    text = _text(given, name)
+    if not (text.strip() and text.isprintable()):
+        msg = f"{name} must be a line of text, got {text!r}"
+        raise RegisterError(msg)
+    return text
 
 
 def _table(given: object, name: str) -> Mapping[str, object]:

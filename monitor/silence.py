@@ -21,8 +21,8 @@ from monitor.config import Config, ConfigError
 from monitor.database import reading
 from monitor.intake import ViewKey
 from monitor.process_checks import check_if_asked
-from monitor.register import Register, Store, View
-from monitor.tables import views
+from monitor.register import Register, Store, View, store_of
+from monitor.tables import outgoing_events, views
 from monitor.watcher import Watcher, make_watcher
 
 if TYPE_CHECKING:
@@ -77,9 +77,18 @@ def is_behind(sqs: SQSClient, queue_urls: Sequence[str]) -> bool:
 
 def publish_silences(watcher: Watcher, now: int) -> None:
     """Note and publish the silences of registered views. Raises `TryAgain`."""
+    unpublished = (
+        select(views.c.id)
+        .join(outgoing_events, outgoing_events.c.view == views.c.id)
+        .where(views.c.silent_since.is_not(None), outgoing_events.c.told.is_(None))
+        .distinct()
+    )
     with reading(watcher.store.engine) as connection:
         query = select(views.c.bucket, views.c.folder, views.c.seen)
         rows = connection.execute(query.where(views.c.silent_since.is_(None))).all()
+        left = connection.execute(unpublished.order_by(views.c.id)).scalars().all()
+    for name in left:  # noted by a run that could not publish it
+        watcher.publish(watcher.store.unpublished(name))
     seen = {(row.bucket, row.folder): row.seen for row in rows if row.seen}
     for key, since in silent(watcher.register, seen, now):
         if watcher.store.note_silence(key, since, now):
@@ -96,7 +105,7 @@ def silent(
     """
     for (bucket, folder), last in sorted(seen.items()):
         view = register.view(bucket, folder)
-        store = register.store(folder.partition("/")[0])
+        store = register.store(store_of(folder))
         if view.registered and _is_silent(store, view, last, now):
             yield ViewKey(bucket, folder), last
 

@@ -367,6 +367,10 @@ class _View:
         self._connection.execute(delete(audits).where(old))
         past = and_(spans.c.view == self._id, spans.c.start <= base.captured - SPAN)
         self._connection.execute(delete(spans).where(past))
+        unread = and_(
+            rejections.c.view == self._id, rejections.c.uploaded < state.at[0] - self._keep
+        )
+        self._connection.execute(delete(rejections).where(unread))
         self._connection.execute(delete(checkpoints).where(mine, ~at_or_after(checkpoints, at)))
         self._update(base_captured=base.captured, base_photo=base.photo)
 

@@ -11,7 +11,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from botocore.config import Config as BotoConfig
 from botocore.exceptions import BotoCoreError, ClientError
@@ -23,7 +22,7 @@ from events.types import RESULTS
 from function.errors import BucketForbidden, DependencyFailed
 from monitor.config import Config, ConfigError
 from monitor.database import open_database
-from monitor.intake import check_type, photo_of, read_audit, uploaded_at, view_key
+from monitor.intake import check_type, photo_of, read_audit, reason_of, uploaded_at, view_key
 from monitor.messages import new_monitor_event
 from monitor.metrics import Metrics
 from monitor.register import Register
@@ -68,9 +67,8 @@ class Watcher:
                 incoming = read_audit(event, self._data_of(event), view)
                 events = self.store.take_audit(key, incoming)
             else:
-                reason = data_of(event).get("reason")
-                kind = str(reason.get("type", "")) if isinstance(reason, dict) else ""
-                events = self.store.take_rejection(key, photo_of(event), kind, uploaded)
+                reason = reason_of(event)
+                events = self.store.take_rejection(key, photo_of(event), reason, uploaded)
             self.publish(events)
             self.metrics.events.labels(event.get_type()).inc()
             self.metrics.event_seconds.observe(time.monotonic() - started)
@@ -100,11 +98,10 @@ class Watcher:
 
     def _claimed(self, uri: str) -> Json:
         """Read the data of an event that was too large for the topic."""
-        parts = urlsplit(uri)
-        key = parts.path.removeprefix("/")
-        ours = parts.scheme == "s3" and parts.netloc == self.results_bucket
+        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        ours = uri.startswith("s3://") and bucket == self.results_bucket
         if not (self.s3 and ours and self.results_bucket and key.startswith(RESULTS)):
-            msg = f"dataref must name an object below {RESULTS} of RESULTS_BUCKET, got {uri!r}"
+            msg = f"dataref must name an object below {RESULTS} of RESULTS_BUCKET, got {shown(uri)}"
             raise BucketForbidden(msg)
         try:
             answer = self.s3.get_object(Bucket=self.results_bucket, Key=key)
@@ -134,7 +131,12 @@ def make_watcher(config: Config) -> Watcher:
         raise ConfigError(str(err)) from err
     metrics = Metrics()
     s3 = sns = None
-    if config.results_bucket or config.topic_arn:
+    if (
+        config.results_bucket
+        or config.topic_arn
+        or config.digest_topic_arn
+        or config.watched_queues
+    ):
         import boto3
 
         session = boto3.Session()

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import Engine
 from test_watcher import MORNING, REGISTER, audit_data, event, ms
 
 from events.codec import STRUCTURED
+from function.errors import DependencyFailed
+from monitor import digest as digest_module
+from monitor import silence as silence_module
 from monitor.app import create_app
 from monitor.config import Config
 from monitor.database import migrate, open_database
 from monitor.digest import due_stores, send
+from monitor.intake import ViewKey
 from monitor.metrics import Metrics
-from monitor.queries import PAGE, read_store
-from monitor.register import Register
+from monitor.queries import PAGE, list_stores, read_store
+from monitor.register import Register, read_register
+from monitor.register import Store as KnownStore
 from monitor.silence import publish_silences, silent
 from monitor.store import Store
 from monitor.watcher import Watcher
@@ -72,7 +81,13 @@ def test_without_photos_the_board_says_so(client: FlaskClient) -> None:
     page = client.get("/stores/store-17").get_json()
     assert (page["availability"], page["open_gaps"], page["gaps"]) == (None, 0, [])
     assert [(v["view"], v["seen"]) for v in page["views"]] == [("cam-2", None), ("cam-9", None)]
-    for path in ("/stores/nowhere", "/stores/store-17/views/cam-77", "/episodes/x/mute"):
+    assert client.get("/stores/store-17/views/cam-2?bucket=%00").status_code == 404
+    for path in (
+        "/stores/%00",
+        "/stores/nowhere",
+        "/stores/store-17/views/cam-77",
+        "/episodes/x/mute",
+    ):
         assert client.get(path).status_code in (404, 405)
 
 
@@ -130,6 +145,17 @@ def test_doubtful_photos_are_counted_and_say_nothing(client: FlaskClient) -> Non
     assert page["views"][0]["count"] == 9
 
 
+def test_a_shelf_that_sold_out_was_not_refilled(client: FlaskClient) -> None:
+    play_a_morning(client)
+    for minute in (170, 175):
+        post(client, minute, list(range(10)), warnings=[{"code": "nothing_found"}])
+    for minute in (176, 178):  # a trolley: neither products nor gaps
+        body = audit_data([]) | {"detections": [], "warnings": [{"code": "nothing_found"}]}
+        client.post("/", data=event(minute, body), content_type=STRUCTURED)
+    page = client.get("/stores/store-17").get_json()
+    assert (page["open_gaps"], page["doubtful"]) == (1, 4)
+
+
 def test_lists_go_on_at_their_cursor(client: FlaskClient) -> None:
     for minute in range(PAGE + 5):
         post(client, minute, [])
@@ -138,6 +164,111 @@ def test_lists_go_on_at_their_cursor(client: FlaskClient) -> None:
     rest = client.get(f"{path}?audits_before={first['audits_before']}").get_json()
     assert (len(first["audits"]), len(rest["audits"])) == (PAGE, 5)
     assert rest["audits_before"] is None
+    for cursor in ("", "1", "x.y", "-1.y", "1.%00"):
+        assert client.get(f"{path}?audits_before={cursor}").status_code == 400
+
+
+def test_what_has_one_time_is_not_lost_between_two_pages(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitor.queries.PAGE", 4)
+    for minute in (0, 15):
+        post(client, minute, list(range(10)))
+    for name in "abcde":
+        post(client, 15, list(range(10)), photo=name)
+    path = "/stores/store-17/views/cam-2"
+    found: dict[str, list[str]] = {"episodes": [], "audits": []}
+    for name, key in (("episodes", "episode"), ("audits", "captured_at")):
+        page = client.get(path).get_json()
+        found[name] += [line[key] for line in page[name]]
+        while before := page[f"{name}_before"]:
+            page = client.get(f"{path}?{name}_before={before}").get_json()
+            found[name] += [line[key] for line in page[name]]
+    assert (len(found["episodes"]), len(set(found["episodes"]))) == (9, 9)  # one is masked
+    assert len(found["audits"]) == 7
+    # A table has its cursor in a header.
+    table, url = 0, f"{path}?format=csv&endpoint=x&_scheme=x"
+    while url:
+        answer = client.get(url)
+        table += len(answer.text.splitlines()) - 1
+        url = answer.headers.get("Link", "").partition("<")[2].partition(">")[0]
+    assert table == 9
+
+
+def test_a_page_goes_on_where_its_last_gap_was_muted_meanwhile(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitor.queries.PAGE", 4)
+    for minute in (0, 15):
+        post(client, minute, list(range(10)))
+    first = client.get("/stores/store-17").get_json()
+    client.post(f"/episodes/{first['gaps'][-1]['episode']}/mute?format=json")
+    rest = client.get(f"/stores/store-17?gaps_after={first['gaps_after']}").get_json()
+    assert [gap["muted"] for gap in rest["gaps"]] == [False] * 4
+    assert client.get(f"/stores/store-17?gaps_after={'0' * 32}").status_code == 400
+
+
+@pytest.mark.parametrize(
+    "folder", ["", "store-1", "-/cam", "/store-1/cam", "s/-", "s//cam", "s/cam/", "s/ä b%2F?#&"]
+)
+def test_every_view_is_where_its_store_links_to(client: FlaskClient, folder: str) -> None:
+    post(client, 0, [3], key=f"{folder}/1.jpg" if folder else "1.jpg")
+    stores = client.get("/stores?format=html").text
+    (store,) = set(re.findall('href="(/stores/[^"]*)"', stores)) - {"/stores/store-17"}
+    page = client.get(store, headers={"Accept": "text/html"}).text
+    (path,) = re.findall('href="(/stores/[^"?]*/views/[^"]*)"', page)
+    view = client.get(html.unescape(path), headers={"Accept": "application/json"})
+    assert (view.status_code, view.get_json()["folder"]) == (200, folder)
+
+
+def test_a_folder_of_two_buckets_is_two_views(client: FlaskClient) -> None:
+    for minute in (0, 15):
+        post(client, minute, [3, 4])
+        post(client, minute, [], source="urn:shelfwatch:s3:annex", photo=f"a{minute}")
+    path = "/stores/store-17/views/cam-2"
+    page = client.get("/stores/store-17?format=html").text
+    assert [f'href="{path}?bucket={name}"' in page for name in ("annex", "shelves")] == [True] * 2
+    for bucket, gaps in (("annex", 0), ("shelves", 2)):
+        view = client.get(f"{path}?bucket={bucket}").get_json()
+        assert (view["bucket"], view["photos"], len(view["audits"])) == (bucket, 2, 2)
+        assert (view["open_gaps"], len(view["episodes"])) == (gaps, gaps)
+        linked = client.get(f"{path}?bucket={bucket}&format=html").text
+        assert f'href="?days=7&amp;bucket={bucket}"' in linked
+    assert client.get(f"{path}?bucket=none").status_code == 404
+    assert client.get(path).get_json()["bucket"] == "annex"
+
+
+def test_a_view_of_one_bucket_that_never_sent_is_seen_beside_anothers(
+    watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register = read_register(
+        "[stores.store-17.views.cam-2]\nbucket = 'b'\n[stores.store-17.views.cam-3]"
+    )
+    monkeypatch.setattr("monitor.app._now", lambda: ms(180))
+    known = replace(watcher, register=register)
+    client = create_app(Config(register=register, events_auth="none"), known).test_client()
+    post(client, 0, [])
+    (store,) = client.get("/stores").get_json()["stores"]
+    views = client.get("/stores/store-17").get_json()["views"]
+    assert [(v["bucket"], v["view"], v["registered"], v["seen"] is None) for v in views] == [
+        ("b", "cam-2", True, True),
+        ("shelves", "cam-2", False, False),
+        ("", "cam-3", True, True),
+    ]
+    assert (store["views"], store["silent_views"]) == (3, 2)
+    never = client.get("/stores/store-17/views/cam-2?bucket=b").get_json()
+    assert (never["bucket"], never["seen"], never["audits"]) == ("b", None, [])
+
+
+def test_a_view_that_is_no_longer_registered_is_silent_no_more(
+    watcher: Watcher, client: FlaskClient
+) -> None:
+    post(client, 0, [])
+    publish_silences(watcher, ms(60))
+    later = list_stores(watcher.store.engine, Register())
+    page = read_store(watcher.store.engine, Register(), "store-17", ms(60), 1)
+    assert page is not None
+    assert ([line.silent for line in later], page.views[0].silent_since) == ([0], None)
 
 
 def test_a_store_with_many_gaps_lists_a_page_of_them_and_the_rest_at_the_cursor(
@@ -164,6 +295,8 @@ def test_a_store_with_many_gaps_lists_a_page_of_them_and_the_rest_at_the_cursor(
 def test_views_are_listed_as_people_count(client: FlaskClient) -> None:
     for name in ("aisle-10", "aisle-9", "left", "aisle-9b", "9"):
         post(client, 0, [], key=f"store-5/{name}/1.jpg")
+    stores = client.get("/stores").get_json()["stores"]
+    assert [s["store"] for s in stores] == ["store-5", "store-17"]
     views = client.get("/stores/store-5").get_json()["views"]
     assert [v["view"] for v in views] == ["9", "aisle-9", "aisle-9b", "aisle-10", "left"]
 
@@ -175,17 +308,31 @@ def test_not_a_gap_mutes_it_and_becomes_a_label(client: FlaskClient) -> None:
     assert client.post(f"/episodes/{name}/mute?format=json").status_code == 204
     back = client.post(f"/episodes/{name}/mute?format=html")
     assert (back.status_code, back.location) == (303, "/stores/store-17/views/cam-2")
+    for seen_on, leads_to in (
+        ("http://localhost/stores/store-17?days=7", "/stores/store-17?days=7"),
+        ("https://evil.example/stores/store-17", "/stores/store-17/views/cam-2"),
+        ("http://localhost//evil.example/stores", "/stores/store-17/views/cam-2"),
+    ):
+        back = client.post(f"/episodes/{name}/mute?format=html", headers={"Referer": seen_on})
+        assert (back.status_code, back.location) == (303, leads_to)
     assert client.post(f"/episodes/{'0' * 32}/mute").status_code == 404
     page = client.get("/stores/store-17").get_json()
     assert (page["open_gaps"], page["gaps"][0]["muted"]) == (0, True)
     (label,) = client.get("/labels").get_json()["labels"]
     assert (label["image"], label["label"]) == ("s3://shelves/x.jpg", "not-a-gap")
+    # What is none was not refilled, either.
+    for minute in (200, 215):
+        post(client, minute, [])
+    closed = client.get("/stores/store-17/views/cam-2").get_json()
+    assert [e["ended"] for e in closed["episodes"]] == ["filled", "filled"]
+    assert closed["refill_minutes"] == 45
     assert label["xyxy"] == pytest.approx([0.7, 0.25, 0.78, 0.75], abs=1e-4)
 
 
 def test_another_sites_page_mutes_nothing(client: FlaskClient) -> None:
     for headers in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
-        assert client.post("/episodes/x/mute", headers=headers).status_code == 401
+        refused = client.post("/episodes/x/mute", headers=headers)
+        assert (refused.status_code, "WWW-Authenticate" in refused.headers) == (403, False)
     assert (
         client.post("/episodes/x/mute", headers={"Origin": "http://localhost"}).status_code == 404
     )
@@ -201,6 +348,8 @@ def test_the_board_wants_its_token_as_bearer_or_as_password(
         assert refused.headers["WWW-Authenticate"].startswith("Basic ")
         assert client.get(path, headers={"Authorization": "Bearer wrong"}).status_code == 401
         assert client.get(path, auth=("anyone", "wrong")).status_code == 401
+        for odd in ("Basic !!!", "Basic \xfc", "Basic", "Digest x", "Bearer", "Bearer \xfc"):
+            assert client.get(path, headers={"Authorization": odd}).status_code == 401
         assert client.get(path, headers={"Authorization": "Bearer s3cret"}).status_code == 200
         assert client.get(path, auth=("anyone", "s3cret")).status_code == 200
     assert client.post("/episodes/x/mute").status_code == 401
@@ -236,9 +385,35 @@ def test_silence_is_told_once_and_so_is_its_end(watcher: Watcher, client: FlaskC
         publish_silences(watcher, ms(minute))
     page = client.get("/stores/store-17").get_json()
     assert page["views"][0]["silent_since"] == "2026-11-20T11:45:00+00:00"
-    assert client.get("/stores").get_json()["stores"][0]["silent_views"] == 1
+    # The other is cam-9, which has never sent.
+    assert client.get("/stores").get_json()["stores"][0]["silent_views"] == 2
     post(client, 320, [])
     assert client.get("/stores/store-17").get_json()["views"][0]["silent_since"] is None
+
+
+def test_a_silence_that_could_not_be_published_is_by_the_next_run(
+    watcher: Watcher, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    post(client, 0, [])
+    key = ViewKey("shelves", "store-17/cam-2")
+    with monkeypatch.context() as away:
+        away.setattr(Watcher, "publish", _no_topic)
+        with pytest.raises(DependencyFailed):
+            publish_silences(watcher, ms(60))
+    assert len(watcher.store.unpublished(key.id)) == 1
+    publish_silences(watcher, ms(65))
+    assert watcher.store.unpublished(key.id) == []
+
+
+def _no_topic(*_: object) -> None:
+    raise DependencyFailed
+
+
+def test_photos_without_a_folder_have_a_store_with_hours_of_its_own() -> None:
+    register = read_register("[stores.-]\nopen = '08:00-20:00'\n[stores.-.views.-]")
+    seen = {("shelves", ""): ms(0)}
+    assert list(silent(register, seen, ms(12 * 60))) == []  # 21:00
+    assert list(silent(register, seen, ms(10 * 60))) == [(ViewKey("shelves", ""), ms(0))]
 
 
 def test_the_digest_says_what_is_open_in_plain_words(watcher: Watcher, client: FlaskClient) -> None:
@@ -274,6 +449,75 @@ def test_a_digest_goes_out_once_an_hour(
     ]
     assert capsys.readouterr().out.count("No gap is open.") == 2
     assert due_stores(REGISTER, ms(0)) == []  # it names no hours
+
+
+@pytest.mark.parametrize(
+    ("utc", "hours"),
+    [
+        ("2026-11-20T06:05", {7}),
+        ("2026-11-20T06:55", {7}),
+        ("2026-03-29T00:05", {1}),
+        ("2026-03-29T01:05", {2, 3}),  # the clock goes from 2 to 3
+        ("2026-03-29T02:05", {4}),
+        ("2026-10-25T00:05", {2}),
+        ("2026-10-25T01:05", {2}),  # once more: as the digest is out, none is sent
+        ("2026-11-19T23:05", {0}),
+    ],
+)
+def test_a_digest_is_due_at_the_hours_that_a_clock_shows_or_skips(
+    utc: str, hours: set[int]
+) -> None:
+    now = datetime.fromisoformat(f"{utc}+00:00").timestamp() * 1000
+    text = "[stores.s{0}]\ntime_zone = 'Europe/Berlin'\ndigest_hours = [{0}]\n"
+    register = read_register("".join(text.format(hour) for hour in range(24)))
+    assert {store.digest_hours[0] for store in due_stores(register, round(now))} == hours
+
+
+def test_an_hour_that_comes_twice_has_one_digest(watcher: Watcher) -> None:
+    register = read_register("[stores.s]\ntime_zone = 'Europe/Berlin'\ndigest_hours = [2]")
+    store = register.stores["s"]
+    first = round(datetime(2026, 10, 25, 0, 5, tzinfo=UTC).timestamp() * 1000)
+    sent = [
+        send(watcher.store.engine, register, store, first + hour * 3_600_000, None, "")
+        for hour in range(3)
+    ]
+    assert sent == [True, False, True]
+
+
+def test_a_store_whose_digest_fails_keeps_back_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    register = tmp_path / "stores.toml"
+    hours = list(range(24))
+    register.write_text(f"[stores.a]\ndigest_hours = {hours}\n[stores.b]\ndigest_hours = {hours}\n")
+    url = f"sqlite:///{tmp_path}/monitor.sqlite"
+    migrate(open_database(url))
+    monkeypatch.setenv("DATABASE_URL", url)
+    monkeypatch.setenv("STORES", str(register))
+    really_send = digest_module.send
+
+    def send_one(engine: Engine, known: Register, store: KnownStore, *more: Any) -> bool:
+        if store.key == "a":
+            raise DependencyFailed
+        return really_send(engine, known, store, *more)
+
+    monkeypatch.setattr(digest_module, "send", send_one)
+    assert digest_module.main([]) == 1
+    assert capsys.readouterr().out.startswith("b, ")
+
+
+@pytest.mark.parametrize(
+    ("main", "name"),
+    [(digest_module.main, "DIGEST_TOPIC_ARN"), (silence_module.main, "WATCHED_QUEUES")],
+)
+def test_without_a_region_the_setting_is_odd(
+    main: Callable[[list[str]], int], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/monitor.sqlite")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+    monkeypatch.setenv(name, "x")
+    assert main([]) == 2
 
 
 def test_the_clock_is_real() -> None:

@@ -35,11 +35,11 @@ def play(url: str) -> None:
     watcher = Watcher(store=Store(engine), register=load_register(STORES), metrics=Metrics())
     start = datetime.now(UTC) - 11 * QUARTER
     for index, empty in enumerate([[], [], [], [3, 4], [3, 4], [3, 4], [3], [], [], [], [7], [7]]):
-        taken = (start + index * QUARTER).isoformat()
+        taken = start + index * QUARTER
         uri = f"s3://shelves/store-17/aisle-9/{index:04d}.jpg"
-        data = audit_data(empty, captured_at=taken)
+        data = audit_data(empty)
         data["image"]["uri"] = uri
-        body = event(index, data, key=f"store-17/aisle-9/{index:04d}.jpg")
+        body = event(index, data, key=f"store-17/aisle-9/{index:04d}.jpg", time=taken)
         watcher.take(from_json(body))
     engine.dispose()
 

@@ -298,7 +298,7 @@ def test_what_the_monitor_has_is_on_its_page(tmp_path: Path) -> None:
     config = MonitorConfig.from_env(env)
     app = create_monitor(config, make_watcher(config))
     routes = {
-        f"{method} {re.sub(r'path:', '', rule.rule)}"
+        f"{method} {re.sub('[a-z]+:', '', rule.rule)}"
         for rule in app.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
         if rule.endpoint != "static"

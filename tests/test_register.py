@@ -1,6 +1,6 @@
 """The register of stores and views: defaults for what it does not name, a word for oddities."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -55,6 +55,45 @@ def test_hours_are_local_also_when_the_clocks_change() -> None:
     assert not store.is_open(datetime(2026, 10, 25, 12, tzinfo=UTC))
 
 
+def hours_of(opens: str, first: datetime, last: datetime) -> list[str]:
+    text = f"[stores.s]\ntime_zone = 'Europe/Berlin'\nopen = {opens}"
+    hours = read_register(text).stores["s"].hours(first, last)
+    return [f"{opened:%d %H:%M}-{closed:%d %H:%M}" for opened, closed in hours]
+
+
+@pytest.mark.parametrize(
+    ("opens", "expected"),
+    [
+        ("{}", []),
+        ("'08:00-20:00'", ["20 07:00-20 19:00"]),
+        # Over midnight, and up to it: from midnight on it is the day before that is open.
+        ("'18:00-02:00'", ["19 23:00-20 01:00", "20 17:00-20 23:00"]),
+        ("'08:00-00:00'", ["20 07:00-20 23:00"]),
+        ("'00:00-24:00'", ["19 23:00-20 23:00"]),
+        # Friday begins before Thursday's night ends: no minute counts twice.
+        ("{thu = '20:00-06:00', fri = '05:00-20:00'}", ["19 23:00-20 05:00", "20 05:00-20 19:00"]),
+    ],
+)
+def test_hours_may_go_over_midnight(opens: str, expected: list[str]) -> None:
+    first = datetime(2026, 11, 19, 23, tzinfo=UTC)  # Friday's midnight in Berlin
+    assert hours_of(opens, first, first + timedelta(days=1)) == expected
+
+
+@pytest.mark.parametrize(
+    ("day", "opens", "hours"),
+    [
+        (datetime(2026, 3, 29, tzinfo=UTC), "{sun = '00:00-24:00'}", 23),
+        (datetime(2026, 3, 29, tzinfo=UTC), "{sun = '02:00-03:00'}", 0),  # this hour is skipped
+        (datetime(2026, 10, 25, tzinfo=UTC), "{sun = '00:00-24:00'}", 25),
+        (datetime(2026, 10, 25, tzinfo=UTC), "{sat = '22:00-06:00'}", 9),
+    ],
+)
+def test_a_day_has_the_hours_that_pass(day: datetime, opens: str, hours: int) -> None:
+    text = f"[stores.s]\ntime_zone = 'Europe/Berlin'\nopen = {opens}"
+    found = read_register(text).stores["s"].hours(day - timedelta(days=1), day + timedelta(days=1))
+    assert sum((end - start for start, end in found), timedelta()) == timedelta(hours=hours)
+
+
 @pytest.mark.parametrize("folder", ["", "s", "s/cam", "s/cam/left"])
 def test_a_folder_is_a_store_and_a_view_and_back(folder: str) -> None:
     assert folder_of(store_of(folder), view_name(folder)) == folder
@@ -70,7 +109,14 @@ def test_a_folder_is_a_store_and_a_view_and_back(folder: str) -> None:
         ("[stores.s]\nname = 1", "s.name must be a text, got 1"),
         ("[stores.s]\ntime_zone = 'Mars'", "s.time_zone must be a time zone .*, got 'Mars'"),
         ("[stores.s]\ntime_zone = '../x'", "s.time_zone must be"),
-        ("[stores.s]\nopen = '20:00-08:00'", "s.open must be a span"),
+        ("[stores.s]\nname = ' '", "s.name must be a line of text, got ' '"),
+        ('[stores.s]\nname = "a\\nb"', "s.name must be a line of text"),
+        ("[stores.'a/b']", "A store must be the first folder .* got 'a/b'"),
+        ("[stores.'']", "A store must be the first folder"),
+        ("[stores.-.views.cam]", "A view of - must be a folder below it, .* got 'cam'"),
+        ("[stores.s.views.'']", "A view of s must be a folder below it"),
+        ("[stores.s]\nopen = '08:00-08:00'", "s.open must be a span"),
+        ("[stores.s]\nopen = '08:00+01-20:00'", "s.open must be a span"),
         ("[stores.s]\nopen = {mon = 'x'}", "s.open.mon must be a span"),
         ("[stores.s]\nopen = {mo = 'x'}", "s.open: 'mo' is none of"),
         ("[stores.s]\ndigest_hours = [24]", "s.digest_hours must be"),

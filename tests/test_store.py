@@ -19,6 +19,7 @@ from test_fold import ELSEWHERE, MINUTE, SHELF, photo
 
 from events.types import GAP_CORRECTED
 from monitor import fold as fold_module
+from monitor import queries
 from monitor import store as store_module
 from monitor.database import migrate, open_database, reading, writing
 from monitor.fold import Audit, Folded, Gap, Rules, State, chosen, fold
@@ -26,6 +27,7 @@ from monitor.gap_events import events_due, fact_of
 from monitor.intake import IncomingAudit, ViewKey
 from monitor.points import SPAN, read_points
 from monitor.records import episode_of, gap_event_of
+from monitor.register import Register
 from monitor.store import Store
 from monitor.tables import audits, checkpoints, episodes, outgoing_events, rejections, spans, views
 from tests.faults.postgresql import Server
@@ -277,7 +279,10 @@ def test_what_is_old_is_folded_away_and_open_episodes_stay(store: Store) -> None
     store = replace(store, keep_days=1)
     key = new_key()
     days = [photo(60 * hour, (3,) if hour > 2 else ()) for hour in range(80)]
+    for name, hour in (("old", 1), ("new", 78)):
+        store.take_rejection(key, name, "urn:x", 60 * hour * MINUTE)
     take(store, key, days)
+    assert [row.photo for row in rows(store, rejections, key)] == ["new"]
     kept = rows(store, audits, key)
     assert 24 <= len(kept) < 24 + 2 * store_module.CHECKPOINT_EVERY
     assert held(store, key) == fold(State(view=key.id), days, store.rules).episodes
@@ -300,6 +305,34 @@ def test_a_duplicate_and_a_rejection_change_no_episode(store: Store) -> None:
         assert connection.execute(select(views.c.seen).where(views.c.id == key.id)).scalar() == (
             60 * MINUTE
         )
+
+
+def test_a_place_leads_on_in_either_database(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A time of today is beyond 32 bits, which one of them minds."""
+    monkeypatch.setattr(queries, "PAGE", 1)
+    key, now = new_key(), 1_795_000_000_000
+    at_noon = [replace(photo(0, (1, 3), name=name), captured=now) for name in "ab"]
+    take(store, key, [*at_noon, replace(photo(15, (1, 3)), captured=now + 15 * MINUTE)])
+    name = key.folder.partition("/")[0]
+    end = now + 60 * MINUTE
+    first = queries.read_view(store.engine, Register(), name, "cam", end, 1)
+    assert first is not None
+    rest = queries.read_view(
+        store.engine,
+        *(Register(), name, "cam", end, 1, "shelves"),
+        first.audits_before,
+        first.episodes_before,
+    )
+    assert rest is not None
+    assert {line.audits[0].photo for line in (first, rest)} == {"00015.00", "b"}
+    assert len({line.episodes[0].id for line in (first, rest)}) == 2
+    top = queries.read_store(store.engine, Register(), name, end, 1)
+    assert top is not None
+    more = queries.read_store(store.engine, Register(), name, end, 1, top.gaps_after)
+    assert more is not None
+    assert len({line.gaps[0].id for line in (top, more)}) == 2
+    (line,) = (s for s in queries.list_stores(store.engine, Register()) if s.key == name)
+    assert (line.views, line.open_gaps, line.silent) == (1, 2, 0)
 
 
 def test_what_is_untold_is_told_once(store: Store) -> None:

@@ -162,7 +162,7 @@ def test_large_data_are_followed_into_the_results_bucket_alone(
     outbox = Outbox(aws.s3, aws.resources.results_bucket)
     outbox.put("a", Stored(audit_data([3])))
     assert post(client, event(0, None, dataref=outbox.uri("a"))) == (204, "")
-    page = read_view(watcher.store.engine, REGISTER, "store-17/cam-2", ms(60), 1)
+    page = read_view(watcher.store.engine, REGISTER, "store-17", "cam-2", ms(60), 1)
     assert page is not None
     assert [audit.count for audit in page.audits] == [9]
     forbidden = (403, "urn:shelfwatch:problem:bucket-forbidden")
@@ -170,6 +170,7 @@ def test_large_data_are_followed_into_the_results_bucket_alone(
         f"s3://{aws.resources.bucket}/results/a.json",
         f"s3://{aws.resources.results_bucket}/published/a",
         "https://example.com/results/a.json",
+        "s3://[",
     ):
         assert post(client, event(1, None, dataref=uri)) == forbidden
     assert post(client, event(1, None, dataref=outbox.uri("gone")))[0] == 400
