@@ -330,7 +330,7 @@ class _Past:
             episodes.c.view, episodes.c.opened, episodes.c.closed, episodes.c.ended
         ).where(my_episodes, episodes.c.closed > self.start, unmuted)
         self.filled: dict[str, list[tuple[int, int | None, str]]] = {}
-        for view, opened, closed, how in connection.execute(ended):
+        for view, opened, closed, how in connection.execute(ended).all():
             self.filled.setdefault(view, []).append((opened, closed, how))
         standing = select(episodes.c.view, func.count()).where(
             my_episodes, episodes.c.closed.is_(None), unmuted
@@ -512,7 +512,7 @@ def _open_gaps(
     )
     if after is not None:
         query = query.where(tuple_(*place) > _literals(after))
-    rows = connection.execute(query.order_by(*place).limit(PAGE))
+    rows = connection.execute(query.order_by(*place).limit(PAGE)).all()
     return [_episode_line(row, by_id) for row in rows]
 
 
@@ -522,7 +522,7 @@ def _literals(place: Place) -> Tuple:
 
 
 def _counts(connection: Connection, query: Select[str, int]) -> dict[str, int]:
-    return {name: count for name, count in connection.execute(query)}
+    return {name: count for name, count in connection.execute(query).all()}
 
 
 def _episode_line(row: Record, by_id: Mapping[str, Record]) -> EpisodeLine:
