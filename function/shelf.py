@@ -228,15 +228,21 @@ def _weigh(seen: Doubles, confidence: Doubles, spaces: Doubles, taken: Doubles) 
     single = odds / (1 + odds)
     stretches: list[tuple[Corners, list[int]]] = []  # with whose boxes it is, the best first
     for index, box in enumerate(map(_corners, seen.tolist())):
-        at = next(
-            (i for i, (stretch, _) in enumerate(stretches) if _one_stretch(box, stretch)), None
-        )
-        if at is None:
+        touched = [one for one in stretches if _one_stretch(box, one[0])]
+        if not touched:
             stretches.append((box, [index]))
             continue
-        stretch, of = stretches[at]
-        wider = single[index] >= MIN_SAY * single[of[0]]
-        stretches[at] = (_around([stretch, box]) if wider else stretch, [*of, index])
+        of = touched[0][1]
+        if single[index] < MIN_SAY * single[of[0]]:
+            of.append(index)
+            continue
+        # It may span what was apart until now.
+        whose = [index]
+        while touched := [one for one in stretches if _one_stretch(box, one[0])]:
+            box = _around([box, *(stretch for stretch, _ in touched)])
+            whose += [i for _, of in touched for i in of]
+            stretches = [one for one in stretches if one not in touched]
+        stretches.append((box, sorted(whose)))
     kept, total, origin = [], [], list[Origin]()
     for stretch, of in stretches:
         sure = 1 - float(np.prod(1 - single[of]))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -222,6 +223,26 @@ def test_gaps_that_are_seen_are_set_into_rows(
     audit = audit_shelf(seen(xyxy, gaps, confidence), WIDE, WIDE)
     assert [(gap.row, gap.origin) for gap in audit.gaps] == expected
     assert len(audit.rows) == max([gap.row + 1 for gap in audit.gaps] + [1 if xyxy else 0])
+
+
+@pytest.mark.parametrize(("wide", "count"), [(0.5, 1), (0.15, 3)])
+def test_a_box_over_several_stretches_joins_them_if_it_is_sure(wide: float, count: int) -> None:
+    three: Boxes = [[44, 0, 54, 20], [54, 0, 64, 20], [64, 0, 74, 20]]
+    boxes: Boxes = [*three, [44, 0, 74, 20]]
+    audit = audit_shelf(seen([], boxes, [0.7, 0.7, 0.7, wide]), WIDE, WIDE)
+    assert len(audit.gaps) == count
+    assert sum(gap.xyxy[2] - gap.xyxy[0] for gap in audit.gaps) == pytest.approx(30)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_no_gap_lies_over_another_one(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    left, width, sure = rng.uniform(0, 900, 40), rng.uniform(10, 100, 40), rng.uniform(0.3, 1, 40)
+    boxes = [[x, 0, x + w, 50] for x, w in zip(left.tolist(), width.tolist(), strict=True)]
+    audit = audit_shelf(seen([], boxes, sorted(sure.tolist(), reverse=True)), 1000, 100)
+    spans = sorted(gap.xyxy[::2] for gap in audit.gaps)
+    for (begin, end), (after, last) in pairwise(spans):
+        assert end - after < 0.21 * min(end - begin, last - after)
 
 
 def test_a_gap_ends_where_the_products_beside_it_begin() -> None:
