@@ -478,7 +478,7 @@ ROWS = (
     ),
     Row(name="nobody listens for 60 s", act=sink_away(60)),
     Row(name="every connection closed for 60 s", act=sink_hangs_up(60), least_fired=5),
-    Row(name="poison", act=poison, dead_letters={"unreadable": 8}),
+    Row(name="poison", act=poison, dead_letters={"unreadable": 7, "unrelated": 1}),
     Row(
         name="one poison record to ten good ones",
         act=poisoned_batches,
