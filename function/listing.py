@@ -58,7 +58,7 @@ def _line(name: str, numbers: Sequence[str], width: int) -> str:
 
 
 def printable(name: str) -> str:
-    """Give a file's name without what would move a terminal's cursor or cannot be encoded."""
+    """Give a file's name or a key without what would move a cursor or cannot be encoded."""
     return "".join(one if one.isprintable() else "\ufffd" for one in name)
 
 

@@ -228,13 +228,9 @@ def _weigh(seen: Doubles, confidence: Doubles, spaces: Doubles, taken: Doubles) 
     single = odds / (1 + odds)
     stretches: list[tuple[Corners, list[int]]] = []  # with whose boxes it is, the best first
     for index, box in enumerate(map(_corners, seen.tolist())):
-        touched = [one for one in stretches if _one_stretch(box, one[0])]
-        if not touched:
-            stretches.append((box, [index]))
-            continue
-        of = touched[0][1]
-        if single[index] < MIN_SAY * single[of[0]]:
-            of.append(index)
+        first = next((of for stretch, of in stretches if _one_stretch(box, stretch)), None)
+        if first and single[index] < MIN_SAY * single[first[0]]:
+            first.append(index)
             continue
         # It may span what was apart until now.
         whose = [index]

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TextIO
 
 from events.codec import Json
+from function.listing import printable
 
 GREEN, YELLOW, RED, BOLD, DIM, PLAIN = "32", "33", "31", "1", "2", "0"
 VIEW_COLUMNS = 16  # store and camera
@@ -30,17 +31,12 @@ def event_line(event: Json, width: int) -> str:
         words, name = _gap(facts), ""
     else:
         words = _rejection(facts) if "reason" in facts else _audit(facts)
-    view, name = (_printable(text) for text in (view, name))
+    view, name = (printable(text) for text in (view, name))
     line = f"{view or '-':<{VIEW_COLUMNS}}  {words}"
     room = width - len(line) - 2
     if len(name) > room:
         name = f"…{name[1 - room :]}" if room > 1 else ""
     return f"{line}  {name}".rstrip()[:width]
-
-
-def _printable(text: str) -> str:
-    """Give a key, which may hold any character, without what would move the cursor."""
-    return "".join(one if one.isprintable() else "\ufffd" for one in text)
 
 
 def _audit(data: Mapping[str, object]) -> str:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -264,11 +265,10 @@ def _number(entry: Mapping[str, object], name: str, high: int) -> float:
     if not _is_number(value, high):
         msg = f"`{name}` of a gap must be a number from 0 to {high}, got {shown(value)}"
         raise InvalidEvent(msg)
-    assert isinstance(value, int | float)
     return value
 
 
-def _is_number(value: object, high: int) -> bool:
+def _is_number(value: object, high: int) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= high
 
 

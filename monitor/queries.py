@@ -240,9 +240,10 @@ def read_view(
         mine = and_(views.c.store == key, views.c.folder.in_(folders))
         if bucket is not None:
             mine = and_(mine, views.c.bucket == bucket)
-        found = list(connection.execute(select(*VIEW).where(mine)))
-        found = sorted(found, key=lambda row: (folders.index(row.folder), row.bucket))[:1]
-        chosen = select(views.c.id).where(views.c.id.in_([row.id for row in found]))
+        rows = connection.execute(select(*VIEW).where(mine)).all()
+        found = sorted(rows, key=lambda row: (folders.index(row.folder), row.bucket))[:1]
+        names = [row.id for row in found]
+        chosen = select(views.c.id).where(views.c.id.in_(names))
         own = (spans.c.view.in_(chosen), episodes.c.view.in_(chosen))
         past = _Past(connection, chosen, own, now, days)
         lines = _view_lines(past, register, store, found)
@@ -257,7 +258,6 @@ def read_view(
         )
         if line is None:
             return None
-        names = [row.id for row in found]
         listed = select(*LISTED).where(audits.c.view.in_(names))
         if audits_before is not None:
             listed = listed.where(

@@ -168,12 +168,16 @@ def test_lists_go_on_at_their_cursor(client: FlaskClient) -> None:
         assert client.get(f"{path}?audits_before={cursor}").status_code == 400
 
 
-def test_what_has_one_time_is_not_lost_between_two_pages(
-    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def nine_gaps(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nine gaps that opened at one time, one more is masked, on pages of four."""
     monkeypatch.setattr("monitor.queries.PAGE", 4)
     for minute in (0, 15):
         post(client, minute, list(range(10)))
+
+
+@pytest.mark.usefixtures("nine_gaps")
+def test_what_has_one_time_is_not_lost_between_two_pages(client: FlaskClient) -> None:
     for name in "abcde":
         post(client, 15, list(range(10)), photo=name)
     path = "/stores/store-17/views/cam-2"
@@ -184,7 +188,7 @@ def test_what_has_one_time_is_not_lost_between_two_pages(
         while before := page[f"{name}_before"]:
             page = client.get(f"{path}?{name}_before={before}").get_json()
             found[name] += [line[key] for line in page[name]]
-    assert (len(found["episodes"]), len(set(found["episodes"]))) == (9, 9)  # one is masked
+    assert (len(found["episodes"]), len(set(found["episodes"]))) == (9, 9)
     assert len(found["audits"]) == 7
     # A table has its cursor in a header.
     table, url = 0, f"{path}?format=csv&endpoint=x&_scheme=x"
@@ -195,12 +199,8 @@ def test_what_has_one_time_is_not_lost_between_two_pages(
     assert table == 9
 
 
-def test_a_page_goes_on_where_its_last_gap_was_muted_meanwhile(
-    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("monitor.queries.PAGE", 4)
-    for minute in (0, 15):
-        post(client, minute, list(range(10)))
+@pytest.mark.usefixtures("nine_gaps")
+def test_a_page_goes_on_where_its_last_gap_was_muted_meanwhile(client: FlaskClient) -> None:
     first = client.get("/stores/store-17").get_json()
     client.post(f"/episodes/{first['gaps'][-1]['episode']}/mute?format=json")
     rest = client.get(f"/stores/store-17?gaps_after={first['gaps_after']}").get_json()

@@ -330,9 +330,12 @@ def upload_slowly(stage: Stage, count: int) -> None:
 
 
 def slow_inference(stage: Stage) -> int:
-    """Each takes 4.5 s, a lease 3."""
+    """Each takes 4.5 s, a lease 3: one that ran out would have a photo delivered twice."""
     upload(stage, 6)
     start(stage)
+    stage.wait_until_empty()
+    delivered = (stage.logs / "source.log").read_text().count("event.delivered")
+    assert delivered == 6, f"6 photos were delivered {delivered} times"
     return 6
 
 
