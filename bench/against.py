@@ -133,10 +133,9 @@ def running_tree(
     port = free_port()
     url = f"http://{HOST}:{port}"
     own = {"EVENTS_AUTH": "none", "HOST": HOST, "PORT": str(port), "PYTHONPATH": str(tree)}
-    # -P: else the working tree, where this runs, would come before the other.
-    command = [sys.executable, "-P", "-m", "gunicorn", "--chdir", str(tree)]
-    command += ["-c", f"{tree}/function/gunicorn.conf.py"]
-    with running_program(name, command, {**env, **own}, log) as child:
+    # Gunicorn puts the folder that it starts in before all other paths.
+    command = [sys.executable, "-P", "-m", "gunicorn", "-c", f"{tree}/function/gunicorn.conf.py"]
+    with running_program(name, command, {**env, **own}, log, tree) as child:
         child.wait_until(lambda: answers(f"{url}/health/ready"), READY_SECONDS)
         yield url, child
 

@@ -106,16 +106,16 @@ def running(name: str, arguments: list[str], env: Mapping[str, str], log: Path) 
 
 @contextmanager
 def running_program(
-    name: str, command: list[str], env: Mapping[str, str], log: Path
+    name: str, command: list[str], env: Mapping[str, str], log: Path, folder: Path = ROOT
 ) -> Iterator[Child]:
-    """Run a program as a child for the length of the block, then end it.
+    """Run a program in a folder as a child for the length of the block, then end it.
 
     The kernel ends it too when this process is killed (Linux only). Both its outputs go to `log`.
     """
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
-            cwd=ROOT,
+            cwd=folder,
             env=dict(env),
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -2,15 +2,19 @@
 
 import json
 import math
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 
-from bench.against import median_interval
+from bench.against import median_interval, running_tree
 from bench.contenders import form
 from bench.load import Step, knee
 from bench.report import BLOCK, PAGE, PLOTS, QUOTE, fill
 from bench.results import quantile, ratio, table
+from local.processes import ROOT
+from local.stack import answers
 
 
 @pytest.mark.parametrize(
@@ -47,6 +51,21 @@ def test_the_knee_is_the_highest_rate_that_is_served() -> None:
     assert knee([served, full, shed]) == 20
     assert shed.refused == 0.75
     assert shed.json()["answers"] == {"200": 20, "503": 60}
+
+
+def test_the_other_tree_runs_its_own_code_and_model(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    for room in ("function", "events", "local"):
+        shutil.copytree(ROOT / room, tree / room, ignore=shutil.ignore_patterns("__pycache__"))
+    (tree / "model").mkdir()
+    shutil.copy(ROOT / "model/shelf.onnx", tree / "model/own.onnx")
+    config = tree / "function/config.py"
+    config.write_text(config.read_text().replace('"shelf.onnx"', '"own.onnx"'))
+    log = tmp_path / "log"
+    with running_tree("The other", tree, os.environ, log) as (url, _):
+        assert answers(f"{url}/health/ready")
+    lines = map(json.loads, log.read_text().splitlines())
+    assert [line["graph"] for line in lines if "graph" in line] == ["own.onnx"]
 
 
 def test_a_table_aligns_numbers() -> None:
