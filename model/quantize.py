@@ -36,6 +36,7 @@ from model.gate import (
     metadata_of,
 )
 from model.photos import DatasetError, find_photos, progress, read_tensor
+from model.rewrite import rewrite
 from model.shapes import ShapesError, free_sides
 
 Floats = npt.NDArray[np.float32]
@@ -294,7 +295,7 @@ def build(args: argparse.Namespace) -> Report:
     """Quantise, write and check as the command line says."""
     parent = load_float(args.model)
     photos = find_photos(args.calibration, args.images)
-    quantized = quantize(parent, photos)
+    quantized = rewrite(quantize(parent, photos))
     finished = take_pixels(quantized)
     metadata = metadata_of(parent)
     name = args.name or metadata.get("name", args.output.stem)
