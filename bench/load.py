@@ -2,9 +2,10 @@
 
 Requests come at random moments (Poisson) at a rate that does not wait for answers, as from many
 cameras; a latency counts from the moment a request was due. The steps are multiples of what three
-clients in a closed loop get through. In the last steps two uploads trickle in, a byte at a time,
-and in all of them the live probe is asked ten times a second. wrk, where it is installed, holds a
-closed loop against it. The load comes from the same machine and takes its share of it.
+clients in a closed loop get through, measured in turns with the bare inference in a loop. In the
+last steps two uploads trickle in, a byte at a time, and in all of them the live probe is asked ten
+times a second. wrk, where it is installed, holds a closed loop against it. The load comes from the
+same machine and takes its share of it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,17 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.contenders import BOUNDARY, FORM, OUR_HTTP, Server, form, running_server
+from bench.compare import BARE
+from bench.contenders import (
+    BOUNDARY,
+    FORM,
+    OUR_HTTP,
+    Server,
+    Worker,
+    form,
+    running_server,
+    running_worker,
+)
 from bench.results import Part, plot, quantile, quiet, table
 from local.processes import HOST
 
@@ -79,7 +90,11 @@ def measure_load(
         server = stack.enter_context(running_server(OUR_HTTP, model, part.folder / "logs", env))
         limit = stack.enter_context(limited(server.processes())) if one_core else "none"
         unloaded = [server.ask(data).milliseconds for _ in range(part.choose(10, 40))]
-        capacity = closed_loop(server, data, seconds)
+        rates = []
+        with running_worker(BARE, model) as bare:
+            for _ in range(part.choose(1, 3)):
+                rates.append((bare_loop(bare, data, seconds), closed_loop(server, data, seconds)))
+        in_a_loop, capacity = (statistics.median(values) for values in zip(*rates, strict=True))
         steps = [
             run_step(server, data, load, load * capacity, seconds)
             for load in (STEPS if part.full else SHORT_STEPS)
@@ -95,10 +110,11 @@ def measure_load(
         "limit": limit,
         "unloaded_ms": unloaded,
         "closed_loop_per_second": capacity,
+        "bare_loop_per_second": in_a_loop,
         "steps": [step.json() for step in steps],
         "wrk": [found for found in wrk if found],
     }
-    part.write(raw, _tables(limit, alone, capacity, steps, wrk))
+    part.write(raw, _tables(limit, alone, (in_a_loop, capacity), steps, wrk))
     plot(part.folder / f"{part.name}.png", lambda axes: _draw(axes, steps, alone), 2)
     return raw
 
@@ -146,6 +162,16 @@ def _cgroup() -> Path | None:
 
 
 # --- load ------------------------------------------------------------------------------------
+
+
+def bare_loop(worker: Worker, data: bytes, seconds: float) -> float:
+    """Return the inferences a second of `session.run` in a loop, nothing around it."""
+    worker.ask(data)
+    until, count = time.perf_counter() + seconds, 0
+    while time.perf_counter() < until:
+        worker.ask(data)
+        count += 1
+    return count / seconds
 
 
 def closed_loop(server: Server, data: bytes, seconds: float, clients: int = 3) -> float:
@@ -263,13 +289,15 @@ def knee(steps: list[Step]) -> float:
 def _tables(
     limit: str,
     alone: float,
-    capacity: float,
+    rates: tuple[float, float],
     steps: list[Step],
     wrk: list[dict[str, float] | None],
 ) -> str:
+    in_a_loop, capacity = rates
     said = (
         f"{SIZE}, limit: {limit}. Unloaded p50 {alone:.0f} ms; three clients in a closed loop get "
-        f"{capacity:.1f} pictures a second; knee at {knee(steps):.1f} a second."
+        f"{capacity:.1f} pictures a second, {capacity / in_a_loop:.2f} x the bare inference in a "
+        f"loop; knee at {knee(steps):.1f} a second."
     )
     head = ["load", "due/s", "answered/s", "503", "other", "p50", "p95", "p99"]
     head += ["p95 / unloaded p50", "live p99", "live max"]

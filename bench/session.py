@@ -29,6 +29,7 @@ COPY = "from the optimised copy"
 VARIANTS = (
     AS_SERVED,
     COPY,
+    "an arena of its own",
     "no memory arena",
     "no memory pattern",
     "spinning on",
@@ -93,8 +94,9 @@ def changed_options(variant: str) -> Any:
 
     def options(threads: int) -> Any:
         found = made(threads)
-        if variant == "no memory arena":
-            found.enable_cpu_mem_arena = False
+        if variant in ("an arena of its own", "no memory arena"):
+            found.add_session_config_entry("session.use_env_allocators", "0")
+            found.enable_cpu_mem_arena = variant == "an arena of its own"
         elif variant == "no memory pattern":
             found.enable_mem_pattern = False
         elif variant == "spinning on":

@@ -96,11 +96,10 @@ def audit_image(
         with timings.stage("decode"):
             header, closer = read_headers(data, detector.model.input_size, thresholds.detail)
         # Held until the image is let go, not just while it is decoded: it may wait for its turn.
-        # For both looks at once: who waits for more while it holds some may wait for good. A turn
-        # only once there is memory: large images must not keep ordinary ones out.
+        # For both looks at once: who waits for more while it holds some may wait for good.
         pairs = max(thresholds.max_detections, len(reference) if reference is not None else 0) ** 2
         held = max(header.memory() + (closer.memory() if closer else 0), PAIR_BYTES * pairs)
-        with detector.memory.pictures.hold(held), detector.admission.turn():
+        with detector.admission.turn(detector.memory.pictures.hold(held)):
             with timings.stage("decode"):
                 image = header.decode()
             look = measure(image.picture)

@@ -151,9 +151,9 @@ def _area(edges: Real) -> Real:
 
 def pairwise_iou(xyxy: Floats, others: Floats) -> Floats:
     """Compute the IoU (n, m) of boxes (n, 4) with others (m, 4)."""
-    if not len(xyxy):
-        return np.zeros((0, len(others)), np.float32)
-    return np.stack([box_iou(box, others) for box in xyxy])
+    rows = max(1, MAX_PAIRS // max(1, len(others)))  # at a time
+    blocks = [box_iou(xyxy[i : i + rows, None], others) for i in range(0, len(xyxy), rows)]
+    return np.concatenate(blocks) if blocks else np.zeros((0, len(others)), np.float32)
 
 
 def match_one_to_one(score: Floats, least: float) -> list[tuple[int, int]]:

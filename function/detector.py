@@ -8,7 +8,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from function.admission import Admission
+from function.admission import AT_WORK, Admission, Processors
 from function.boxes import Floats, Letterbox, decode, letterbox, non_max_suppression
 from function.detections import Detections, Thresholds
-from function.errors import ModelError, NotReady, Overloaded
+from function.errors import ModelError, NotReady
 from function.image import RESIZED_BY, Image
 from function.memory_budget import Memory
 from function.result import ModelJson
@@ -43,7 +43,7 @@ GAP_NAMES = {"gap", "void", "empty", "out of stock"}
 GAP_CONFIDENCE = 0.1
 GAP_IOU = 0.45
 MAX_GAPS = 300
-# One inference fills the processor; a second would only slow the first.
+# What an image that is decoded waits for processors, at most.
 WAIT_SECONDS = 10.0
 # YOLO11L takes a second on a slow processor. Readiness says it first, liveness ends the pod.
 STALLED_SECONDS, HUNG_SECONDS = 15.0, 30.0
@@ -186,12 +186,12 @@ class Detector:
     model: Model
     revision: str = ""
     cpu_isa: str = ""
+    single: ort.InferenceSession | None = None  # the same of one thread, for a crowd
     # For whoever receives and decodes for `detect`.
     memory: Memory = field(default_factory=Memory)
     admission: Admission = field(default_factory=Admission)
-    _began: float | None = None  # when the inference that runs now began, by time.monotonic()
+    processors: Processors = field(default_factory=Processors)
     _ready: threading.Event = field(default_factory=threading.Event)
-    _processor: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
     def load(cls, path: Path, threads: int = 0, revision: str = "") -> Detector:
@@ -201,7 +201,15 @@ class Detector:
         """
         opened = open_session(path, threads)
         model = _describe(path, opened)
-        detector = cls(opened.session, model, revision, cpu_isa())
+        detector = cls(
+            opened.session,
+            model,
+            revision,
+            cpu_isa(),
+            single=opened.single,
+            admission=Admission(max(AT_WORK, opened.threads + 1)),
+            processors=Processors(opened.threads),
+        )
         log.info(
             "model.loaded",
             extra={
@@ -236,8 +244,7 @@ class Detector:
         self._check_running(HUNG_SECONDS)
 
     def _check_running(self, most: float) -> None:
-        began = self._began
-        if began is not None and time.monotonic() - began > most:
+        if self.processors.longest() > most:
             msg = f"An inference has not come back for {most:.0f} s"
             raise NotReady(msg)
 
@@ -251,7 +258,8 @@ class Detector:
         grey = np.full((height, width, 3), LETTERBOX_GREY, dtype=np.uint8)
         tensor, box = self.preprocess(Image.of(grey))
         try:
-            self._postprocess(self._run(tensor), box, Thresholds())
+            for session in filter(None, (self.session, self.single)):
+                self._postprocess(self._run(session, tensor), box, Thresholds())
         except ValueError as err:
             raise ModelError(str(err)) from err
         self._ready.set()
@@ -268,8 +276,8 @@ class Detector:
         timings = Timings() if timings is None else timings
         with timings.stage("preprocess"):
             tensor, box = self.preprocess(image)
-        with self._processor_held(timings), timings.stage("inference"):
-            output = self._run(tensor)
+        with self._session_held(timings) as session, timings.stage("inference"):
+            output = self._run(session, tensor)
         with timings.stage("postprocess"):
             return self._postprocess(output, box, thresholds)
 
@@ -311,24 +319,15 @@ class Detector:
         return preprocess(image, self.model.input_size, self.model.input_step)
 
     @contextmanager
-    def _processor_held(self, timings: Timings) -> Iterator[None]:
-        with timings.stage("queue"):
-            admitted = self._processor.acquire(timeout=WAIT_SECONDS)
-        if not admitted:
-            msg = f"The image waited {WAIT_SECONDS:.0f} s for the processor"
-            raise Overloaded(msg)
-        try:
-            yield
-        finally:
-            self._processor.release()
+    def _session_held(self, timings: Timings) -> Iterator[ort.InferenceSession]:
+        with ExitStack() as held:
+            with timings.stage("queue"):
+                alone = held.enter_context(self.processors.hold(WAIT_SECONDS))
+            yield self.session if alone else self.single or self.session
 
-    def _run(self, tensor: Pixels) -> Floats:
+    def _run(self, session: ort.InferenceSession, tensor: Pixels) -> Floats:
         fed = tensor if self.model.input_dtype == np.uint8 else to_float_nchw(tensor)
-        self._began = time.monotonic()
-        try:
-            output: Floats = self.session.run(None, {self.model.input_name: fed})[0]
-        finally:
-            self._began = None
+        output: Floats = session.run(None, {self.model.input_name: fed})[0]
         if not np.isfinite(output).all():
             msg = "The model's output holds NaN or infinity"
             raise ModelError(msg)

@@ -17,6 +17,7 @@ import os
 import platform
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import onnxruntime as ort
@@ -30,6 +31,7 @@ class OpenedSession:
     """A session, and what was decided for it and why."""
 
     session: ort.InferenceSession
+    single: ort.InferenceSession | None  # of one thread; None where the session itself is
     digest: str  # of the model's file, whichever graph was loaded
     threads: int
     threads_from: str  # "setting", or what limits this process
@@ -45,9 +47,9 @@ def open_session(path: Path, threads: int = 0) -> OpenedSession:
     digest = _digest(path)
     copy = optimized_path(path, digest)
     graph = copy if copy.exists() else path
-    session = _session(graph, _options(threads))
     return OpenedSession(
-        session=session,
+        session=_session(graph, _options(threads)),
+        single=_session(graph, _options(1)) if threads > 1 else None,
         digest=f"sha256:{digest}",
         threads=threads,
         threads_from=threads_from,
@@ -78,10 +80,22 @@ def _options(threads: int) -> ort.SessionOptions:
     options.inter_op_num_threads = 1
     # Spinning workers take the processor from decoding and from the other pods of the node.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Two sessions, and two runs of one, take memory from one arena: 40 MB less than from two.
+    _register_arena()
+    options.add_session_config_entry("session.use_env_allocators", "1")
     # Weights are packed for the processor at start, by all threads instead of one.
     options.add_session_config_entry("session.prepack.enable_parallel", "1")
     options.log_severity_level = 3
     return options
+
+
+@cache
+def _register_arena() -> None:
+    """Give this process one arena for all sessions, which grows by what is asked and no more."""
+    memory = ort.OrtMemoryInfo(
+        "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
+    )
+    ort.create_and_register_allocator(memory, ort.OrtArenaCfg({"arena_extend_strategy": 1}))
 
 
 def _session(path: Path, options: ort.SessionOptions) -> ort.InferenceSession:

@@ -226,18 +226,20 @@ def _weigh(seen: Doubles, confidence: Doubles, spaces: Doubles, taken: Doubles) 
     agreed: npt.NDArray[np.bool_] = np.any(iou >= SAME_SPACE_IOU, axis=1)
     odds = np.exp(SPACE_EVIDENCE * agreed) * confidence / (1 - np.minimum(confidence, SURE))
     single = odds / (1 + odds)
+    say = single.tolist()
     stretches: list[tuple[Corners, list[int]]] = []  # with whose boxes it is, the best first
     for index, box in enumerate(map(_corners, seen.tolist())):
-        first = next((of for stretch, of in stretches if _one_stretch(box, stretch)), None)
-        if first and single[index] < MIN_SAY * single[first[0]]:
-            first.append(index)
+        touched = [one for one in stretches if _one_stretch(box, one[0])]
+        if touched and say[index] < MIN_SAY * say[touched[0][1][0]]:
+            touched[0][1].append(index)
             continue
         # It may span what was apart until now.
         whose = [index]
-        while touched := [one for one in stretches if _one_stretch(box, one[0])]:
+        while touched:
             box = _around([box, *(stretch for stretch, _ in touched)])
             whose += [i for _, of in touched for i in of]
             stretches = [one for one in stretches if one not in touched]
+            touched = [one for one in stretches if _one_stretch(box, one[0])]
         stretches.append((box, sorted(whose)))
     kept, total, origin = [], [], list[Origin]()
     for stretch, of in stretches:

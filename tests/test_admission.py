@@ -4,16 +4,18 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from copy import copy
 from dataclasses import replace
 
 import pytest
 
 from function import admission
-from function.admission import AT_WORK, MAX_WAITING, Admission
+from function.admission import AT_WORK, MAX_WAITING, Admission, Processors
 from function.audit import audit_image
 from function.detections import Thresholds
 from function.detector import Detector
 from function.errors import ImageCorrupt, Overloaded
+from function.memory_budget import MemoryBudget
 from function.metrics import Metrics
 
 SECONDS = 10.0  # long enough for any machine
@@ -138,6 +140,37 @@ def test_a_wait_that_gets_too_long_ends(monkeypatch: pytest.MonkeyPatch) -> None
         assert not queue._waiting
 
 
+def test_who_waits_for_memory_stands_in_line_too() -> None:
+    memory, queue = MemoryBudget(capacity=AT_WORK + 1, purpose="to be tried in"), Admission()
+    gone = threading.Event()
+
+    def work() -> None:
+        with queue.turn(memory.hold(1)):
+            gone.wait(SECONDS)
+
+    threads = [threading.Thread(target=work) for _ in range(AT_WORK + MAX_WAITING)]
+    for thread in threads:
+        thread.start()
+    until(lambda: (queue._working, queue._coming + len(queue._waiting)) == (AT_WORK, MAX_WAITING))
+    with pytest.raises(Overloaded, match=r"behind 16$"), queue.turn(memory.hold(1)):
+        pass
+    gone.set()
+    for thread in threads:
+        thread.join(SECONDS)
+    with queue.turn(memory.hold(AT_WORK + 1)):
+        assert (queue._working, queue._coming, len(queue._waiting)) == (1, 0, 0)
+
+
+def test_who_gets_no_memory_leaves_the_line() -> None:
+    memory, queue = (
+        MemoryBudget(capacity=1, purpose="to be tried in", wait_seconds=0.02),
+        Admission(),
+    )
+    with memory.hold(1), pytest.raises(Overloaded, match="memory"), queue.turn(memory.hold(1)):
+        pass
+    assert (queue._working, queue._coming) == (0, 0)
+
+
 def test_who_is_refused_is_not_decoded_and_what_fails_gives_its_turn_back(
     detector: Detector, make_image: Callable[..., bytes]
 ) -> None:
@@ -157,3 +190,93 @@ def test_who_is_refused_is_not_decoded_and_what_fails_gives_its_turn_back(
         with pytest.raises(ImageCorrupt):
             count(cut)
     assert count(photo) == 0
+
+
+class Inferences:
+    """Inferences that run until they are let end; each is "all" or "one" while it runs."""
+
+    def __init__(self, processors: Processors) -> None:
+        self.processors = processors
+        self.has: dict[int, str] = {}
+        self.threads: list[threading.Thread] = []
+        self.ends: list[threading.Event] = []
+
+    def add(self) -> None:
+        """Let one more come, and see it run or wait."""
+        self.ends.append(threading.Event())
+        self.threads.append(threading.Thread(target=self._run, args=(len(self.threads),)))
+        before = len(self.processors._here)
+        self.threads[-1].start()
+        until(lambda: len(self.processors._here) > before)
+        self.settle()
+
+    def _run(self, number: int) -> None:
+        with self.processors.hold(SECONDS) as alone:
+            self.has[number] = "all" if alone else "one"
+            self.ends[number].wait(SECONDS)
+            del self.has[number]
+
+    def end(self, number: int) -> None:
+        self.ends[number].set()
+        self.threads[number].join(SECONDS)
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until all that may have processors have them, and say so."""
+        processors = self.processors
+
+        def settled() -> bool:
+            with processors._changed:
+                begun = [one for one in processors._here if one.began is not None]
+                waiting = [copy(one) for one in processors._here if one.began is None]
+                left = any(processors._begin(one) for one in waiting)
+            return not left and len(begun) == len(self.has)
+
+        until(settled)
+
+
+@pytest.mark.parametrize(
+    ("processors", "steps", "seen"),
+    [
+        pytest.param(2, "", [], id="nobody"),
+        pytest.param(2, "+", ["all"], id="alone"),
+        pytest.param(2, "+ -0 +", ["all", "", "all"], id="one-after-another"),
+        pytest.param(2, "+ +", ["all", "all"], id="the-second-waits"),
+        pytest.param(2, "+ + -0", ["all", "all", "one"], id="and-then-has-one"),
+        pytest.param(2, "+ + -0 + +", ["all", "all", "one", "one one", "one one"], id="a-crowd"),
+        pytest.param(
+            2, "+ + -0 + -1 -2 +", ["all", "all", "one", "one one", "one", "", "all"], id="gone"
+        ),
+        pytest.param(1, "+ + -0", ["all", "all", "all"], id="of-one-processor"),
+        pytest.param(4, "+ + -0", ["all", "all", "all"], id="no-crowd-for-four"),
+        pytest.param(4, "+ + + + -0", ["all"] * 4 + ["one one one"], id="a-crowd-for-four"),
+    ],
+)
+def test_an_image_alone_has_all_processors_and_of_several_each_has_one(
+    processors: int, steps: str, seen: list[str]
+) -> None:
+    """`+` is one that comes, `-0` the first one's end; `seen` is who runs after each step."""
+    running, told = Inferences(Processors(processors)), []
+    for step in steps.split():
+        if step == "+":
+            running.add()
+        else:
+            running.end(int(step[1:]))
+        told.append(" ".join(running.has.values()))
+    for end in running.ends:
+        end.set()
+    for thread in running.threads:
+        thread.join(SECONDS)
+    assert told == seen
+    assert running.processors.longest() == 0
+
+
+def test_who_waits_too_long_for_processors_makes_room_again() -> None:
+    processors = Processors(2)
+    with processors.hold(SECONDS):
+        with pytest.raises(Overloaded, match="waited"), processors.hold(0.02):
+            pass
+        time.sleep(0.01)
+        assert 0.01 <= processors.longest() < SECONDS
+    with processors.hold(SECONDS) as alone:
+        assert alone

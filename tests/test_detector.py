@@ -173,7 +173,7 @@ def test_a_wait_that_is_too_long_is_shed(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(function.detector, "WAIT_SECONDS", 0.05)
     detector = Detector.load(save_model(tmp_path / "m.onnx", ONE_BOX), threads=1)
     detector.warm_up()
-    with detector._processor, pytest.raises(Overloaded, match="waited"):
+    with detector.processors.hold(1), pytest.raises(Overloaded, match="waited"):
         detector.detect(GREY, Thresholds())
     assert len(detector.detect(GREY, Thresholds())) == 1
 
