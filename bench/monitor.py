@@ -30,6 +30,7 @@ from sqlalchemy import Engine, text
 
 from events.codec import from_json, new_event, to_json
 from events.types import DATA_SCHEMAS, SHELF_AUDITED
+from function.serving import keep_for_good
 from monitor.app import create_app
 from monitor.config import Config
 from monitor.database import migrate, open_database
@@ -184,6 +185,7 @@ def _copied(table: str, column: str) -> str:
 def ask_board(watcher: Watcher) -> dict[str, dict[str, float]]:
     """Ask for the first store's page again and again."""
     app = create_app(Config(events_auth="none"), watcher).test_client()
+    keep_for_good()  # as the server does
     found = {}
     for kind in ("html", "json", "csv"):
         seconds = []

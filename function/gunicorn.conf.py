@@ -20,6 +20,7 @@ timeout = serving.TIMEOUT
 graceful_timeout = serving.GRACEFUL_TIMEOUT
 keepalive = serving.KEEPALIVE
 worker_tmp_dir = serving.WORKER_TMP_DIR
+post_worker_init = serving.keep_for_good
 # Requests are counted and timed in /metrics.
 accesslog = None
 logconfig_dict = LOGGING

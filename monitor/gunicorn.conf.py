@@ -15,6 +15,7 @@ timeout = serving.TIMEOUT
 graceful_timeout = serving.GRACEFUL_TIMEOUT
 keepalive = serving.KEEPALIVE
 worker_tmp_dir = serving.WORKER_TMP_DIR
+post_worker_init = serving.keep_for_good
 accesslog = None
 logconfig_dict = LOGGING
 control_socket_disable = True  # it would be a file in the home directory

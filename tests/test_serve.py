@@ -12,8 +12,8 @@ from conftest import GOOD_SAMPLE, free_port
 from test_detector import ONE_BOX, save_model
 
 from local.aws import aws_env
-from local.processes import StackError, running
-from local.stack import running_function
+from local.processes import ROOT, StackError, running
+from local.stack import answers, running_function
 
 NOWHERE = aws_env("http://127.0.0.1:9")
 
@@ -54,6 +54,26 @@ def test_predict_over_http_answers_what_the_app_answers(tmp_path: Path) -> None:
     loaded = next(line for line in log if line["event"] == "model.loaded")
     assert loaded["precision"] == "int8"
     assert loaded["threads"] >= 1
+
+
+@pytest.mark.parametrize("room", ["function", "monitor"])
+def test_what_a_worker_starts_with_is_never_looked_through_again(tmp_path: Path, room: str) -> None:
+    """A collection of all of it takes 90 ms, in the middle of a request."""
+    port, conf = free_port(), tmp_path / "gunicorn.conf.py"
+    (tmp_path / "frozen.py").write_text(
+        "import gc\n"
+        "def app(environ, start_response):\n"
+        '    start_response("200 OK", [])\n'
+        "    return [str(gc.get_freeze_count()).encode()]\n"
+    )
+    conf.write_text(
+        (ROOT / room / "gunicorn.conf.py").read_text()
+        + f'wsgi_app, pythonpath, bind = "frozen:app", "{tmp_path}", "127.0.0.1:{port}"\n'
+    )
+    url = f"http://127.0.0.1:{port}"
+    with running("The server", ["gunicorn", "-c", str(conf)], NOWHERE, tmp_path / "log") as child:
+        child.wait_until(lambda: answers(url), 30)
+        assert int(urllib3.request("GET", url).data) > 10_000
 
 
 def test_a_request_in_progress_is_finished_on_sigterm(tmp_path: Path) -> None:
