@@ -25,6 +25,10 @@ import onnxruntime as ort
 from function.config import Config
 from function.errors import ModelError
 
+# Two runs of the shipped model take as much. The system gives pages as they are used. In pieces,
+# the arena would lie between pictures in the heap, and keep what was freed below it.
+ARENA_BYTES = 80 * 1024 * 1024
+
 
 @dataclass(frozen=True, kw_only=True)
 class OpenedSession:
@@ -91,11 +95,13 @@ def _options(threads: int) -> ort.SessionOptions:
 
 @cache
 def _register_arena() -> None:
-    """Give this process one arena for all sessions, which grows by what is asked and no more."""
+    """Give this process one arena for all sessions."""
     memory = ort.OrtMemoryInfo(
         "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
     )
-    ort.create_and_register_allocator(memory, ort.OrtArenaCfg({"arena_extend_strategy": 1}))
+    ort.create_and_register_allocator(
+        memory, ort.OrtArenaCfg({"initial_chunk_size_bytes": ARENA_BYTES})
+    )
 
 
 def _session(path: Path, options: ort.SessionOptions) -> ort.InferenceSession:

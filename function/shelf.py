@@ -426,7 +426,7 @@ def _full_and_empty(products: list[Corners], gaps: list[Corners]) -> tuple[float
     full, end = 0.0, products[0][0]
     for left, _, right, _ in products:
         space = left - end
-        if space > 0:
+        if space > 0 and gaps:
             space -= sum(max(min(g[2], left) - max(g[0], end), 0.0) for g in gaps)
         full += max(right - max(left, end), 0.0) + (space if 0 < space <= facing else 0.0)
         end = max(end, right)

@@ -1,7 +1,10 @@
 """The session: which files serve, that it is warm before it answers, and that it sheds load."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -274,3 +277,31 @@ def test_boxes_below_the_threshold_are_faint_not_detections(
     detections = postprocess(output, 1, box, thresholds)
     assert (len(detections), len(detections.faint)) == (sure, faint)
     assert detections.truncated is truncated
+
+
+class CountedSession:
+    """A session that counts its runs."""
+
+    def __init__(self, session: Any) -> None:
+        self.session, self.runs = session, 0
+
+    def run(self, *arguments: object) -> object:
+        self.runs += 1
+        return self.session.run(*arguments)
+
+
+def test_a_crowd_gets_the_answers_that_each_gets_alone() -> None:
+    detector = Detector.load(Config().model_path, threads=2)
+    detector.warm_up()
+    wide, single = CountedSession(detector.session), CountedSession(detector.single)
+    detector = replace(detector, session=wide, single=single)
+    images = [Image.of(render_shelf(seed, width=480, height=480).image) for seed in range(3)]
+    alone = [detector.detect(image, Thresholds()) for image in images]
+    assert (wide.runs, single.runs) == (3, 0)
+    with ThreadPoolExecutor(6) as crowd:
+        found = list(crowd.map(lambda image: detector.detect(image, Thresholds()), images * 4))
+    assert single.runs >= 6
+    for detections, expected in zip(found, alone * 4, strict=True):
+        np.testing.assert_array_equal(detections.xyxy, expected.xyxy)
+        np.testing.assert_array_equal(detections.confidence, expected.confidence)
+        np.testing.assert_array_equal(detections.gap_xyxy, expected.gap_xyxy)
