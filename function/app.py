@@ -180,6 +180,7 @@ def serve() -> Flask:
 def _warm_up(detector: Detector) -> None:
     try:
         detector.warm_up()
+        detector.prepare_for_crowds()
     except ModelError as err:
         log.critical("function.failed_to_start", extra={"error": str(err)})
         os._exit(APP_LOAD_ERROR)  # sys.exit would end this thread alone

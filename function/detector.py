@@ -24,7 +24,7 @@ from function.errors import ModelError, NotReady
 from function.image import RESIZED_BY, Image
 from function.memory_budget import Memory
 from function.result import ModelJson
-from function.session import OpenedSession, cpu_isa, open_session
+from function.session import OpenedSession, cpu_isa, open_session, open_single
 from function.spans import stage_span
 from function.tiles import Tile, merge
 
@@ -186,6 +186,8 @@ class Detector:
     model: Model
     revision: str = ""
     cpu_isa: str = ""
+    path: Path | None = None  # of the file, to open it again
+    threads: int = 1
     single: ort.InferenceSession | None = None  # the same of one thread, for a crowd
     # For whoever receives and decodes for `detect`.
     memory: Memory = field(default_factory=Memory)
@@ -206,9 +208,9 @@ class Detector:
             model,
             revision,
             cpu_isa(),
-            single=opened.single,
             admission=Admission(max(AT_WORK, opened.threads + 1)),
-            processors=Processors(opened.threads),
+            path=path,
+            threads=opened.threads,
         )
         log.info(
             "model.loaded",
@@ -258,12 +260,25 @@ class Detector:
         grey = np.full((height, width, 3), LETTERBOX_GREY, dtype=np.uint8)
         tensor, box = self.preprocess(Image.of(grey))
         try:
-            for session in filter(None, (self.session, self.single)):
-                self._postprocess(self._run(session, tensor), box, Thresholds())
+            self._postprocess(self._run(self.session, tensor), box, Thresholds())
         except ValueError as err:
             raise ModelError(str(err)) from err
         self._ready.set()
         log.info("model.ready", extra={"seconds": round(time.monotonic() - started, 3)})
+
+    def prepare_for_crowds(self) -> None:
+        """Open the model for one thread, too; from then on each of several images gets one.
+
+        It takes as long as a start, so whoever waits for the first answer does not wait for it.
+        Raises `ModelError`.
+        """
+        if self.path is None or self.threads == 1:
+            return
+        started = time.monotonic()
+        self.single = open_single(self.path)
+        self.processors.count = self.threads
+        seconds = round(time.monotonic() - started, 3)
+        log.info("model.ready_for_crowds", extra={"seconds": seconds})
 
     def detect(
         self, image: Image, thresholds: Thresholds, timings: Timings | None = None

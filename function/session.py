@@ -35,7 +35,6 @@ class OpenedSession:
     """A session, and what was decided for it and why."""
 
     session: ort.InferenceSession
-    single: ort.InferenceSession | None  # of one thread; None where the session itself is
     digest: str  # of the model's file, whichever graph was loaded
     threads: int
     threads_from: str  # "setting", or what limits this process
@@ -48,17 +47,26 @@ def open_session(path: Path, threads: int = 0) -> OpenedSession:
     `threads` 0 means as many as this process may use. Raises `ModelError`.
     """
     threads, threads_from = (threads, "setting") if threads else available_threads()
-    digest = _digest(path)
-    copy = optimized_path(path, digest)
-    graph = copy if copy.exists() else path
+    graph, digest = _graph(path)
     return OpenedSession(
         session=_session(graph, _options(threads)),
-        single=_session(graph, _options(1)) if threads > 1 else None,
         digest=f"sha256:{digest}",
         threads=threads,
         threads_from=threads_from,
         graph=graph.name,
     )
+
+
+def open_single(path: Path) -> ort.InferenceSession:
+    """Open a model for one thread, as `open_session` does. Raises `ModelError`."""
+    return _session(_graph(path)[0], _options(1))
+
+
+def _graph(path: Path) -> tuple[Path, str]:
+    """Choose the file to load, and give the digest of the model's own."""
+    digest = _digest(path)
+    copy = optimized_path(path, digest)
+    return (copy if copy.exists() else path), digest
 
 
 def optimized_path(path: Path, digest: str) -> Path:

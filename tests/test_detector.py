@@ -293,6 +293,8 @@ class CountedSession:
 def test_a_crowd_gets_the_answers_that_each_gets_alone() -> None:
     detector = Detector.load(Config().model_path, threads=2)
     detector.warm_up()
+    assert detector.single is None
+    detector.prepare_for_crowds()
     wide, single = CountedSession(detector.session), CountedSession(detector.single)
     detector = replace(detector, session=wide, single=single)
     images = [Image.of(render_shelf(seed, width=480, height=480).image) for seed in range(3)]

@@ -56,6 +56,16 @@ def test_predict_over_http_answers_what_the_app_answers(tmp_path: Path) -> None:
     assert loaded["threads"] >= 1
 
 
+def test_it_prepares_for_crowds_once_it_is_ready(tmp_path: Path) -> None:
+    log = tmp_path / "function.log"
+    env = {**NOWHERE, "SHELFWATCH_THREADS": "2"}
+    with running_function(free_port(), env, tmp_path) as (url, child):
+        assert urllib3.request("GET", f"{url}/health/ready").status == 200
+        child.wait_until(lambda: "model.ready_for_crowds" in log.read_text(), 30)
+    events = [json.loads(line)["event"] for line in log.read_text().splitlines()]
+    assert events.index("model.ready") < events.index("model.ready_for_crowds")
+
+
 @pytest.mark.parametrize("room", ["function", "monitor"])
 def test_what_a_worker_starts_with_is_never_looked_through_again(tmp_path: Path, room: str) -> None:
     """A collection of all of it takes 90 ms, in the middle of a request."""
