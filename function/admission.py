@@ -103,7 +103,7 @@ class Admission:
             self._changed.notify_all()
 
 
-@dataclass
+@dataclass(eq=False)  # two that wait alike are two
 class _Inference:
     """One that waits for processors or has them."""
 

@@ -280,3 +280,20 @@ def test_who_waits_too_long_for_processors_makes_room_again() -> None:
         assert 0.01 <= processors.longest() < SECONDS
     with processors.hold(SECONDS) as alone:
         assert alone
+
+
+def test_who_gives_up_takes_nobody_else_out_of_line() -> None:
+    processors, served = Processors(2), []
+
+    def wait() -> None:
+        with processors.hold(SECONDS) as alone:
+            served.append(alone)
+
+    with processors.hold(SECONDS):
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        until(lambda: len(processors._here) == 2)
+        with pytest.raises(Overloaded), processors.hold(0.02):
+            pass
+    waiting.join(SECONDS)
+    assert (served, processors._here) == ([False], [])
