@@ -17,7 +17,7 @@ from local.processes import ROOT
 
 PAGE = ROOT / "docs" / "performance.md"
 PLOTS = PAGE.with_suffix("")  # its history lies there, too
-BLOCK = re.compile(r"<!-- (?P<part>[a-z-]+) -->\n.*?<!-- end -->", re.DOTALL)
+BLOCK = re.compile(r"<!-- (?P<part>(?!end -->)[a-z-]+) -->\n.*?<!-- end -->", re.DOTALL)
 QUOTE = re.compile(r"<!-- rows of (?P<part>[a-z-]+) -->\n.*?<!-- end -->", re.DOTALL)
 FIRST_CELL = re.compile(r"^\| (?P<name>\w[^|]*) \|.*$", re.MULTILINE)
 

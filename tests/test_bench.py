@@ -80,7 +80,8 @@ def test_the_page_takes_the_parts_that_were_run_and_keeps_the_others(tmp_path: P
     machine = {"time": "now", "threads": 2, "cpu": "a CPU", "isa": "avx2", "load": 0.1}
     (tmp_path / "load.json").write_text(json.dumps({"full": True, "machine": machine}))
     (tmp_path / "load.md").write_text("| new |\n")
-    page = "a\n<!-- load -->\nold\n<!-- end -->\nb\n<!-- start -->\nkept\n<!-- end -->\n"
+    page = "<!-- rows of compare -->\n<!-- end -->\na\n"  # whose end begins no block
+    page += "<!-- load -->\nold\n<!-- end -->\nb\n<!-- start -->\nkept\n<!-- end -->\n"
     filled = fill(page, tmp_path)
     assert "| new |" in filled
     assert "full form, now, 2 threads of a CPU (avx2), load 0.1" in filled
