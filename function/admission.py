@@ -149,9 +149,7 @@ class Processors:
         running = [one for one in self._here if one.began is not None]
         # Who had to wait comes in a crowd, though it may have gone since: the next is on its way.
         alone = self.count == 1 or mine.most < self.count
-        if alone and running:
-            return False
-        if len(running) >= self.count or any(one.alone for one in running):
+        if running and (alone or running[0].alone or len(running) == self.count):
             return False
         mine.alone, mine.began = alone, time.monotonic()
         return True

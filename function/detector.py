@@ -338,7 +338,7 @@ class Detector:
         with ExitStack() as held:
             with timings.stage("queue"):
                 alone = held.enter_context(self.processors.hold(WAIT_SECONDS))
-            yield self.session if alone else self.single or self.session
+            yield self.session if alone or self.single is None else self.single
 
     def _run(self, session: ort.InferenceSession, tensor: Pixels) -> Floats:
         fed = tensor if self.model.input_dtype == np.uint8 else to_float_nchw(tensor)

@@ -15,6 +15,8 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
+from model.shapes import set_nodes
+
 Array = npt.NDArray[np.generic]
 
 # e to the power of this, times 16 bins of up to 15, is still a float; no network says as much.
@@ -88,12 +90,7 @@ class _Graph:
                 nodes += new
             elif node.name not in dropped:
                 nodes.append(node)
-        del self.graph.node[:]
-        self.graph.node.extend(nodes)
-        used = {name for node in nodes for name in node.input}
-        kept = [of for of in self.graph.initializer if of.name in used]
-        del self.graph.initializer[:]
-        self.graph.initializer.extend(kept)
+        set_nodes(self.graph, nodes)
 
 
 def _attributes(node: onnx.NodeProto) -> dict[str, object]:
@@ -121,7 +118,8 @@ def _sum_bins(graph: _Graph, name: str) -> None:
         or weights.shape != (1, weights.size, 1, 1)
     ):
         return
-    bins = {"weighed": weights.ravel(), "total": np.ones(weights.size)}
+    of_side = weights.reshape(1, -1).astype(np.float32)
+    bins = {"weighed": of_side, "total": np.ones_like(of_side)}
     own = name.removesuffix("Softmax")
     make = helper.make_node
     bounds = [
@@ -133,10 +131,8 @@ def _sum_bins(graph: _Graph, name: str) -> None:
         make("Exp", [f"{own}clipped"], [f"{own}exp"], f"{own}Exp"),
     ]
     for what, factors in bins.items():
-        of_sides = np.zeros((SIDES, SIDES * weights.size), np.float32)
-        for side, row in enumerate(of_sides.reshape(SIDES, SIDES, -1)):
-            row[side] = factors
-        matrix = graph.add(f"{own}{what}_bins", of_sides)
+        each_side = np.kron(np.eye(SIDES, dtype=np.float32), factors)  # (4, 4 * bins)
+        matrix = graph.add(f"{own}{what}_bins", each_side)
         new.append(make("MatMul", [matrix, f"{own}exp"], [f"{own}{what}"], f"{own}MatMul_{what}"))
     new.append(make("Div", [f"{own}weighed", f"{own}total"], list(flat.output), f"{own}Div"))
     graph.replace(flat, [node.name for node in (reshape, transpose, softmax, mean)], new)

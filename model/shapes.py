@@ -47,6 +47,15 @@ def free_sides(model: onnx.ModelProto) -> onnx.ModelProto:
     return freed
 
 
+def set_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
+    """Give a graph its nodes, in order, and drop the constants that none of them reads."""
+    used = {name for node in nodes for name in node.input}
+    kept = [of for of in graph.initializer if of.name in used]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(kept)
+
+
 class _Graph:
     """A graph while it is rewritten."""
 
@@ -83,13 +92,7 @@ class _Graph:
                     key = value.shape, value.tobytes()
                     cut[key] = cut.get(key) or self._cut(f"cut{len(cut)}", value, grids)
                     node.input[index] = cut[key]
-        rest = list(self.graph.node)
-        del self.graph.node[:]
-        self.graph.node.extend([*self.nodes, *rest])
-        used = {name for node in self.graph.node for name in node.input}
-        kept = [of for of in self.graph.initializer if of.name in used]
-        del self.graph.initializer[:]
-        self.graph.initializer.extend(kept)
+        set_nodes(self.graph, [*self.nodes, *self.graph.node])
 
     def _name_axes(self) -> None:
         axes = self.image.type.tensor_type.shape.dim

@@ -162,10 +162,8 @@ def test_who_waits_for_memory_stands_in_line_too() -> None:
 
 
 def test_who_gets_no_memory_leaves_the_line() -> None:
-    memory, queue = (
-        MemoryBudget(capacity=1, purpose="to be tried in", wait_seconds=0.02),
-        Admission(),
-    )
+    memory = MemoryBudget(capacity=1, purpose="to be tried in", wait_seconds=0.02)
+    queue = Admission()
     with memory.hold(1), pytest.raises(Overloaded, match="memory"), queue.turn(memory.hold(1)):
         pass
     assert (queue._working, queue._coming) == (0, 0)
