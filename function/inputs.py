@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from dataclasses import dataclass
 from typing import cast
@@ -36,6 +37,7 @@ JSON_FIELDS = ("image", REFERENCE)
 MAX_BODY_BYTES = MAX_IMAGE_BYTES + 64 * 1024
 # A form holds pictures and nothing else: ten of a batch, and room to say which one is too many.
 MAX_FORM_PARTS = 32
+MAX_LOOKALIKES = 16  # of a boundary in a picture, looked at one by one
 MAX_PART_HEAD = 8 * 1024  # bytes; as long as one of the request's own headers may be
 BOUNDARY_ROOM = 64  # bytes around a boundary: line breaks, dashes and padding
 CODINGS = ("gzip", "deflate", "identity")
@@ -186,8 +188,32 @@ def _parse_reference(body: bytes) -> Reference:
         return parse_reference(body)
 
 
+class _Boundary:
+    """Finds a boundary where Werkzeug's pattern does, which tries each byte of a picture."""
+
+    def __init__(self, pattern: re.Pattern[bytes], dashed: bytes) -> None:
+        self.pattern, self.dashed = pattern, dashed
+
+    def search(self, data: bytes | bytearray) -> re.Match[bytes] | None:
+        """Find the first boundary, with the line breaks around it."""
+        at = -1
+        for _ in range(MAX_LOOKALIKES):
+            at = data.find(self.dashed, at + 1)
+            if at < 0:
+                return None
+            for line_break in (2, 1):  # bytes
+                if at >= line_break and (match := self.pattern.match(data, at - line_break)):
+                    return match
+        return self.pattern.search(data, at)
+
+
 class FormDecoder(MultipartDecoder):
     """Decodes forms as Werkzeug does, with file names in any bytes, and short headers."""
+
+    def __init__(self, boundary: bytes, *, max_parts: int) -> None:
+        super().__init__(boundary, max_parts=max_parts)
+        finder = _Boundary(self.boundary_re, b"--" + boundary)
+        self.boundary_re = finder  # type: ignore[assignment]  # all that is asked of a pattern
 
     def _parse_headers(self, data: bytes | bytearray) -> Headers:
         if len(data) > MAX_PART_HEAD:

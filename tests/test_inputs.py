@@ -1,9 +1,12 @@
 """Forms, taken apart in bands."""
 
+import random
+
 import pytest
+from werkzeug.sansio.multipart import MultipartDecoder
 
 from function.errors import InvalidParameter
-from function.inputs import MAX_PART_HEAD, parse_form
+from function.inputs import MAX_LOOKALIKES, MAX_PART_HEAD, FormDecoder, parse_form
 from function.parameters import BAND
 
 HEAD = b'Content-Disposition: form-data; name="file"'
@@ -48,3 +51,20 @@ def test_the_headers_of_a_part_are_bounded() -> None:
     assert parse_form(form_of(b"hi", head=longest), "X") == [("file", "", b"hi")]
     with pytest.raises(InvalidParameter, match="at most 8192 bytes, got 8193"):
         parse_form(form_of(b"hi", head=longest + b"y"), "X")
+
+
+def test_a_boundary_is_where_werkzeugs_pattern_finds_it() -> None:
+    decoder, rng = FormDecoder(b"X", max_parts=1), random.Random(1)
+    pattern, found = MultipartDecoder(b"X").boundary_re, 0
+    for _ in range(5_000):
+        data = b"".join(rng.choices([b"\r", b"\n", b"--", b"X", b" ", b"a"], k=rng.randrange(60)))
+        expected, match = pattern.search(data), decoder.boundary_re.search(data)
+        assert (match and match.span()) == (expected and expected.span()), data
+        found += match is not None
+    assert found > 500
+
+
+@pytest.mark.parametrize("lookalikes", [0, 1, MAX_LOOKALIKES - 1, MAX_LOOKALIKES, 1_000])
+def test_lookalikes_of_a_boundary_hide_none(lookalikes: int) -> None:
+    body = b"y--X" * lookalikes
+    assert parse_form(form_of(body, b"end"), "X") == [("file", "", body), ("file", "", b"end")]
