@@ -225,8 +225,7 @@ def _weigh(seen: Doubles, confidence: Doubles, spaces: Doubles, taken: Doubles) 
     iou = pairwise_iou(seen.astype(np.float32), spaces.astype(np.float32))
     agreed: npt.NDArray[np.bool_] = np.any(iou >= SAME_SPACE_IOU, axis=1)
     odds = np.exp(SPACE_EVIDENCE * agreed) * confidence / (1 - np.minimum(confidence, SURE))
-    single = odds / (1 + odds)
-    say = single.tolist()
+    say, model_says, space_says = (odds / (1 + odds)).tolist(), confidence.tolist(), agreed.tolist()
     stretches: list[tuple[Corners, list[int]]] = []  # with whose boxes it is, the best first
     for index, box in enumerate(map(_corners, seen.tolist())):
         touched = [one for one in stretches if _one_stretch(box, one[0])]
@@ -243,13 +242,14 @@ def _weigh(seen: Doubles, confidence: Doubles, spaces: Doubles, taken: Doubles) 
         stretches.append((box, sorted(whose)))
     kept, total, origin = [], [], list[Origin]()
     for stretch, of in stretches:
-        sure = 1 - float(np.prod(1 - single[of]))
+        sure = 1 - math.prod(1 - say[i] for i in of)
         box_left = _cut_free(stretch, taken) if sure >= GAP_CONFIDENCE else None
         if box_left:
             kept.append(box_left)
             total.append(sure)
-            alone = 1 - float(np.prod(1 - confidence[of])) >= GAP_CONFIDENCE
-            origin.append("seen" if not agreed[of].any() else "both" if alone else "inferred")
+            alone = 1 - math.prod(1 - model_says[i] for i in of) >= GAP_CONFIDENCE
+            inferred = any(space_says[i] for i in of)
+            origin.append("seen" if not inferred else "both" if alone else "inferred")
     return LevelledGaps(
         box=np.array(kept).reshape(-1, 4), confidence=np.array(total), origin=origin
     )
@@ -257,11 +257,11 @@ def _weigh(seen: Doubles, confidence: Doubles, spaces: Doubles, taken: Doubles) 
 
 def _one_stretch(box: Corners, other: Corners) -> bool:
     """Tell whether two boxes are of one empty stretch of a board."""
-    wide = min(box[2], other[2]) - max(box[0], other[0])
     high = min(box[3], other[3]) - max(box[1], other[1])
-    return wide >= JOIN_WIDTH * min(
-        box[2] - box[0], other[2] - other[0]
-    ) and high >= JOIN_HEIGHT * min(box[3] - box[1], other[3] - other[1])
+    if high < JOIN_HEIGHT * min(box[3] - box[1], other[3] - other[1]):
+        return False  # most are: other boards
+    wide = min(box[2], other[2]) - max(box[0], other[0])
+    return wide >= JOIN_WIDTH * min(box[2] - box[0], other[2] - other[0])
 
 
 def _cut_free(box: Corners, taken: Doubles) -> Corners | None:
@@ -427,7 +427,9 @@ def _full_and_empty(products: list[Corners], gaps: list[Corners]) -> tuple[float
     for left, _, right, _ in products:
         space = left - end
         if space > 0 and gaps:
-            space -= sum(max(min(g[2], left) - max(g[0], end), 0.0) for g in gaps)
+            space -= sum(
+                min(g[2], left) - max(g[0], end) for g in gaps if g[0] < left and g[2] > end
+            )
         full += max(right - max(left, end), 0.0) + (space if 0 < space <= facing else 0.0)
         end = max(end, right)
     return full, empty
