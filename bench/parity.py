@@ -24,7 +24,7 @@ import PIL.Image
 
 from function.boxes import Floats, box_iou
 from function.detections import Thresholds
-from function.detector import Detector, Pixels
+from function.detector import Detector, Model, Pixels
 from function.image import Image, read_image
 from model.photos import find_photos, progress, read_photo
 from model.render import encode, render_shelf
@@ -98,11 +98,12 @@ def to_long_side(pixels: Pixels, side: int) -> Pixels:
     return np.asarray(picture.resize(size, PIL.Image.Resampling.LANCZOS))
 
 
-def predict(yolo: Any, source: Pixels | str, size: int) -> tuple[Floats, Floats]:
-    """Run Ultralytics; arrays are BGR, as OpenCV reads files."""
+def predict(yolo: Any, source: Pixels | str, model: Model) -> tuple[Floats, Floats]:
+    """Run Ultralytics for a model's products; arrays are BGR, as OpenCV reads files."""
     (result,) = yolo.predict(
         source,
-        imgsz=size,
+        imgsz=model.input_size[0],
+        classes=list(model.products),
         conf=THRESHOLDS.confidence,
         iou=THRESHOLDS.iou,
         max_det=THRESHOLDS.max_detections,
@@ -137,7 +138,7 @@ def compare_pixels(
         image = Image.of(pixels)
         ours = detector.detect(image, THRESHOLDS)
         bgr = np.ascontiguousarray(pixels[..., ::-1])
-        theirs = predict(yolo, bgr, detector.model.input_size[0])
+        theirs = predict(yolo, bgr, detector.model)
         comparison.add((ours.xyxy, ours.confidence), theirs)
     return comparison
 
@@ -148,7 +149,7 @@ def compare_files(name: str, detector: Detector, yolo: Any, photos: list[Path]) 
     for photo in progress(photos, name):
         image = read_photo(photo, detector.model.input_size)
         ours = detector.detect(image, THRESHOLDS)
-        theirs = predict(yolo, str(photo), detector.model.input_size[0])
+        theirs = predict(yolo, str(photo), detector.model)
         comparison.add((ours.xyxy, ours.confidence), theirs)
     return comparison
 

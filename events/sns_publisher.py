@@ -21,8 +21,13 @@ MAX_EVENT_BYTES = 64 * 1024
 # With raw delivery to SQS, a message with more attributes is dropped without a word.
 # https://docs.aws.amazon.com/sns/latest/dg/sns-message-attributes.html
 MAX_ATTRIBUTES = 10
-# What a form percent-encodes, as `quote_plus` does it.
-FORM_CODES = {code: quote_plus(chr(code)) for code in range(128)}
+# What a form percent-encodes of ASCII, as `quote_plus` does it: the sign of a code first, and last
+# the space, which becomes a plus.
+FORM_CODES = {
+    character: quote_plus(character)
+    for character in ["%", *sorted(set(map(chr, range(128))) - {"%", " "}), " "]
+    if quote_plus(character) != character
+}
 
 
 def make_client(session: boto3.Session, settings: BotoConfig) -> SNSClient:
@@ -44,7 +49,12 @@ def _encode_form(params: dict[str, dict[str, str] | str], **_: object) -> None:
 
 
 def _form_text(text: str) -> str:
-    return text.translate(FORM_CODES) if text.isascii() else quote_plus(text)
+    if not text.isascii():
+        return quote_plus(text)
+    for character, code in FORM_CODES.items():
+        if character in text:  # with this a quarter of the time of one `translate`
+            text = text.replace(character, code)
+    return text
 
 
 def publish(event: CloudEvent, sns: SNSClient, topic_arn: str, data_uri: str = "") -> str:

@@ -227,7 +227,14 @@ def test_the_examples_fit_the_schemas() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "a b+c&d=e%f", "".join(map(chr, range(128))), "äß€😀 ~", '{"xyxy": [1.5, -2e3]}'],
+    [
+        "",
+        "a b+c&d=e%f",
+        "%25 %2B+%20",
+        "".join(map(chr, range(128))),
+        "äß€😀 ~",
+        '{"xyxy": [1.5, -2e3]}',
+    ],
 )
 def test_the_message_is_encoded_as_botocore_would(text: str) -> None:
     settings = BotoConfig(region_name="us-east-1")
