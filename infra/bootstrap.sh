@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# From an empty account to Argo CD, which does the rest: infra/bootstrap.sh [--yes]
+# From an empty account to Argo CD, which does the rest: infra/bootstrap.sh [--yes | --export]
 #
 # Reads infra/settings.env. Every step looks for what is there already: run it again after a fault, or after
-# a change of the settings. Without --yes Terraform shows each plan and asks.
+# a change of the settings. Without --yes Terraform shows each plan and asks. --export only prints the
+# variables that Terraform gets: eval "$(infra/bootstrap.sh --export)".
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 approve=()
 case ${1-} in
-  "") ;;
+  "" | --export) ;;
   --yes) approve=(-auto-approve) ;;
-  *) echo "usage: infra/bootstrap.sh [--yes]" >&2; exit 2 ;;
+  *) echo "usage: infra/bootstrap.sh [--yes | --export]" >&2; exit 2 ;;
 esac
 
 step() { printf '\n== %s\n' "$1"; }
@@ -25,6 +26,12 @@ for tool in aws terraform kubectl helm openssl git; do
 done
 
 [[ -f infra/settings.env ]] || fail "infra/settings.env is missing: copy infra/settings.env.example and fill it in"
+# The shell would run whatever is no assignment, and say so in its own words.
+if grep -q $'\r' infra/settings.env; then
+  fail "infra/settings.env must have the line ends of Unix, got those of Windows"
+fi
+odd=$(grep -vnE "^[[:space:]]*(#.*)?$|^[[:space:]]*(export[[:space:]]+)?[A-Za-z_][A-Za-z0-9_]*=('[^']*'|\"[^\"]*\"|[^[:space:]'\"]*)([[:space:]]+#.*|[[:space:]]*)$" infra/settings.env | head -n 1) || true
+[[ -z $odd ]] || fail "a line of infra/settings.env must be NAME=value, with quotes around what has spaces or quotes in it, got line $odd"
 set -a
 # shellcheck source=/dev/null
 . infra/settings.env
@@ -32,18 +39,32 @@ set +a
 for setting in ACCOUNT_ID AWS_REGION GITHUB_REPOSITORY TF_VAR_api_cidrs; do
   [[ ${!setting-} ]] || fail "$setting is empty in infra/settings.env"
 done
+must_be() { [[ ${!1} =~ $2 ]] || fail "$1 must be $3, got '${!1}' in infra/settings.env"; }
+must_be ACCOUNT_ID '^[0-9]{12}$' "the twelve digits of an account"
+must_be GITHUB_REPOSITORY '^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+$' "owner/name"
+must_be TF_VAR_api_cidrs '^\[ *"[0-9a-fA-F.:]+/[0-9]+"( *, *"[0-9a-fA-F.:]+/[0-9]+")* *\]$' "a list of blocks like '[\"198.51.100.7/32\"]'"
 for setting in HOSTED_ZONE_ID CERTIFICATE_EMAIL; do
   [[ -z ${DOMAIN-} || ${!setting-} ]] || fail "DOMAIN is set, and $setting is empty in infra/settings.env"
 done
 
-NAME=${TF_VAR_name-shelfwatch}
-remote=${GIT_REMOTE-origin}
+NAME=${TF_VAR_name:-shelfwatch}
+remote=${GIT_REMOTE:-origin}
+root=${ARGOCD_ROOT:-argocd/prod}
+[[ -f $root/kustomization.yaml ]] || fail "ARGOCD_ROOT must be a folder like argocd/prod, got '$root' in infra/settings.env"
+git remote get-url "$remote" >/dev/null 2>&1 || fail "GIT_REMOTE must be a remote of this clone, got '$remote' in infra/settings.env"
 export AWS_REGION AWS_DEFAULT_REGION=$AWS_REGION TF_IN_AUTOMATION=1
 export TF_VAR_account_id=$ACCOUNT_ID TF_VAR_region=$AWS_REGION TF_VAR_name=$NAME
 export TF_VAR_github_repository=${GITHUB_SUBJECT:-$GITHUB_REPOSITORY}
 if [[ ${DOMAIN-} ]]; then
   export TF_VAR_cert_manager="{hosted_zone_id=\"$HOSTED_ZONE_ID\"}"
   export TF_VAR_entrance=${TF_VAR_entrance-"{allowed_cidrs=[\"0.0.0.0/0\"],domain={name=\"$DOMAIN\",hosted_zone_id=\"$HOSTED_ZONE_ID\"}}"}
+fi
+
+if [[ ${1-} == --export ]]; then
+  compgen -e | grep -E '^(TF_VAR_.*|AWS_REGION|AWS_DEFAULT_REGION)$' | while read -r setting; do
+    printf 'export %s=%q\n' "$setting" "${!setting}"
+  done
+  exit
 fi
 
 step "account"
@@ -68,11 +89,11 @@ aws s3api put-bucket-versioning --bucket "$state" --versioning-configuration Sta
 aws s3api put-public-access-block --bucket "$state" --public-access-block-configuration \
   BlockPublicAcls=true,IgnorePublicAcls=true,BlockPublicPolicy=true,RestrictPublicBuckets=true
 
-for root in cluster shelfwatch; do
-  step "terraform: $root"
-  terraform -chdir="infra/terraform/$root" init -reconfigure -input=false \
+for part in cluster shelfwatch; do
+  step "terraform: $part"
+  terraform -chdir="infra/terraform/$part" init -reconfigure -input=false \
     -backend-config="bucket=$state" -backend-config="region=$AWS_REGION"
-  terraform -chdir="infra/terraform/$root" apply ${approve[@]+"${approve[@]}"} # an empty list is an error in the bash of macOS
+  terraform -chdir="infra/terraform/$part" apply ${approve[@]+"${approve[@]}"} # an empty list is an error in the bash of macOS
 done
 
 ################################################################################
@@ -99,15 +120,19 @@ awk 'function name(line) { sub(/^#/, "", line); return substr(line, 1, index(lin
   { print }' build/settings.env "$settings" >build/settings.env.new
 cmp -s build/settings.env.new "$settings" || cp build/settings.env.new "$settings"
 cat "$settings"
-# Without a domain there is no certificate, and a sync would wait for one.
+# Without a domain there is no certificate, and a sync would wait for one. Other components stay.
 overlay=knative/overlays/prod/kustomization.yaml
-if [[ ${DOMAIN-} ]]; then
-  grep -q '^components:' "$overlay" || printf 'components:\n  - ../../public\n' >>"$overlay"
+! grep -q '^components: *\[' "$overlay" || fail "each of the components of $overlay must stand on a line of its own"
+if [[ -z ${DOMAIN-} ]]; then
+  awk '/^components:/ { head = $0; next } /^ +- \.\.\/\.\.\/public( |$)/ { next }
+    head && /^ +-/ { print head } { head = ""; print }' "$overlay" >build/overlay
 elif grep -q '^components:' "$overlay"; then
-  awk '/^components:/ { inside = 1; next } inside && /^ / { next } { inside = 0; print }' "$overlay" >build/overlay
-  cp build/overlay "$overlay"
+  awk '/^ +- \.\.\/\.\.\/public( |$)/ { next } { print } /^components:/ { print "  - ../../public" }' "$overlay" >build/overlay
+else
+  { cat "$overlay"; printf 'components:\n  - ../../public\n'; } >build/overlay
 fi
-kubectl kustomize argocd/prod >build/argocd.yaml # names the setting that is missing
+cmp -s build/overlay "$overlay" || cp build/overlay "$overlay"
+kubectl kustomize "$root" >build/argocd.yaml # names the setting that is missing
 kubectl kustomize knative/overlays/prod >build/shelfwatch.yaml
 
 step "cluster"
@@ -137,9 +162,11 @@ fi
 
 # Argo CD's own applications and projects are made of what main says, so main has to say it first.
 step "settings on $remote, branch main"
-pushed() {
-  git fetch --quiet "$remote" main && git diff --quiet FETCH_HEAD -- "$settings" &&
-    [[ $(git show "FETCH_HEAD:$overlay" | grep -c '^components:') == "$(grep -c '^components:' "$overlay")" ]]
+components() { awk '/^components:/ { inside = 1; next } inside && /^ +-/ { print $2; next } { inside = 0 }'; }
+pushed() { # tags of images are left to Image Updater, who writes to main
+  git fetch --quiet "$remote" main || fail "main of $remote cannot be fetched: what git said is above"
+  git diff --quiet FETCH_HEAD -- "$settings" &&
+    [[ $(git show "FETCH_HEAD:$overlay" | components) == "$(components <"$overlay")" ]]
 }
 waited=0
 until pushed; do
@@ -150,7 +177,7 @@ until pushed; do
 done
 
 step "root application"
-kubectl apply -k argocd/prod -l shelfwatch.io/bootstrap=true
+kubectl apply -k "$root" -l shelfwatch.io/bootstrap=true
 
 ################################################################################
 # What is left to a person

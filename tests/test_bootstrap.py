@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import ROOT
 
 ACCOUNT = "123456789012"
@@ -91,7 +92,7 @@ STAND_INS = {
           "-n shelfwatch get secret shelfwatch-tokens") [[ -e $WORLD/token ]] ;;
           "-n shelfwatch create secret"*) [[ -e $WORLD/namespace ]] && cat >"$WORLD/token" ;;
           "-n argocd get secret git-creds") [[ -e $WORLD/git-creds ]] ;;
-          "apply -k argocd/prod"*) [[ -e $WORLD/argocd ]] && touch "$WORLD/root" ;;
+          "apply -k argocd/"*) [[ -e $WORLD/argocd ]] && echo "$3" >"$WORLD/root" ;;
           *) exit 9 ;;
         esac
     """,
@@ -151,6 +152,9 @@ def bootstrap(tmp_path: Path) -> Bootstrap:
     repository, world = tmp_path / "repository", tmp_path / "world"
     for folder in ("infra", "bin", "argocd/platform", "knative/settings", "knative/overlays/prod"):
         (repository / folder).mkdir(parents=True)
+    for root in ("prod", "keda"):
+        (repository / "argocd" / root).mkdir()
+        (repository / "argocd" / root / "kustomization.yaml").touch()
     world.mkdir()
     shutil.copy(ROOT / "infra" / "bootstrap.sh", repository / "infra")
     (repository / "infra" / "settings.env").write_text(SETTINGS)
@@ -254,11 +258,77 @@ def test_a_domain_brings_the_public_way_back(bootstrap: Bootstrap) -> None:
     with (bootstrap.repository / "infra" / "settings.env").open("a") as settings:
         settings.write("DOMAIN=a.example.com\nHOSTED_ZONE_ID=Z1\nCERTIFICATE_EMAIL=a@example.com\n")
     bootstrap.run("--yes")
-    assert overlay.read_text().endswith("components:\n  - ../../public\n")
+    assert components(bootstrap) == ["../../public"]
     filled = (bootstrap.repository / "knative/settings/settings.env").read_text().splitlines()
     assert "DOMAIN=a.example.com" in filled
     bootstrap.push()
     assert bootstrap.run("--yes").returncode == 0
+
+
+def components(bootstrap: Bootstrap) -> list[str]:
+    overlay = bootstrap.repository / "knative/overlays/prod/kustomization.yaml"
+    found: list[str] = yaml.safe_load(overlay.read_text()).get("components", [])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("before", "domain", "after"),
+    [
+        ([], False, []),
+        ([], True, ["../../public"]),
+        (["../../public"], True, ["../../public"]),
+        (["../../public"], False, []),
+        (["../../uploads"], False, ["../../uploads"]),
+        (["../../uploads"], True, ["../../public", "../../uploads"]),
+        (["../../public", "../../uploads"], False, ["../../uploads"]),
+        (["../../uploads", "../../public"], False, ["../../uploads"]),
+    ],
+)
+def test_only_the_public_way_comes_and_goes_with_the_domain(
+    bootstrap: Bootstrap, before: list[str], domain: bool, after: list[str]
+) -> None:
+    overlay = bootstrap.repository / "knative/overlays/prod/kustomization.yaml"
+    lines = ["resources: [../../base]", *(["components: # some"] if before else [])]
+    lines += [*(f"  - {name}" for name in before), "images: []"]
+    overlay.write_text("\n".join(lines) + "\n")
+    if domain:
+        with (bootstrap.repository / "infra" / "settings.env").open("a") as settings:
+            settings.write("DOMAIN=a.example.com\nHOSTED_ZONE_ID=Z1\nCERTIFICATE_EMAIL=a@b.c\n")
+    for _ in range(2):
+        bootstrap.run("--yes")
+        assert sorted(components(bootstrap)) == sorted(after)
+        assert yaml.safe_load(overlay.read_text())["images"] == []
+    assert bootstrap.made() == EVERYTHING - {"root"}
+    bootstrap.push()
+    assert bootstrap.run("--yes").returncode == 0
+
+
+def test_components_in_brackets_are_refused(bootstrap: Bootstrap) -> None:
+    overlay = bootstrap.repository / "knative/overlays/prod/kustomization.yaml"
+    overlay.write_text("components: [../../uploads]\n")
+    done = bootstrap.run("--yes")
+    assert "must stand on a line of its own" in done.stderr
+    assert overlay.read_text() == "components: [../../uploads]\n"
+
+
+def test_a_later_run_keeps_the_root_that_was_chosen(bootstrap: Bootstrap) -> None:
+    with (bootstrap.repository / "infra" / "settings.env").open("a") as settings:
+        settings.write("ARGOCD_ROOT=argocd/keda\n")
+    bootstrap.run("--yes")
+    bootstrap.push()
+    for _ in range(2):
+        assert bootstrap.run("--yes").returncode == 0
+        assert bootstrap.read("root") == "argocd/keda\n"
+
+
+def test_what_terraform_gets_can_be_had_without_a_run(bootstrap: Bootstrap) -> None:
+    told = bootstrap.run("--export")
+    assert (told.returncode, bootstrap.calls()) == (0, [])
+    script = 'eval "$EXPORTED"; env | grep -E "^(TF_VAR_|AWS_REGION=)" | sort'
+    env = {"EXPORTED": told.stdout, "PATH": os.environ["PATH"]}
+    shown = subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True).stdout
+    bootstrap.run("--yes")
+    assert shown == "AWS_REGION=eu-west-1\n" + bootstrap.read("shelfwatch")
 
 
 def test_a_certificate_wants_somebody_to_write_to(bootstrap: Bootstrap) -> None:
@@ -351,6 +421,76 @@ def test_a_missing_setting_is_named_before_anything_is_asked(
     assert bootstrap.calls() == []
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("ACCOUNT_ID = 123456789012", "a line of infra/settings.env must be NAME=value"),
+        ("ACCOUNT_ID= 123456789012", "a line of infra/settings.env must be NAME=value"),
+        ('TF_VAR_api_cidrs=["192.0.2.0/24", "10.0.0.0/8"]', "must be NAME=value"),
+        ("touch $WORLD/oops", "must be NAME=value"),
+        ("AWS_REGION=eu-west-1\r", "must have the line ends of Unix, got those of Windows"),
+        ("ACCOUNT_ID=12345678901", "must be the twelve digits of an account, got '12345678901'"),
+        ("GITHUB_REPOSITORY=https://github.com/example/shelfwatch", "must be owner/name, got 'h"),
+        ("TF_VAR_api_cidrs=192.0.2.0/24", "must be a list of blocks"),
+        ("GIT_REMOTE=upstream", "must be a remote of this clone, got 'upstream'"),
+        ("ARGOCD_ROOT=argocd/nowhere", "must be a folder like argocd/prod, got 'argocd/nowhere'"),
+    ],
+)
+def test_an_odd_setting_is_named_before_anything_is_asked(
+    bootstrap: Bootstrap, line: str, words: str
+) -> None:
+    with (bootstrap.repository / "infra" / "settings.env").open("a", newline="") as settings:
+        settings.write(f"{line}\n")
+    done = bootstrap.run("--yes")
+    assert done.returncode == 1
+    assert done.stderr.startswith("bootstrap: ")
+    assert done.stderr.count("\n") == 1
+    assert words in done.stderr
+    assert bootstrap.calls() == []
+    assert bootstrap.made() == set()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "  # a word",
+        "TF_VAR_name= # the usual one",
+        "TF_VAR_node_groups='{blue={}, green={}}'        # 1. both",
+        "TF_VAR_upload_prefixes='[\"store-17/\"]'",
+        'TF_VAR_alarm_email="a b@example.com"',
+        "  export AWS_PROFILE=retail",
+    ],
+)
+def test_an_ordinary_line_is_taken(bootstrap: Bootstrap, line: str) -> None:
+    with (bootstrap.repository / "infra" / "settings.env").open("a") as settings:
+        settings.write(f"{line}\n")
+    assert bootstrap.run("--export").returncode == 0
+    assert "shelfwatch" in bootstrap.run("--export").stdout
+
+
+def test_a_remote_that_does_not_answer_is_not_waited_for(bootstrap: Bootstrap) -> None:
+    shutil.rmtree(bootstrap.repository.parent / "remote")
+    done = bootstrap.run("--yes", PUSH_SECONDS="600")
+    assert done.returncode == 1
+    assert done.stderr.endswith("main of origin cannot be fetched: what git said is above\n")
+
+
+def test_the_example_is_refused_until_it_is_filled_in(bootstrap: Bootstrap) -> None:
+    settings = bootstrap.repository / "infra" / "settings.env"
+    shutil.copy(ROOT / "infra" / "settings.env.example", settings)
+    for setting, value in (
+        ("ACCOUNT_ID", ACCOUNT),
+        ("GITHUB_REPOSITORY", "example/shelfwatch"),
+        ("TF_VAR_api_cidrs", "'[\"198.51.100.7/32\"]'"),
+    ):
+        done = bootstrap.run("--export")
+        assert done.stderr == f"bootstrap: {setting} is empty in infra/settings.env\n"
+        text = settings.read_text()
+        settings.write_text(text.replace(f"\n{setting}=\n", f"\n{setting}={value}\n"))
+    assert bootstrap.run("--export").returncode == 0
+
+
 def test_the_example_has_every_setting_that_is_asked_for() -> None:
     example = (ROOT / "infra" / "settings.env.example").read_text()
     for setting in [*(line.split("=")[0] for line in SETTINGS.split()), "DOMAIN", "HOSTED_ZONE_ID"]:
@@ -360,5 +500,5 @@ def test_the_example_has_every_setting_that_is_asked_for() -> None:
 @pytest.mark.parametrize("arguments", [["--force"], ["yes"]])
 def test_an_odd_argument_does_nothing(bootstrap: Bootstrap, arguments: list[str]) -> None:
     done = bootstrap.run(*arguments)
-    assert (done.returncode, done.stderr) == (2, "usage: infra/bootstrap.sh [--yes]\n")
+    assert (done.returncode, done.stderr) == (2, "usage: infra/bootstrap.sh [--yes | --export]\n")
     assert bootstrap.calls() == []

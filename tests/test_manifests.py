@@ -506,16 +506,24 @@ def test_whom_a_pod_may_reach_is_said_of_all_but_the_conductor(path: str) -> Non
         assert bound is not owner.startswith("Job/shelf-rollout"), owner
 
 
-def test_the_source_reaches_the_gateway_where_the_operator_puts_it() -> None:
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("knative/base", "shelfwatch-source"), ("knative/monitor", "shelfwatch-monitor-source")],
+)
+def test_a_source_reaches_the_gateway_where_the_operator_puts_it(path: str, name: str) -> None:
     """It moves Kourier's objects into the namespace of KnativeServing."""
     serving = named("knative/system", "KnativeServing", "knative-serving")["metadata"]["namespace"]
-    policy = named("knative/base", "NetworkPolicy", "shelfwatch-source")["spec"]
+    policy = named(path, "NetworkPolicy", name)["spec"]
     [gateway] = [rule for rule in policy["egress"] if rule["ports"][0]["port"] == 8081]
     [peer] = gateway["to"]
     assert peer["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": serving}
     assert peer["podSelector"]["matchLabels"] == {"app": "3scale-kourier-gateway"}
-    for page in ("knative.md", "operate.md"):
-        assert "kourier-system" not in (ROOT / "docs" / page).read_text()
+
+
+def test_nothing_looks_for_the_gateway_where_it_is_not() -> None:
+    pages = [*(ROOT / "knative").rglob("*.yaml"), *(ROOT / "docs").rglob("*.md")]
+    assert len(pages) > 50
+    assert [page for page in pages if "kourier-system" in page.read_text()] == []
 
 
 def test_only_queue_proxy_and_prometheus_reach_the_function() -> None:

@@ -155,7 +155,7 @@ resource "aws_db_instance" "this" {
   backup_retention_period         = var.database.backup_days
   copy_tags_to_snapshot           = true
   auto_minor_version_upgrade      = true
-  deletion_protection             = true
+  deletion_protection             = var.deletion_protection
   skip_final_snapshot             = false
   final_snapshot_identifier       = "${var.name}-monitor-final"
   enabled_cloudwatch_logs_exports = ["postgresql", "upgrade"]

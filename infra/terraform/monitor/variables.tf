@@ -96,3 +96,9 @@ variable "database" {
     error_message = "database.backup_days is less than 7: a fault found on Monday wants Friday's data."
   }
 }
+
+variable "deletion_protection" {
+  description = "Whether the database refuses to be deleted; false before `terraform destroy`, which keeps a last snapshot"
+  type        = bool
+  default     = true
+}

@@ -71,7 +71,7 @@ output "next" {
 
     # Subscribe, and send a photo:
     aws sns subscribe --region ${var.region} --topic-arn ${aws_sns_topic.events.arn} --protocol email --notification-endpoint you@example.com
-    aws s3 cp shelf.jpg s3://${module.photos.name}/store-17/cam-1/shelf.jpg
+    aws s3 cp local/samples/store-17/aisle-5/gaps.jpg s3://${module.photos.name}/store-17/cam-1/shelf.jpg
 
     # Look at what was given up:
     QUEUE_URL=${module.queue.url} AWS_DEFAULT_REGION=${var.region} python -m events.repair.replay

@@ -37,7 +37,7 @@ run "without_a_database" {
   command = plan
 
   assert {
-    condition     = length(aws_db_instance.this) == 0 && output.next == ""
+    condition     = length(aws_db_instance.this) == 0
     error_message = "A database was planned that nobody asked for."
   }
   assert {
@@ -70,6 +70,33 @@ run "with_a_database" {
       aws_db_instance.this[0].backup_retention_period >= 7,
     ])
     error_message = "The database is not as safe as it must be."
+  }
+}
+
+run "without_a_database_the_secret_is_still_to_be_made" {
+  command = plan
+
+  assert {
+    condition     = strcontains(output.next, "shelfwatch-monitor") && strcontains(output.next, "sns subscribe") && !strcontains(output.next, "psql")
+    error_message = "The commands are not those for a database of one's own."
+  }
+}
+
+run "it_may_be_deleted_when_somebody_says_so" {
+  command = plan
+
+  variables {
+    deletion_protection = false
+    database = {
+      vpc_id                   = "vpc-1"
+      subnet_ids               = ["subnet-1", "subnet-2"]
+      client_security_group_id = "sg-1"
+    }
+  }
+
+  assert {
+    condition     = !aws_db_instance.this[0].deletion_protection && !aws_db_instance.this[0].skip_final_snapshot
+    error_message = "The database cannot go, or goes without a snapshot."
   }
 }
 
