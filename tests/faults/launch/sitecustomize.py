@@ -61,9 +61,9 @@ def slow_inference(detector: Any) -> None:
     """Longer than a lease."""
     run = detector.Detector._run
 
-    def slow(self: Any, tensor: Any) -> Any:
+    def slow(self: Any, session: Any, tensor: Any) -> Any:
         time.sleep(4.5)
-        return run(self, tensor)
+        return run(self, session, tensor)
 
     detector.Detector._run = slow
 
@@ -73,7 +73,7 @@ def detector_of_a_millisecond(detector: Any) -> None:
     """For the large backlog alone: what is measured there is the path."""
     import numpy as np
 
-    def run(self: Any, tensor: Any) -> Any:
+    def run(self: Any, session: Any, tensor: Any) -> Any:
         time.sleep(0.001)
         return np.zeros((1, 4 + len(self.model.names), 8), np.float32)  # nothing of any class
 
