@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TextIO
 
 from events.codec import Json
+from events.types import GAP_CORRECTED
 from function.listing import printable
 
 GREEN, YELLOW, RED, BOLD, DIM, PLAIN = "32", "33", "31", "1", "2", "0"
@@ -29,6 +30,8 @@ def event_line(event: Json, width: int) -> str:
     name = key.removeprefix(f"{view}/") if view else key
     if "gap" in facts:
         words, name = _gap(facts), ""
+        if event.get("type") == GAP_CORRECTED:  # else it reads like the event that it corrects
+            words += ", corrected"
     else:
         words = _rejection(facts) if "reason" in facts else _audit(facts)
     view, name = (printable(text) for text in (view, name))

@@ -21,7 +21,13 @@ from test_sns_publisher import audited
 import local.__main__
 import local.aws
 from events.sns_publisher import publish
-from events.types import IMAGE_REJECTED, SHELF_AUDITED
+from events.types import (
+    GAP_CLOSED,
+    GAP_CORRECTED,
+    GAP_OPENED,
+    IMAGE_REJECTED,
+    SHELF_AUDITED,
+)
 from local.console import Console, event_line
 from local.stack import Stack
 
@@ -376,19 +382,26 @@ def test_the_resources_of_an_emulator_are_created_as_often_as_one_likes(
 
 
 @pytest.mark.parametrize(
-    ("data", "line"),
+    ("kind", "data", "line"),
     [
         (
+            GAP_OPENED,
             {"gap": {"facings": 2.3}, "state": "open"},
             "store-17/aisle-9  a gap of 2.3 facings is open",
         ),
         (
+            GAP_CLOSED,
             {"gap": {"facings": 2.3}, "state": "closed", "minutes": 60.0},
             "store-17/aisle-9  a gap of 2.3 facings is closed after 60 min",
         ),
+        (
+            GAP_CORRECTED,
+            {"gap": {"facings": 2.3}, "state": "open"},
+            "store-17/aisle-9  a gap of 2.3 facings is open, corrected",
+        ),
     ],
 )
-def test_a_gap_has_a_line_of_its_own(data: dict[str, object], line: str) -> None:
+def test_a_gap_has_a_line_of_its_own(kind: str, data: dict[str, object], line: str) -> None:
     place = {"subject": "store-17/aisle-9", "store": "store-17", "view": "aisle-9"}
-    event: dict[str, object] = {**place, "data": data}
+    event: dict[str, object] = {"type": kind, **place, "data": data}
     assert event_line(event, 80) == line
