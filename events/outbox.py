@@ -14,16 +14,31 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
+from botocore.handlers import add_expect_header
 
 from events.codec import Json
 from events.types import PUBLISHED, RESULTS
 
 if TYPE_CHECKING:
+    import boto3
+    from botocore.config import Config as BotoConfig
     from mypy_boto3_s3 import S3Client
 
 # Conditional writes: 412 the key exists, 409 another write of it is under way.
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
 LOST_THE_RACE = (409, 412)
+
+
+def make_s3_client(session: boto3.Session, settings: BotoConfig) -> S3Client:
+    """Make a client of S3 that sends what it stores with the request.
+
+    botocore asks first whether a body may come (`Expect: 100-continue`), and waits for the answer:
+    a way there and back more for each, where ours have 10 kB or nothing.
+    https://docs.aws.amazon.com/boto3/latest/guide/events.html describes the hook.
+    """
+    s3: S3Client = session.client("s3", config=settings)
+    s3.meta.events.unregister("before-call.s3", add_expect_header)
+    return s3
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, cast
 from botocore.exceptions import BotoCoreError, ClientError
 
 from events.codec import InvalidEvent, Json, data_of, new_event
-from events.outbox import Outbox, Stored
+from events.outbox import Outbox, Stored, make_s3_client
 from events.s3_notification import (
     IgnoredRecord,
     Item,
@@ -472,7 +472,7 @@ def make_auditor(config: Config, detector: Detector, metrics: Metrics) -> Audito
     if not config.events_buckets:
         return None
     session, settings = make_session(), boto_config()
-    s3 = session.client("s3", config=settings)
+    s3 = make_s3_client(session, settings)
     return Auditor(
         detector=detector,
         thresholds=config.thresholds,
