@@ -32,6 +32,7 @@ from urllib3.filepost import encode_multipart_formdata
 from function.exif import ORIENTATION
 from function.image import MAX_IMAGE_BYTES
 from function.inputs import MAX_BODY_BYTES, MAX_FORM_PARTS
+from function.session import available_threads
 from local.aws import aws_env
 from local.processes import Child
 from local.stack import running_function
@@ -77,6 +78,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     port = free_port()
     logs = tmp_path_factory.mktemp("logs")
     with running_function(port, aws_env("http://127.0.0.1:9"), logs) as (url, child):
+        if available_threads()[0] > 1:  # its second session would count as memory left behind
+            log = logs / "function.log"
+            child.wait_until(lambda: "model.ready_for_crowds" in log.read_text(), 60)
         worker = Path(f"/proc/{child.process.pid}/task/{child.process.pid}/children").read_text()
         yield Service(
             url=url, port=port, child=child, pool=urllib3.PoolManager(retries=False, timeout=30)

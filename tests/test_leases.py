@@ -8,6 +8,7 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 from conftest import Aws, queue_state
 
+import events.source.leases
 from events.source.leases import Leases
 
 PUT = (Path(__file__).parent / "events" / "s3_put.json").read_text()
@@ -22,10 +23,11 @@ def leased(aws: Aws, seconds: int) -> str:
     return handle
 
 
-def test_what_is_held_is_extended(aws: Aws) -> None:
-    with Leases(aws.sqs, aws.resources.queue_url, 3) as leases:
-        leases.hold(leased(aws, 2))
-        time.sleep(3)
+def test_what_is_held_is_extended(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events.source.leases, "BEATS_PER_LEASE", 30)  # a beat is a second
+    with Leases(aws.sqs, aws.resources.queue_url, 30) as leases:
+        leases.hold(leased(aws, 5))
+        time.sleep(6)
         assert queue_state(aws) == (0, 1)
 
 

@@ -46,7 +46,8 @@ def problem(slug: str) -> tuple[dict[str, str], bytes]:
 
 
 def sink(url: str, **settings: Any) -> Sink:
-    return Sink.from_config(SourceConfig(queue_url="q", sink=url, sink_timeout=1.0, **settings))
+    settings = {"sink_timeout": 30.0, **settings}
+    return Sink.from_config(SourceConfig(queue_url="q", sink=url, **settings))
 
 
 @pytest.mark.parametrize(
@@ -155,7 +156,8 @@ def test_a_connection_that_breaks_after_the_event_went_out_is_the_events() -> No
 
 def test_a_sink_that_says_nothing_is_given_up_on_in_time() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        answer = sink(f"http://127.0.0.1:{server.getsockname()[1]}").send(EVENT, 1)
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        answer = sink(url, sink_timeout=1.0).send(EVENT, 1)
     assert (answer.verdict, answer.away) == (Verdict.RETRY, True)
     assert "imeout" in answer.detail
 

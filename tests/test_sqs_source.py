@@ -63,7 +63,7 @@ def running_source(
     assert not thread.is_alive()
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 15) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come to pass"
@@ -81,7 +81,7 @@ def put(key: str) -> str:
     return json.dumps(notification)
 
 
-def dead_letter(aws: Aws, seconds: float = 15) -> dict[str, str]:
+def dead_letter(aws: Aws, seconds: float = 60) -> dict[str, str]:
     """Wait for the one message of the dead-letter queue: its attributes and its body."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -170,7 +170,7 @@ def test_the_sinks_retry_after_is_waited_for(aws: Aws, sink: FakeSink) -> None:
     send(aws, PUT)
     with running_source(aws, sink.url):
         wait_for(lambda: len(sink.acknowledged) == 1)
-    assert 2 <= times[1] - times[0] < 4
+    assert 2 <= times[1] - times[0] < 15
 
 
 def test_a_message_waits_in_hand_when_nobody_listens(aws: Aws) -> None:
@@ -258,6 +258,7 @@ def test_a_sink_that_hangs_up_on_everyone_stops_the_line(
         received = value(metrics, "shelfwatch_source_messages_received_total")
         tried = len(sink.refused)
         time.sleep(3)
+        wait_for(lambda: len(sink.refused) > tried)
         assert value(metrics, "shelfwatch_source_messages_received_total") - received <= 3
         probes = [event["subject"] for event in sink.refused[tried:]]
         assert len(probes) == len(set(probes)) >= 1
@@ -356,17 +357,17 @@ def test_what_asks_for_no_audit_is_counted_by_kind(aws: Aws, sink: FakeSink) -> 
 
 
 def test_long_work_keeps_its_lease(aws: Aws, sink: FakeSink) -> None:
-    """Four seconds of work under a three-second lease: without a heartbeat it would come twice."""
+    """Seven seconds of work under a six-second lease: without a heartbeat it would come twice."""
     entered: list[float] = []
 
     def slow(_: object) -> int:
         entered.append(time.monotonic())
-        time.sleep(4)
+        time.sleep(7)
         return 204
 
     sink.reply = slow
     send(aws, PUT)
-    with running_source(aws, sink.url, visibility_timeout=3):
+    with running_source(aws, sink.url, visibility_timeout=6):
         wait_for(lambda: len(sink.acknowledged) == 1 and queue_state(aws) == (0, 0))
     assert len(entered) == 1
 
@@ -392,11 +393,11 @@ def test_no_more_is_leased_than_can_be_worked_on(aws: Aws, sink: FakeSink) -> No
 
 
 def test_told_to_stop_it_finishes_what_is_in_flight(aws: Aws, sink: FakeSink) -> None:
-    entered = threading.Event()
+    entered, release = threading.Event(), threading.Event()
 
     def slow(_: object) -> int:
         entered.set()
-        time.sleep(1)
+        release.wait(30)
         return 204
 
     sink.reply = slow
@@ -404,6 +405,7 @@ def test_told_to_stop_it_finishes_what_is_in_flight(aws: Aws, sink: FakeSink) ->
     with running_source(aws, sink.url, in_flight=1) as stop:
         assert entered.wait(10)
         stop.set()
+        release.set()
     assert len(sink.acknowledged) == 1
     assert queue_state(aws) == (3, 0)  # the others wait for the next source, leased by nobody
 
@@ -435,11 +437,11 @@ def test_the_process_tells_its_health_and_ends_on_sigterm(
     send(aws, PUT)
     with local_source(sink.url, aws.resources.queue_url, env, tmp_path) as source:
         source.wait_until(lambda: answers(f"http://127.0.0.1:{port}/health/ready"), 20)
-        assert answers(f"http://127.0.0.1:{port}/health/live")
+        source.wait_until(lambda: answers(f"http://127.0.0.1:{port}/health/live"), 20)
         wait_for(lambda: queue_state(aws) == (0, 0))
         page = urllib3.request("GET", f"http://127.0.0.1:{port}/metrics").data.decode()
         source.process.terminate()
-        assert source.process.wait(10) == 0
+        assert source.process.wait(30) == 0
     assert "shelfwatch_source_events_delivered_total 1.0" in page
     assert 'shelfwatch_source_breaker{shelfwatch_source_breaker="closed"} 1.0' in page
 

@@ -23,22 +23,23 @@ from local.aws import aws_env
 from local.processes import running
 from local.stack import answers
 
-SECONDS = 1.0
+SECONDS = 3.0  # a test that keeps within them survives a stall of two
 
 
 @pytest.fixture(scope="module")
 def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Path]]:
-    """The function under its own gunicorn settings, but for a time-out of one second."""
+    """The function under its own gunicorn settings, but for short time-outs."""
     folder, port = tmp_path_factory.mktemp("impatient"), free_port()
     conf = folder / "gunicorn.conf.py"
     conf.write_text(
         "import function.worker\n"
         f"function.worker.REQUEST_SECONDS = function.worker.HEADER_SECONDS = {SECONDS}\n"
+        "function.worker.WAITING_SECONDS = 60.0\n"  # else a slow body would end by this one
         + (ROOT / "function" / "gunicorn.conf.py").read_text()
     )
     env = {**aws_env("http://127.0.0.1:9"), "PORT": str(port)}
     with running("The function", ["gunicorn", "-c", str(conf)], env, folder / "log") as child:
-        child.wait_until(lambda: answers(f"http://127.0.0.1:{port}/health/ready"), 30)
+        child.wait_until(lambda: answers(f"http://127.0.0.1:{port}/health/ready"), 60)
         yield port, folder / "log"
         child.check()
 
@@ -91,20 +92,20 @@ def test_who_sends_a_byte_at_a_time_is_answered_in_time(
     assert answer.startswith(b"HTTP/1.1 " + status), answer
     assert answer.count(b"HTTP/1.1") == 1
     assert b"application/problem+json" in answer
-    assert SECONDS * 0.9 < seconds < 4 * SECONDS
+    assert SECONDS * 0.9 < seconds < 9 * SECONDS
 
 
 def test_each_request_of_a_connection_has_its_own_time(impatient: tuple[int, Path]) -> None:
     port, log = impatient
     image = GOOD_SAMPLE.read_bytes()
     client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    for _ in range(3):
+    for _ in range(6):
         client.putrequest("POST", "/predict")
         client.putheader("Content-Type", "image/jpeg")
         client.putheader("Content-Length", str(len(image)))
         client.endheaders()
         connection = client.sock
-        time.sleep(SECONDS * 0.6)
+        time.sleep(SECONDS * 0.2)
         client.send(image)
         answer = client.getresponse()
         assert (answer.status, len(answer.read()) > 1000) == (200, True)

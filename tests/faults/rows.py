@@ -103,7 +103,8 @@ def kill_both(stage: Stage) -> int:
 
 
 def kill_both_once(stage: Stage) -> int:
-    return kill(stage, True, True, times=1, count=14)
+    # So many that the queue is seen before it is empty.
+    return kill(stage, True, True, times=1, count=60)
 
 
 def terminate_source(stage: Stage) -> int:
