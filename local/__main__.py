@@ -27,7 +27,7 @@ from local.subscriber import receive_events
 SAMPLES = Path(__file__).parent / "samples"
 LOGS = ROOT / "build" / "local"
 IMAGES = ("*.jpg", "*.jpeg", "*.png", "*.webp")
-ONCE_SECONDS = 30.0  # for all samples' events; with start and stop the whole ends within 50
+ONCE_SECONDS = 30.0  # for all samples' events, once the stack runs
 TERMINATED = 128 + signal.SIGTERM
 
 

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 STORES = Path(__file__).parent / "stores.toml"
 UPLOADS_TOKEN = "local"  # everything is on loopback
-EMULATOR_SECONDS = 20.0
-MONITOR_SECONDS = 30.0
-FUNCTION_SECONDS = 30.0  # with a large model on a slow machine
+EMULATOR_SECONDS = 60.0
+MONITOR_SECONDS = 60.0
+FUNCTION_SECONDS = 60.0  # with a large model on a slow machine
 # Short polls, so that Ctrl-C is answered soon; in an account a long poll is cheaper.
 RECEIVE_WAIT_SECONDS = "1"
 

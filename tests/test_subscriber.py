@@ -141,7 +141,7 @@ def test_the_program_prints_each_event_once_with_its_data(aws: Aws, tmp_path: Pa
     arguments = ["local.subscriber", "--queue-url", url, "--seen", str(tmp_path / "seen.sqlite")]
     log = tmp_path / "log"
     with running("The subscriber", arguments, aws_env(aws.endpoint_url), log) as child:
-        child.wait_until(lambda: queue_depth(aws, url) == 0, 20)
+        child.wait_until(lambda: queue_depth(aws, url) == 0, 60)
         child.process.send_signal(signal.SIGINT)
         assert child.process.wait(30) == 0
     events = [json.loads(line) for line in log.read_text().splitlines()]
@@ -230,7 +230,7 @@ def test_without_a_queue_it_takes_the_examples_of_make_run(
     seen = ["--seen", str(tmp_path / "seen.sqlite")]
     log = tmp_path / "log"
     with running("The subscriber", [*arguments, *seen], os.environ, log) as child:
-        child.wait_until(lambda: queue_depth(aws, resources.example_url) == 0, 20)
+        child.wait_until(lambda: queue_depth(aws, resources.example_url) == 0, 60)
         child.process.send_signal(signal.SIGINT)
         assert child.process.wait(30) == 0
     assert [json.loads(line)["id"] for line in log.read_text().splitlines()] == ["shared"]
