@@ -12,6 +12,9 @@ NODE := node -e 'const [a, b] = process.versions.node.split(".").map(Number); pr
 # ONNX Runtime reports home otherwise.
 export ORT_DISABLE_TELEMETRY := 1
 
+# Dozens of processes start in `make test`; each would compile all sources anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help .venv run once subscriber serve quick quick-tests test slow newcomer screens manifests faults limits rollout-runs fuzz alerts rules bench lint types schemas docs image compose scan sbom package notes promoted publish e2e audit workflows format lock terraform samples judge model evaluate preview clean
 
 help: ## lists the jobs

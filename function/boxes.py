@@ -222,12 +222,13 @@ def _within_reach(edges: Floats, iou_threshold: float) -> tuple[Ints, Ints]:
 def _overlapping(edges: Floats, low: Ints, high: Ints, iou_threshold: float) -> tuple[Ints, Ints]:
     """List the pairs whose IoU is above a threshold, of each box with those from low to high.
 
-    The IoU of boxes is at most that of their heights, which tells most pairs apart by one edge.
+    Boxes whose tops are further apart than most of the highest one's height share too little: that
+    one difference tells most pairs apart.
     """
     first, second = pairs_in_ranges(low, high)
     _, top, _, bottom = edges
-    down, reach = top[second] - top[first], np.maximum(bottom - top, 0) * (1 - iou_threshold)
-    near = (down <= reach[first]) & (-down <= reach[second])
+    reach = max(float((bottom - top).max(initial=0)), 0.0) * (1 - iou_threshold)
+    near = np.flatnonzero(np.abs(top[second] - top.repeat(high - low)) <= reach)
     first, second = first[near], second[near]
     overlap, union = _overlap_and_union(edges[:, first], edges[:, second])
     above = (overlap > iou_threshold * union) & (overlap > 0)  # spares a division

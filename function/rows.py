@@ -340,11 +340,13 @@ def _on_one_board(boxes: Doubles, row: Ints) -> Ints:
     np.maximum.at(right, row, boxes[:, 2])
     across = np.minimum(right[:, None], right) - np.maximum(left[:, None], left)
     above = across >= ABOVE_OVERLAP * np.minimum((right - left)[:, None], right - left)
-    near = np.abs(floor[:, None] - floor) < MIN_PITCH * pitch
+    close = above & (np.abs(floor[:, None] - floor) < MIN_PITCH * pitch)
+    np.fill_diagonal(close, False)
     into = np.arange(len(count))
-    for short in count.argsort(kind="stable").tolist():
-        hosts = np.flatnonzero((into == np.arange(len(into))) & near[short] & above[short])
-        hosts = hosts[(hosts != short) & (count[hosts] >= count[short])]
+    short_first = count.argsort(kind="stable")
+    for short in short_first[close[short_first].any(axis=1)].tolist():
+        hosts = np.flatnonzero((into == np.arange(len(into))) & close[short])
+        hosts = hosts[count[hosts] >= count[short]]
         if len(hosts):
             into[into == short] = hosts[np.abs(floor[hosts] - floor[short]).argmin()]
     rank = (into == np.arange(len(into))).cumsum() - 1

@@ -18,6 +18,7 @@ SHIPPED = ROOT / "model" / "shelf.onnx"
 CARD = ROOT / "model" / "MODEL_CARD.md"
 
 
+@pytest.mark.slow
 def test_the_shipped_file_passes() -> None:
     report = gate(SHIPPED, MAX_MEGABYTES)
     check_card(report, CARD)

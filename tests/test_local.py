@@ -69,6 +69,7 @@ def assert_nothing_is_left(ports: list[int]) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.slow  # `.ci/run` has `make once`
 @pytest.mark.timeout(240)
 def test_once_prints_an_event_for_every_sample() -> None:
     with running_local("--once") as (process, ports):

@@ -150,6 +150,7 @@ def test_dataset_labels_are_the_boxes_as_shares_of_the_picture(
     assert "1/1 shelves" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("option", "folder"), [("--samples", SAMPLES), ("--judge", JUDGE)])
 def test_pictures_on_disk_are_what_the_renderer_draws(
     tmp_path: Path, option: str, folder: Path
