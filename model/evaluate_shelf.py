@@ -15,11 +15,14 @@ import numpy.typing as npt
 from PIL import Image as PILImage
 from PIL import ImageDraw
 
+from function.audit import audit_image
 from function.boxes import Floats, Ints, box_area, match_one_to_one, pairwise_iou, shared_area
 from function.config import Config
 from function.detections import Detections, Thresholds
 from function.detector import Detector
 from function.image import Image, read_image
+from function.metrics import Metrics
+from function.result import Result
 from function.shelf import ShelfAudit, audit_shelf
 from model.render import RenderedShelf, render_shelf
 
@@ -267,18 +270,19 @@ def read_scenes(folder: Path) -> list[Scene]:
     ]
 
 
-def score_scene(scene: Scene, audit: ShelfAudit, width: int, height: int) -> SceneScore:
-    """Compare an audit with what a person sees."""
-    size = np.array((width, height, width, height), np.float32)
-    gaps: Floats = np.asarray(gap_boxes(audit) / size, np.float32)
+def score_scene(scene: Scene, result: Result) -> SceneScore:
+    """Compare what the service answers with what a person sees."""
+    size = np.array([result["image"]["width"], result["image"]["height"]] * 2, np.float32)
+    boxes = np.array([gap["xyxy"] for gap in result["gaps"]], np.float32).reshape(-1, 4)
+    gaps: Floats = np.asarray(boxes / size, np.float32)
     own = _shares(gaps, scene.empty)
     return SceneScore(
         scene=scene,
-        rows=len(audit.rows),
-        fill=audit.fill_rate,
+        rows=len(result["rows"]),
+        fill=result["fill_rate"],
         covered=[_covered(stretch, gaps) for stretch in scene.empty.tolist()],
         false_gaps=int((own.max(axis=1, initial=0) < FALSE_SHARE).sum()),
-        products=sum(row.count for row in audit.rows),
+        products=result["count"],
     )
 
 
@@ -345,9 +349,8 @@ def main(arguments: list[str] | None = None) -> None:
         print(SCENE_COLUMNS)
         for scene in read_scenes(options.scenes):
             data = (options.scenes / scene.image).read_bytes()
-            image = read_image(data, detector.model.input_size)
-            audit = audit_shelf(detector.detect(image, thresholds), image.width, image.height)
-            print(scene_row(score_scene(scene, audit, image.width, image.height)), flush=True)
+            result = audit_image(data, detector, thresholds, Metrics())
+            print(scene_row(score_scene(scene, result)), flush=True)
     if options.drawn:
         for name, way in (("true boxes", true_detections), ("model's boxes", detect)):
             reports[name] = report = score_drawn(drawn(options.drawn, options.seed), way)

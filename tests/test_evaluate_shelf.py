@@ -2,13 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
 import pytest
 
 from function.detections import Detections
-from function.shelf import Gap, Row, ShelfAudit
 from model.evaluate_shelf import (
     Scene,
     Score,
@@ -124,21 +124,13 @@ def test_a_scene_is_held_to_what_a_person_sees(
         empty=np.array(empty, np.float32).reshape(-1, 4),
         products=2,
     )
-    corners = [(left, top, right, bottom) for left, top, right, bottom in gaps]
-    audit = ShelfAudit(
-        (Row(xyxy=(0, 0, 100, 50), count=2, fill_rate=0.5, length=1.0),),
-        tuple(
-            Gap(
-                row=0,
-                xyxy=(box[0], box[1], box[2], box[3]),
-                facings=1.0,
-                confidence=0.9,
-                origin="seen",
-            )
-            for box in corners
-        ),
-        np.zeros(2, np.int64),
-    )
-    score = score_scene(scene, audit, 100, 100)
+    result: Any = {
+        "image": {"width": 100, "height": 100},
+        "rows": [{"index": 0}],
+        "gaps": [{"xyxy": box} for box in gaps],
+        "fill_rate": 0.5,
+        "count": 2,
+    }
+    score = score_scene(scene, result)
     assert score.covered == pytest.approx(covered, abs=0.01)
     assert (score.rows, score.products, score.false_gaps) == (1, 2, false)

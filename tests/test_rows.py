@@ -49,3 +49,26 @@ def test_boards_that_converge_are_found(tilt: float, convergence: float) -> None
     row, level, _ = group_rows((1000 + 1000 * boxes).astype(np.float32))
     assert row.tolist() == np.tile(np.arange(6), 50).tolist()
     assert (level.tilt, level.convergence) == pytest.approx((tilt, convergence), abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("odd", "rows"),
+    [
+        ([], 5),
+        ([(100, 85)], 5),  # nearer to its board than the boards are to each other
+        ([(100, 85), (140, 85), (180, 85)], 5),
+        ([(100, 100)], 6),  # in the middle between two boards: a board of its own
+        ([(400, 85)], 6),  # beside the others: another bay
+        ([(100 + 40 * i, 85) for i in range(8)], 6),  # as many are no odd ones
+    ],
+)
+def test_what_is_left_of_a_stack_is_no_row_of_its_own(
+    odd: list[tuple[int, int]], rows: int
+) -> None:
+    """Products of 40 high on boards 200 apart, and flat packs so far above the third board."""
+    boards = [(33 * i, 40, 200 * board + 200) for board in range(5) for i in range(12)]
+    packs = [(left, 12, 600 - above) for left, above in odd]
+    boxes = [(left, floor - high, left + 30, floor) for left, high, floor in [*boards, *packs]]
+    row, _, _ = group_rows(np.array(boxes, np.float32))
+    assert row.max() + 1 == rows
+    assert len({*row[:60].tolist()}) == 5
