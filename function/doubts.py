@@ -28,6 +28,9 @@ SHARP = 0.285
 BRIGHT = 48.0
 MAX_BURNT = 0.39
 MAX_NOISE = 0.058
+# Pixels of the photo itself in the products' shorter sides: no second look adds to them. Where the
+# median is 8 to 10, a sixth of the products is lost.
+SMALL_IN_PHOTO = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,24 +70,27 @@ def find_doubts(
     Takes the image's and the model's size (width, height), and how often the model looked.
     """
     aspect = max(image) / min(image)
-    side = median_side(*image, size, detections)
+    side, own = (median_side(*image, of, detections) for of in (size, image))
     holds = {
         "blurred": look.sharpness < SHARP,
         "dark": look.light < BRIGHT,
         "overexposed": look.burnt > MAX_BURNT,
         "noisy": look.noise > MAX_NOISE,
         "wide": looks == 1 and aspect >= WIDE,
-        "small_products": looks == 1 and side < SMALL,
+        "small_products": own < SMALL_IN_PHOTO or (looks == 1 and side < SMALL),
         "truncated": detections.truncated,
         "nothing_found": not len(detections),
     }
+    small = f"{side:.1f} px in the model's input, below {SMALL:.0f}"
+    if own < SMALL_IN_PHOTO:
+        small = f"{own:.1f} px in the photo, below {SMALL_IN_PHOTO:.0f}"
     details = {
         "blurred": f"Sharpness is {look.sharpness:.2f}, below {SHARP}: hold still, go closer",
         "dark": f"The brightest parts are at {look.light:.0f} of 255, below {BRIGHT:.0f}",
         "overexposed": f"{look.burnt:.0%} of the picture is white, above {MAX_BURNT:.0%}",
         "noisy": f"Noise is {look.noise:.1%} of the light, above {MAX_NOISE:.1%}",
         "wide": f"The sides are {aspect:.1f} to 1, and the photo was looked at once",
-        "small_products": f"Products are {side:.0f} px in the model's input, below {SMALL:.0f}",
+        "small_products": f"Products are {small}",
         "truncated": f"More than {len(detections)} products were found, only the surest are listed",
         "nothing_found": "No product was found",
     }

@@ -47,9 +47,9 @@ ODD_OVERLAP = 0.5  # of the lower height
 # row's middle may lie beyond it, in products of its own.
 BAND_SHARE, BAND_MARGIN = 0.9, 0.25
 # A row is long with half as many products as the median row, and four long ones tell how far apart
-# boards are. Rows nearer than two fifths of that are of one board, a few odd boxes a little further:
-# what is left of a stack whose other boxes were not found. A sparse board between two full ones is
-# half of it away from each, where every second board is sparse.
+# boards are. Rows nearer than two fifths of that are of one board. So are a few odd boxes a little
+# further away: what is left of a stack whose other boxes were not found. A sparse board between two
+# full ones is half of it away from each, where every second board is sparse.
 LONG_SHARE, PITCH_ROWS, MIN_PITCH, ODD_PITCH = 0.5, 4, 0.4, 0.45
 # Rows that share less than a fifth of the shorter one's length stand beside each other: two bays.
 SAME_BAY = 0.2

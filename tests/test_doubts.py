@@ -41,8 +41,10 @@ def found(count: int = 20, side: float = 40, truncated: bool = False) -> Detecti
         (replace(GOOD, noise=0.1), found(), (800, 600), 1, ["noisy"]),
         (GOOD, found(), (1600, 600), 1, ["wide"]),
         (GOOD, found(), (1600, 600), 4, []),
-        (GOOD, found(side=8), (800, 600), 1, ["small_products"]),
-        (GOOD, found(side=8), (800, 600), 5, []),
+        (GOOD, found(side=16), (1600, 1200), 1, ["small_products"]),
+        (GOOD, found(side=16), (1600, 1200), 5, []),
+        (GOOD, found(side=9), (400, 300), 1, ["small_products"]),  # 18 px once enlarged
+        (GOOD, found(side=9), (6400, 4800), 5, ["small_products"]),
         (GOOD, found(truncated=True), (800, 600), 1, ["truncated"]),
         (replace(GOOD, light=20, noise=0.1), found(), (800, 600), 1, ["dark", "noisy"]),
     ],
