@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
-from botocore.handlers import add_expect_header
 
 from events.codec import Json
 from events.types import PUBLISHED, RESULTS
@@ -36,6 +35,9 @@ def make_s3_client(session: boto3.Session, settings: BotoConfig) -> S3Client:
     a way there and back more for each, where ours have 10 kB or nothing.
     https://docs.aws.amazon.com/boto3/latest/guide/events.html describes the hook.
     """
+    # Imported here: it brings a hundred modules, and a function without events needs none.
+    from botocore.handlers import add_expect_header
+
     s3: S3Client = session.client("s3", config=settings)
     s3.meta.events.unregister("before-call.s3", add_expect_header)
     return s3

@@ -222,13 +222,17 @@ def _within_reach(edges: Floats, iou_threshold: float) -> tuple[Ints, Ints]:
 def _overlapping(edges: Floats, low: Ints, high: Ints, iou_threshold: float) -> tuple[Ints, Ints]:
     """List the pairs whose IoU is above a threshold, of each box with those from low to high.
 
-    Boxes whose tops are further apart than most of the highest one's height share too little: that
-    one difference tells most pairs apart.
+    The IoU of boxes is at most that of their heights, so their tops lie less than most of the upper
+    one's height apart. The highest box tells most pairs by one difference, the others by their own.
     """
     first, second = pairs_in_ranges(low, high)
     _, top, _, bottom = edges
-    reach = max(float((bottom - top).max(initial=0)), 0.0) * (1 - iou_threshold)
-    near = np.flatnonzero(np.abs(top[second] - top.repeat(high - low)) <= reach)
+    reach = np.maximum(bottom - top, 0) * (1 - iou_threshold)
+    down = top[second] - top.repeat(high - low)
+    near = np.abs(down) <= reach.max(initial=0)
+    if 2 * np.count_nonzero(near) < near.size:
+        first, second, down = first[near], second[near], down[near]
+    near = (down <= reach[first]) & (-down <= reach[second])
     first, second = first[near], second[near]
     overlap, union = _overlap_and_union(edges[:, first], edges[:, second])
     above = (overlap > iou_threshold * union) & (overlap > 0)  # spares a division

@@ -47,10 +47,10 @@ ODD_OVERLAP = 0.5  # of the lower height
 # row's middle may lie beyond it, in products of its own.
 BAND_SHARE, BAND_MARGIN = 0.9, 0.25
 # A row is long with half as many products as the median row, and four long ones tell how far apart
-# boards are. Rows nearer than two fifths of that are of one board. So are a few odd boxes a little
-# further away: what is left of a stack whose other boxes were not found. A sparse board between two
-# full ones is half of it away from each, where every second board is sparse.
-LONG_SHARE, PITCH_ROWS, MIN_PITCH, ODD_PITCH = 0.5, 4, 0.4, 0.45
+# boards are. Rows nearer than two fifths of that are of one board. So are a few flat boxes a little
+# further away: what is left of a stack whose other boxes were not found. Flat is under a quarter of
+# the way between boards: high products that stand back on a sparse board are no stack.
+LONG_SHARE, PITCH_ROWS, MIN_PITCH, ODD_PITCH, FLAT = 0.5, 4, 0.4, 0.45, 0.25
 # Rows that share less than a fifth of the shorter one's length stand beside each other: two bays.
 SAME_BAY = 0.2
 # Slopes: a fifth (11 degrees) and a convergence of a third are strong for a photo of a shelf; a
@@ -346,6 +346,8 @@ def _on_one_board(boxes: Doubles, row: Ints) -> Ints:
     above = across >= SAME_BAY * np.minimum((right - left)[:, None], right - left)
     fewer, more = np.minimum(count[:, None], count), np.maximum(count[:, None], count)
     odd = fewer <= np.maximum(ODD_SEGMENT, ODD_SHARE * more)
+    flat = medians(boxes[:, 3] - boxes[:, 1], row) < FLAT * pitch
+    odd &= flat[:, None] & flat
     near = np.abs(floor[:, None] - floor) < np.where(odd, ODD_PITCH, MIN_PITCH) * pitch
     close = above & near
     np.fill_diagonal(close, False)

@@ -31,7 +31,7 @@ def event_line(event: Json, width: int) -> str:
     if "gap" in facts:
         words, name = _gap(facts), ""
         if event.get("type") == GAP_CORRECTED:  # else it reads like the event that it corrects
-            words += ", corrected"
+            words = f"corrected: {words}"
     else:
         words = _rejection(facts) if "reason" in facts else _audit(facts)
     view, name = (printable(text) for text in (view, name))

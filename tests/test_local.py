@@ -104,6 +104,7 @@ def assert_the_client_of_the_docs_works(port: int, folder: Path) -> None:
     ), done.stderr
 
 
+@pytest.mark.slow  # `.ci/run` has `make run`
 def test_it_stays_and_takes_what_a_person_puts_into_the_bucket(tmp_path: Path) -> None:
     with running_local("--samples", str(GOOD_SAMPLE.parent)) as (process, ports):
         assert process.stdout is not None
@@ -399,7 +400,7 @@ def test_the_resources_of_an_emulator_are_created_as_often_as_one_likes(
         (
             GAP_CORRECTED,
             {"gap": {"facings": 2.3}, "state": "open"},
-            "store-17/aisle-9  a gap of 2.3 facings is open, corrected",
+            "store-17/aisle-9  corrected: a gap of 2.3 facings is open",
         ),
     ],
 )

@@ -72,3 +72,16 @@ def test_what_is_left_of_a_stack_is_no_row_of_its_own(
     row, _, _ = group_rows(np.array(boxes, np.float32))
     assert row.max() + 1 == rows
     assert len({*row[:60].tolist()}) == 5
+
+
+@pytest.mark.parametrize("back", [0, 4, 8, 12, 16])
+def test_a_sparse_board_is_a_row_however_far_back_its_products_stand(back: int) -> None:
+    """Boards 100 apart, each second one with two of its twelve products, so much higher up."""
+    boxes = [
+        (33 * i, 100 * board + 30 - higher, 33 * i + 30, 100 * board + 100 - higher)
+        for board in range(8)
+        for higher in (back * (board % 2),)
+        for i in (range(12) if board % 2 == 0 else (4, 8))
+    ]
+    row, _, _ = group_rows(np.array(boxes, np.float32))
+    assert row.max() + 1 == 8
