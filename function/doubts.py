@@ -15,7 +15,7 @@ import PIL.Image
 
 from function.detections import Detections
 from function.result import WarningJson
-from function.tiles import SMALL, WIDE, median_side
+from function.tiles import SMALL, WIDE, input_scale, median_side
 
 BANDS, ROWS = 8, 4  # how many, and the pixels in the height of each
 SIDE = 640  # pixels of the longer side
@@ -70,7 +70,8 @@ def find_doubts(
     Takes the image's and the model's size (width, height), and how often the model looked.
     """
     aspect = max(image) / min(image)
-    side, own = (median_side(*image, of, detections) for of in (size, image))
+    own = median_side(detections)
+    side = own * input_scale(*image, size)
     holds = {
         "blurred": look.sharpness < SHARP,
         "dark": look.light < BRIGHT,

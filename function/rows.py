@@ -344,18 +344,15 @@ def _on_one_board(boxes: Doubles, row: Ints) -> Ints:
     np.maximum.at(right, row, boxes[:, 2])
     across = np.minimum(right[:, None], right) - np.maximum(left[:, None], left)
     above = across >= SAME_BAY * np.minimum((right - left)[:, None], right - left)
-    fewer, more = np.minimum(count[:, None], count), np.maximum(count[:, None], count)
-    odd = fewer <= np.maximum(ODD_SEGMENT, ODD_SHARE * more)
     flat = medians(boxes[:, 3] - boxes[:, 1], row) < FLAT * pitch
-    odd &= flat[:, None] & flat
+    odd = (count[:, None] <= np.maximum(ODD_SEGMENT, ODD_SHARE * count)) & flat[:, None] & flat
     near = np.abs(floor[:, None] - floor) < np.where(odd, ODD_PITCH, MIN_PITCH) * pitch
-    close = above & near
-    np.fill_diagonal(close, False)
+    joins = near & above & (count[:, None] <= count)  # (short, host)
+    np.fill_diagonal(joins, False)
     into = np.arange(len(count))
     short_first = count.argsort(kind="stable")
-    for short in short_first[close[short_first].any(axis=1)].tolist():
-        hosts = np.flatnonzero((into == np.arange(len(into))) & close[short])
-        hosts = hosts[count[hosts] >= count[short]]
+    for short in short_first[joins[short_first].any(axis=1)].tolist():
+        hosts = np.flatnonzero((into == np.arange(len(into))) & joins[short])
         if len(hosts):
             into[into == short] = hosts[np.abs(floor[hosts] - floor[short]).argmin()]
     rank = (into == np.arange(len(into))).cumsum() - 1

@@ -68,7 +68,7 @@ def plan_tiles(
     if not may_look_closer(width, height, size, detail):
         return []
     shorter, aspect = min(width, height), max(width, height) / min(width, height)
-    side_of_products = median_side(width, height, size, first)
+    side_of_products = median_side(first) * input_scale(width, height, size)
     wide = aspect >= WIDE or (aspect >= BROAD and side_of_products < SMALL_WHERE_BROAD)
     if not (wide or detail == "fine" or side_of_products < SMALL):
         return []
@@ -85,12 +85,16 @@ def plan_tiles(
     ]
 
 
-def median_side(width: int, height: int, size: tuple[int, int], first: Detections) -> float:
-    """Measure the products' shorter sides in the input; infinite without any."""
+def median_side(first: Detections) -> float:
+    """Measure the products' shorter sides in the photo's pixels; infinite without any."""
     if not len(first):
         return math.inf
-    scale = min(size[0] / width, size[1] / height)
-    return float(np.median((first.xyxy[:, 2:] - first.xyxy[:, :2]).min(axis=1)) * scale)
+    return float(np.median((first.xyxy[:, 2:] - first.xyxy[:, :2]).min(axis=1)))
+
+
+def input_scale(width: int, height: int, size: tuple[int, int]) -> float:
+    """Say how many pixels of the model's input (width, height) a pixel of the photo becomes."""
+    return min(size[0] / width, size[1] / height)
 
 
 def _steps(length: int, side: int) -> int:

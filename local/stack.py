@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 
 STORES = Path(__file__).parent / "stores.toml"
 UPLOADS_TOKEN = "local"  # everything is on loopback
-EMULATOR_SECONDS = 60.0
-MONITOR_SECONDS = 60.0
-FUNCTION_SECONDS = 60.0  # with a large model on a slow machine
+START_SECONDS = 60.0  # of each process, with a large model on a slow machine
 # Short polls, so that Ctrl-C is answered soon; in an account a long poll is cheaper.
 RECEIVE_WAIT_SECONDS = "1"
 
@@ -64,7 +62,7 @@ def running_emulator(port: int, logs: Path) -> Iterator[tuple[str, Child]]:
     }
     env = {**os.environ, **settings}
     with running("The embedded AWS", ["ministack"], env, logs / "aws.log") as child:
-        child.wait_until(lambda: answers(f"{endpoint_url}/_ministack/health"), EMULATOR_SECONDS)
+        child.wait_until(lambda: answers(f"{endpoint_url}/_ministack/health"), START_SECONDS)
         yield endpoint_url, child
 
 
@@ -72,7 +70,7 @@ def running_emulator(port: int, logs: Path) -> Iterator[tuple[str, Child]]:
 def running_function(port: int, env: Mapping[str, str], logs: Path) -> Iterator[tuple[str, Child]]:
     """Run the function under gunicorn for the length of the block; yields its address."""
     with _running_server("function", port, env, logs) as (url, child):
-        child.wait_until(lambda: answers(f"{url}/health/ready"), FUNCTION_SECONDS)
+        child.wait_until(lambda: answers(f"{url}/health/ready"), START_SECONDS)
         yield url, child
 
 
@@ -80,7 +78,7 @@ def running_function(port: int, env: Mapping[str, str], logs: Path) -> Iterator[
 def running_monitor(port: int, env: Mapping[str, str], logs: Path) -> Iterator[tuple[str, Child]]:
     """Run the monitor under gunicorn for the length of the block; yields its address."""
     with _running_server("monitor", port, env, logs) as (url, child):
-        child.wait_until(lambda: answers(f"{url}/health/ready"), MONITOR_SECONDS)
+        child.wait_until(lambda: answers(f"{url}/health/ready"), START_SECONDS)
         yield url, child
 
 

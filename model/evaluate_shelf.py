@@ -347,9 +347,10 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"photos, gaps as labelled  {report.gaps_as_labelled}")
     if options.scenes:
         print(SCENE_COLUMNS)
+        metrics = Metrics()
         for scene in read_scenes(options.scenes):
             data = (options.scenes / scene.image).read_bytes()
-            result = audit_image(data, detector, thresholds, Metrics())
+            result = audit_image(data, detector, thresholds, metrics)
             print(scene_row(score_scene(scene, result)), flush=True)
     if options.drawn:
         for name, way in (("true boxes", true_detections), ("model's boxes", detect)):

@@ -1,17 +1,16 @@
 """Results are written once, and published from what is stored."""
 
 import json
-import threading
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError
 from conftest import Aws
 
 from events.outbox import Outbox, Stored, make_s3_client
-from function.s3 import boto_config
+from function.s3 import boto_config, make_session
+from tests.rollout.stage import serving
 
 TIME = {"time": "2026-11-22T08:15:00+00:00"}
 FIRST = Stored({"count": 1}, TIME)
@@ -69,35 +68,18 @@ def test_a_missing_bucket_is_an_error_and_not_an_empty_answer(aws: Aws) -> None:
         nowhere.put("1", Stored({}))
 
 
-class Storage(BaseHTTPRequestHandler):
-    """S3's part of a put; it says whether it was asked for leave first."""
-
-    protocol_version = "HTTP/1.1"
-    asked: list[bool]
-
-    def do_PUT(self) -> None:
-        self.asked.append("Expect" in self.headers)
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 def test_what_is_stored_goes_with_its_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    monkeypatch.setattr(Storage, "asked", [], raising=False)
-    with HTTPServer(("127.0.0.1", 0), Storage) as server:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        session = boto3.Session(region_name="us-east-1")
-        s3 = make_s3_client(session, boto_config())
+    asked: list[bool] = []
+
+    def storage(request: BaseHTTPRequestHandler, _: bytes) -> tuple[int, str, bytes]:
+        asked.append("Expect" in request.headers)
+        return 200, "application/xml", b""
+
+    with serving(storage) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        s3 = make_s3_client(make_session(), boto_config())
         outbox = Outbox(s3, "bucket")
         outbox.put("1", FIRST)
         outbox.mark_published("1")
         s3.close()
-        server.shutdown()
-    assert Storage.asked == [False, False]
+    assert asked == [False, False]

@@ -170,7 +170,7 @@ def test_the_sinks_retry_after_is_waited_for(aws: Aws, sink: FakeSink) -> None:
     send(aws, PUT)
     with running_source(aws, sink.url):
         wait_for(lambda: len(sink.acknowledged) == 1)
-    assert 2 <= times[1] - times[0] < 15
+    assert 2 <= times[1] - times[0] < 6
 
 
 def test_a_message_waits_in_hand_when_nobody_listens(aws: Aws) -> None:

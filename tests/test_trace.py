@@ -1,11 +1,10 @@
 """Trace context: the caller's trace in the log lines and in the published event."""
 
-import http.server
 import json
 import logging
-import threading
 from collections.abc import Iterator
 from contextvars import Context
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from function.audit import Auditor
 from local.aws import aws_env
 from local.processes import StackError
 from local.stack import running_function
+from tests.rollout.stage import serving
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 PARENT = f"00-{TRACE}-{SPAN}-01"
@@ -187,21 +187,13 @@ def collector() -> Iterator[tuple[str, list[bytes]]]:
     """A collector of OTLP over HTTP that keeps what it gets."""
     got: list[bytes] = []
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            assert self.path == "/v1/traces"
-            got.append(self.rfile.read(int(self.headers["Content-Length"])))
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+    def collect(request: BaseHTTPRequestHandler, body: bytes) -> tuple[int, str, bytes]:
+        assert request.path == "/v1/traces"
+        got.append(body)
+        return 200, "application/x-protobuf", b""
 
-        def log_message(self, *_: object) -> None:
-            """Keep quiet."""
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", got
-        server.shutdown()
+    with serving(collect) as url:
+        yield url, got
 
 
 def test_spans_of_request_and_stages_reach_the_collector(

@@ -92,7 +92,7 @@ def test_who_sends_a_byte_at_a_time_is_answered_in_time(
     assert answer.startswith(b"HTTP/1.1 " + status), answer
     assert answer.count(b"HTTP/1.1") == 1
     assert b"application/problem+json" in answer
-    assert SECONDS * 0.9 < seconds < 9 * SECONDS
+    assert SECONDS * 0.9 < seconds < 4 * SECONDS
 
 
 def test_each_request_of_a_connection_has_its_own_time(impatient: tuple[int, Path]) -> None:

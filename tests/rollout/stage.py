@@ -73,7 +73,7 @@ def serving(handle: Handle, **headers: str) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(data)
 
-        do_GET = do_POST = do_PATCH = do
+        do_GET = do_POST = do_PUT = do_PATCH = do
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""
