@@ -185,6 +185,16 @@ def non_max_suppression(
 
     Returns indices (k,) into the boxes (n, 4). Equal scores keep their order.
     """
+    return suppress(xyxy, confidence, class_id, iou_threshold, limit)[0]
+
+
+def suppress(
+    xyxy: Floats, confidence: Floats, class_id: Ints, iou_threshold: float, limit: int
+) -> tuple[Ints, Ints, Ints]:
+    """Choose as `non_max_suppression` does, and list what each choice stands for.
+
+    Returns the indices (k,), and pairs (m,), (m,) of a chosen box and a worse one that it overlaps.
+    """
     # Classes are moved apart by more than any box's extent, so that one pass serves them all.
     extent = float(np.abs(xyxy).max(initial=0)) * 2 + 1
     apart = xyxy + (class_id[:, None] * extent).astype(np.float32)
@@ -192,6 +202,7 @@ def non_max_suppression(
     edges = np.ascontiguousarray(apart[by_left].T)  # left, top, right, bottom
     order = np.argsort(by_left)[np.argsort(-confidence, kind="stable")]
     kept, size = order[:0], NMS_BLOCK
+    pairs = [(kept, kept)]
     while order.size and len(kept) < limit:
         # Those kept are better than all that follow, and overlap none of their own.
         block = np.concatenate([kept, order[:size]])
@@ -202,9 +213,13 @@ def non_max_suppression(
             size //= 2
             continue
         first, second = (rank[side] for side in _overlapping(own, low, high, iou_threshold))
-        best = _best_of(len(block), np.minimum(first, second), np.maximum(first, second))
+        better, worse = np.minimum(first, second), np.maximum(first, second)
+        best = _best_of(len(block), better, worse)
+        chosen = best[better]
+        pairs.append((block[better[chosen]], block[worse[chosen]]))
         kept, order = block[best], order[size:]
-    return by_left[kept[:limit]]
+    better, worse = (by_left[np.concatenate(side)] for side in zip(*pairs, strict=True))
+    return by_left[kept[:limit]], better, worse
 
 
 def _within_reach(edges: Floats, iou_threshold: float) -> tuple[Ints, Ints]:

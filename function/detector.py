@@ -18,8 +18,16 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from function.admission import AT_WORK, Admission, Processors
-from function.boxes import Floats, Letterbox, decode, letterbox, non_max_suppression
-from function.detections import Detections, Thresholds
+from function.boxes import (
+    Floats,
+    Letterbox,
+    decode,
+    letterbox,
+    non_max_suppression,
+    suppress,
+)
+from function.context import METADATA, Context, vote
+from function.detections import MAX_DETECTIONS, Detections, Thresholds
 from function.errors import ModelError, NotReady
 from function.image import RESIZED_BY, Image
 from function.memory_budget import Memory
@@ -97,6 +105,7 @@ def postprocess(
     box: Letterbox,
     thresholds: Thresholds,
     gap_classes: Sequence[int] = (),
+    context: Context | None = None,
 ) -> Detections:
     """Turn one model output into detections in image pixels, best first.
 
@@ -108,14 +117,20 @@ def postprocess(
     if thresholds.classes:
         wanted = np.isin(class_id, thresholds.classes)
         xyxy, confidence, class_id = xyxy[wanted], confidence[wanted], class_id[wanted]
-    # One more than allowed, so that "exactly at the cap" is not called truncated.
-    kept = non_max_suppression(
-        xyxy, confidence, class_id, thresholds.iou, thresholds.max_detections + 1
-    )
-    count = int(np.count_nonzero(confidence[kept] >= thresholds.confidence))
+    # One more than allowed, so that "exactly at the cap" is not called truncated; which are the
+    # best is known when their context is.
+    limit = MAX_DETECTIONS if context else thresholds.max_detections
+    kept, better, worse = suppress(xyxy, confidence, class_id, thresholds.iou, limit + 1)
+    voted = vote(xyxy, confidence, kept, better, worse) if context else xyxy[kept]
+    xyxy, confidence, class_id = box.undo(voted), confidence[kept], class_id[kept]
+    if context:
+        confidence = context.rescore(xyxy, confidence, (box.width, box.height))
+        order = np.argsort(-confidence, kind="stable")
+        xyxy, confidence, class_id = xyxy[order], confidence[order], class_id[order]
+    count = int(np.count_nonzero(confidence >= thresholds.confidence))
     truncated = count > thresholds.max_detections
-    kept = kept[: thresholds.max_detections]
-    xyxy, confidence, class_id = box.undo(xyxy[kept]), confidence[kept], class_id[kept]
+    allowed = slice(thresholds.max_detections)
+    xyxy, confidence, class_id = xyxy[allowed], confidence[allowed], class_id[allowed]
     # A box that lay in the padding has no area left.
     solid = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
     sure = solid & (confidence >= thresholds.confidence)
@@ -127,7 +142,7 @@ def postprocess(
         confidence=confidence[sure],
         class_id=class_id[sure],
         truncated=truncated,
-        faint=xyxy[solid & ~sure],
+        faint=xyxy[solid & ~sure & (confidence >= lowest)],
         sees_gaps=bool(gap_classes),
         gap_xyxy=gap_xyxy,
         gap_confidence=gap_confidence,
@@ -161,6 +176,7 @@ class Model:
     input_size: tuple[int, int]  # (width, height), the largest where it is free
     input_step: int  # the sides may be any multiples of it up to input_size; 0: none but that
     input_dtype: InputType
+    context: Context | None = None  # of its products, where `model.calibrate` fitted one
 
     @cached_property
     def products(self) -> dict[int, str]:
@@ -327,7 +343,9 @@ class Detector:
 
     def _postprocess(self, output: Floats, box: Letterbox, thresholds: Thresholds) -> Detections:
         model = self.model
-        return postprocess(output, len(model.names), box, thresholds, model.gap_classes)
+        return postprocess(
+            output, len(model.names), box, thresholds, model.gap_classes, model.context
+        )
 
     def preprocess(self, image: Image) -> tuple[Pixels, Letterbox]:
         """Letterbox an image as `preprocess` does, for this model."""
@@ -392,6 +410,7 @@ def _describe(path: Path, opened: OpenedSession) -> Model:
         input_size=(width, height),
         input_step=_stride(path, metadata) if free else 0,
         input_dtype=dtype,
+        context=_context(path, metadata),
     )
 
 
@@ -421,6 +440,14 @@ def _stride(path: Path, metadata: dict[str, str]) -> int:
         return int(metadata.get("stride", "0"))
     except ValueError as err:
         msg = f"The stride of {path} must be a number of pixels, got {metadata['stride']!r}"
+        raise ModelError(msg) from err
+
+
+def _context(path: Path, metadata: dict[str, str]) -> Context | None:
+    try:
+        return Context.read(metadata[METADATA]) if METADATA in metadata else None
+    except (ValueError, TypeError, SyntaxError) as err:
+        msg = f"The metadata `{METADATA}` of {path} must be a weight for each term: {err}"
         raise ModelError(msg) from err
 
 

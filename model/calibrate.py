@@ -5,6 +5,9 @@ which it finds as many products as there are. One constant added to every score'
 scaling with the slope left at 1; https://en.wikipedia.org/wiki/Platt_scaling): the order of the
 boxes stays, and with it average precision. INT8 moves scores a little, so what ships is calibrated
 again after it was quantised.
+
+Then a logistic regression learns from the same photos what the boxes around a product say of it
+(`function.context`); its weights go into the file's metadata.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import ast
 import math
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +25,9 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
+from function.boxes import Floats, pairwise_iou
+from function.context import LEAST, METADATA, TERMS, Context, terms_of
+from function.detections import Detections
 from function.detector import Detector, Timings
 from function.errors import ModelError
 from model.evaluate import COUNT_CONFIDENCE, PROTOCOL
@@ -28,44 +35,69 @@ from model.gate import GateError, head_of, load_model, metadata_of
 from model.labelled import LabelledPhoto, read_dataset, read_gaps
 from model.photos import DatasetError, progress, read_photo
 
-Floats = npt.NDArray[np.float64]
-
 PHOTOS = 200  # more move the result by less than a hundredth
 # Where the right threshold is looked for: beyond, the model is not one to calibrate.
-LOWEST, HIGHEST, STEP = 0.02, 0.9, 0.0025
+SCORES = np.linspace(0.02, 0.9, 353)
+LOGITS = np.linspace(-15, 15, 1501)  # of scores that a fit has moved anywhere
 SHIFT = "score_shift"  # the metadata that keeps what was added
+MATCHING_IOU = 0.5
+# Newton's steps: five are enough where the boxes tell right from wrong. The penalty keeps a term
+# that says nothing where it was, and is nothing beside the thousand boxes of a photo.
+STEPS, PENALTY = 25, 1e-3
 
 
-def scores_of(
-    detector: Detector, photos: list[LabelledPhoto], *, gaps: bool = False
-) -> list[tuple[Floats, int]]:
-    """Return each photo's scores and how many products are labelled on it; or gaps, all labels."""
-    scored = []
-    for photo in progress(photos, "counting: photo"):
-        image = read_photo(photo.path, detector.model.input_size)
-        detections = detector.detect(image, PROTOCOL, Timings())
-        if gaps:
-            scored.append((detections.gap_confidence.astype(np.float64), photo.count))
-        else:
-            products = ~photo.crowd & ~np.isin(photo.class_id, detector.model.gap_classes)
-            scored.append((detections.confidence.astype(np.float64), int(products.sum())))
-    return scored
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What a detector finds on a photo, and what is labelled there: one kind of the two."""
+
+    xyxy: Floats  # (n, 4) in pixels, best first
+    confidence: Floats  # (n,)
+    size: tuple[int, int]  # (width, height)
+    labelled: Floats  # (m, 4) in pixels
+    grouped: bool  # more is labelled, as groups
 
 
-def right_threshold(scored: list[tuple[Floats, int]]) -> float:
-    """Return the score at which half of the photos count too many products and half too few.
+def find(detector: Detector, photos: list[LabelledPhoto], *, gaps: bool = False) -> list[Found]:
+    """Look for products on photos without regard to their context; or for gaps, all labels."""
+    plain = replace(detector, model=replace(detector.model, context=None))
+    return [_find(plain, photo, gaps) for photo in progress(photos, "counting: photo")]
 
-    Photos without a product do not vote. Raises `GateError` where there is no such score.
+
+def _find(detector: Detector, photo: LabelledPhoto, gaps: bool) -> Found:
+    image = read_photo(photo.path, detector.model.input_size)
+    found: Detections = detector.detect(image, PROTOCOL, Timings())
+    xyxy, confidence = found.xyxy, found.confidence
+    if gaps:
+        xyxy, confidence = found.gap_xyxy, found.gap_confidence
+    of_kind = gaps | ~np.isin(photo.class_id, detector.model.gap_classes)
+    xywh = photo.xywh(image)[of_kind & ~photo.crowd]
+    return Found(
+        xyxy=xyxy,
+        confidence=confidence,
+        size=(image.width, image.height),
+        labelled=np.hstack((xywh[:, :2], xywh[:, :2] + xywh[:, 2:])).astype(np.float32),
+        grouped=bool((of_kind & photo.crowd).any()),
+    )
+
+
+def right_threshold(
+    scored: Sequence[tuple[npt.NDArray[np.floating], int]],
+    thresholds: npt.NDArray[np.float64] = SCORES,
+) -> float:
+    """Return the threshold at which half of the photos count too many products and half too few.
+
+    Takes each photo's scores and true count; photos without a product do not vote. Raises
+    `GateError` where none of the `thresholds` is right.
     """
     scored = [(scores, count) for scores, count in scored if count]
-    thresholds = np.arange(LOWEST, HIGHEST, STEP)
     excess = [
         [(scores >= threshold).sum() / count - 1 for scores, count in scored]
         for threshold in thresholds
     ]
     bias = np.median(excess, axis=1) if scored else np.array([-1.0])
     if not bias[0] >= 0 >= bias[-1]:
-        msg = f"no score between {LOWEST} and {HIGHEST} counts {len(scored)} photos right"
+        between = f"between {thresholds[0]:g} and {thresholds[-1]:g}"
+        msg = f"no score {between} counts {len(scored)} photos right"
         raise GateError(msg)
     right = np.abs(bias) == np.abs(bias).min()
     return float(thresholds[right].mean())
@@ -116,6 +148,56 @@ def shift_scores(
     return shifted
 
 
+def fit_context(found: list[Found]) -> Context:
+    """Learn what the boxes of photos say of each other, so that 0.25 still counts right.
+
+    Raises `GateError` as `right_threshold` does.
+    """
+    terms = [terms_of(of.xyxy, of.confidence, of.size) for of in found]
+    # A box in a group may be right or wrong.
+    alone = [index for index, of in enumerate(found) if not of.grouped]
+    none = np.zeros((0, len(TERMS)), np.float32)
+    weights = _regress(
+        np.concatenate([none, *(terms[index] for index in alone)]),
+        np.concatenate([none[:, 0], *(_is_right(found[index]) for index in alone)]),
+    )
+    moved = [(rows @ weights, len(of.labelled)) for rows, of in zip(terms, found, strict=True)]
+    weights[TERMS.index("one")] += logit(COUNT_CONFIDENCE) - right_threshold(moved, LOGITS)
+    return Context(weights=tuple(weights.tolist()))
+
+
+def _is_right(of: Found) -> npt.NDArray[np.bool_]:
+    """Tell which boxes (n,) are labelled: COCO's matching, best boxes first."""
+    iou = pairwise_iou(of.xyxy, of.labelled)
+    right = np.zeros(len(iou), np.bool_)
+    for box in np.flatnonzero((iou >= MATCHING_IOU).any(axis=1)):
+        label = iou[box].argmax()
+        right[box] = iou[box, label] >= MATCHING_IOU
+        iou[:, label] *= ~right[box]  # a label is found once
+    return right
+
+
+def _regress(terms: Floats, right: Floats) -> npt.NDArray[np.float64]:
+    """Fit logistic regression by Newton's method: rows (n, t) and answers (n,) of 0 or 1: (t,)."""
+    rows = terms.astype(np.float64)
+    start = np.array([term == "score" for term in TERMS], np.float64)  # the scores as they are
+    weights = start.copy()
+    for _ in range(STEPS):
+        chance = 1 / (1 + np.exp(-rows @ weights))
+        slope = rows.T @ (right - chance) - PENALTY * (weights - start)
+        bend = (rows.T * (chance * (1 - chance))) @ rows + PENALTY * np.eye(len(weights))
+        weights += np.linalg.solve(bend, slope)
+    return weights
+
+
+def _shifted(found: list[Found], shift: float) -> list[Found]:
+    """Return what would be found with `shift` on every logit."""
+    times = np.float32(math.exp(shift))
+    odds = [times * of.confidence / np.maximum(1 - of.confidence, LEAST) for of in found]
+    moved = [(of / (1 + of)).astype(np.float32) for of in odds]
+    return [replace(of, confidence=new) for of, new in zip(found, moved, strict=True)]
+
+
 def build(args: argparse.Namespace) -> dict[str, tuple[float, float]]:
     """Calibrate as the command line says; return the threshold that was right, and the shift."""
     model = load_model(args.model)
@@ -127,9 +209,13 @@ def build(args: argparse.Namespace) -> dict[str, tuple[float, float]]:
     done = {}
     for kind, (photos, classes) in sets.items():
         photos = photos[:: max(len(photos) // PHOTOS, 1)][:PHOTOS]
-        threshold = right_threshold(scores_of(detector, photos, gaps=kind == "gaps"))
+        found = find(detector, photos, gaps=kind == "gaps")
+        threshold = right_threshold([(of.confidence, len(of.labelled)) for of in found])
         done[kind] = threshold, logit(COUNT_CONFIDENCE) - logit(threshold)
         model = shift_scores(model, done[kind][1], classes)
+        if kind == "products":
+            context = fit_context(_shifted(found, done[kind][1]))
+            helper.set_model_props(model, metadata_of(model) | {METADATA: context.text()})
     onnx.save(model, args.output)
     return done
 

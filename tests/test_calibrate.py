@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import PIL.Image
 import pytest
 from test_quantize import SIDE, TinyYolo
 
+from function.context import TERMS
 from function.detector import Detector
 from model import calibrate, quantize
 from model.evaluate import COUNT_CONFIDENCE
@@ -107,8 +109,8 @@ def test_a_calibrated_model_counts_what_is_labelled(tmp_path: Path, precision: s
     for path in (tmp_path / "raw.onnx", output):
         detector = Detector.load(path)
         detector.warm_up()
-        found = calibrate.scores_of(detector, read_dataset(tmp_path / "images"))
-        counts.append(np.median([(scores >= COUNT_CONFIDENCE).sum() for scores, _ in found]))
+        found = calibrate.find(detector, read_dataset(tmp_path / "images"))
+        counts.append(np.median([(of.confidence >= COUNT_CONFIDENCE).sum() for of in found]))
     assert abs(counts[0] - 40) > 4
     assert abs(counts[1] - 40) <= 2
 
@@ -117,3 +119,43 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     missing = str(tmp_path / "none.onnx")
     with pytest.raises(SystemExit, match="is missing or not an ONNX model"):
         calibrate.main([missing, "--data", str(tmp_path), "--output", missing])
+
+
+def shelf(random: np.random.Generator, *, parts: bool) -> calibrate.Found:
+    """Make what is found on one photo: 30 products, and with `parts` as many boxes in them."""
+    column, row = np.meshgrid(np.arange(6) * 60 + 20, np.arange(5) * 60 + 20)
+    corner = np.stack([column.ravel(), row.ravel()], axis=1)
+    labelled = np.hstack((corner, corner + 40)).astype(np.float32)
+    inner = np.hstack((corner + 10, corner + 25)).astype(np.float32)
+    boxes = np.concatenate([labelled, inner]) if parts else labelled
+    score = np.concatenate([random.uniform(0.4, 0.9, 30), random.uniform(0.3, 0.7, 30)])
+    score = score[: len(boxes)].astype(np.float32)
+    order = np.argsort(-score)
+    return calibrate.Found(
+        xyxy=boxes[order],
+        confidence=score[order],
+        size=(400, 340),
+        labelled=labelled,
+        grouped=False,
+    )
+
+
+def test_a_context_learns_that_parts_of_products_are_none() -> None:
+    random = np.random.default_rng(3)
+    context = calibrate.fit_context([shelf(random, parts=True) for _ in range(10)])
+    new = shelf(random, parts=True)
+    plain = (new.confidence >= COUNT_CONFIDENCE).sum()
+    rescored = context.rescore(new.xyxy, new.confidence, new.size)
+    assert (plain, (rescored >= COUNT_CONFIDENCE).sum()) == (60, pytest.approx(30, abs=8))
+    weight = dict(zip(TERMS, context.weights, strict=True))
+    assert weight["held"] + weight["held_score"] < -1
+
+
+def test_photos_with_groups_teach_nothing_and_count() -> None:
+    random = np.random.default_rng(4)
+    found = [replace(shelf(random, parts=True), grouped=True) for _ in range(3)]
+    context = calibrate.fit_context(found)
+    rescored = [context.rescore(of.xyxy, of.confidence, of.size) for of in found]
+    assert all((np.diff(scores) <= 0).all() for scores in rescored)
+    counts = [(scores >= COUNT_CONFIDENCE).sum() for scores in rescored]
+    assert np.median(counts) == pytest.approx(30, abs=1)

@@ -32,6 +32,7 @@ def save_model(
     input_shape: tuple[int | str, ...] = (1, 3, 32, 32),
     names: str | None = "{0: 'product'}",
     stride: str | None = None,
+    context: str | None = None,
 ) -> Path:
     """Write a model that takes an image and answers `output`."""
     size = helper.make_node("Shape", ["images"], ["size"])  # so that the input is used
@@ -46,7 +47,7 @@ def save_model(
         [helper.make_tensor_value_info("output0", TensorProto.FLOAT, output.shape)],
     )
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    given = {"imgsz": "[32, 32]", "names": names, "stride": stride}
+    given = {"imgsz": "[32, 32]", "names": names, "stride": stride, "context": context}
     helper.set_model_props(made, {key: value for key, value in given.items() if value is not None})
     onnx.save(made, path)
     return path
