@@ -98,7 +98,11 @@ def openvino(model: Path) -> Run:
         image = read_image(data, detector.model.input_size)
         tensor, box = detector.preprocess(image)
         output = infer(_fed(detector, tensor))
-        return len(postprocess(output, len(detector.model.names), box, Thresholds()))
+        model = detector.model
+        found = postprocess(
+            output, len(model.names), box, Thresholds(), model.gap_classes, model.context
+        )
+        return len(found)
 
     return run
 

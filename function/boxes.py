@@ -189,11 +189,17 @@ def non_max_suppression(
 
 
 def suppress(
-    xyxy: Floats, confidence: Floats, class_id: Ints, iou_threshold: float, limit: int
+    xyxy: Floats,
+    confidence: Floats,
+    class_id: Ints,
+    iou_threshold: float,
+    limit: int,
+    alike: float | None = None,
 ) -> tuple[Ints, Ints, Ints]:
-    """Choose as `non_max_suppression` does, and list what each choice stands for.
+    """Choose as `non_max_suppression` does, and list which boxes mean the same.
 
-    Returns the indices (k,), and pairs (m,), (m,) of a chosen box and a worse one that it overlaps.
+    Returns the indices (k,), and pairs (m,), (m,) of a chosen box and one that went for it, whose
+    IoU is `alike` or more; none unless it is given.
     """
     # Classes are moved apart by more than any box's extent, so that one pass serves them all.
     extent = float(np.abs(xyxy).max(initial=0)) * 2 + 1
@@ -215,8 +221,11 @@ def suppress(
         first, second = (rank[side] for side in _overlapping(own, low, high, iou_threshold))
         better, worse = np.minimum(first, second), np.maximum(first, second)
         best = _best_of(len(block), better, worse)
-        chosen = best[better]
-        pairs.append((block[better[chosen]], block[worse[chosen]]))
+        if alike is not None:
+            better, worse = (block[side[best[better]]] for side in (better, worse))
+            overlap, union = _overlap_and_union(edges[:, better], edges[:, worse])
+            same = overlap >= alike * union
+            pairs.append((better[same], worse[same]))
         kept, order = block[best], order[size:]
     better, worse = (by_left[np.concatenate(side)] for side in zip(*pairs, strict=True))
     return by_left[kept[:limit]], better, worse

@@ -20,13 +20,14 @@ import onnxruntime as ort
 from function.admission import AT_WORK, Admission, Processors
 from function.boxes import (
     Floats,
+    Ints,
     Letterbox,
     decode,
     letterbox,
     non_max_suppression,
     suppress,
 )
-from function.context import METADATA, Context, vote
+from function.context import METADATA, VOTING_IOU, Bounds, Context, vote
 from function.detections import MAX_DETECTIONS, Detections, Thresholds
 from function.errors import ModelError, NotReady
 from function.image import RESIZED_BY, Image
@@ -106,30 +107,37 @@ def postprocess(
     thresholds: Thresholds,
     gap_classes: Sequence[int] = (),
     context: Context | None = None,
+    bounds: Bounds | None = None,
 ) -> Detections:
     """Turn one model output into detections in image pixels, best first.
 
-    `gap_classes` are those of the `classes` that are no products.
+    `gap_classes` are those of the `classes` that are no products. `bounds` are the photo's where
+    the image is a part of one.
     """
     lowest = min(thresholds.confidence, FAINT_CONFIDENCE)
     products = [label for label in range(classes) if label not in gap_classes]
-    xyxy, confidence, class_id = decode(output, classes, lowest, products if gap_classes else ())
+    xyxy, confidence, class_id = decode(
+        output,
+        classes,
+        context.least(lowest) if context else lowest,
+        products if gap_classes else (),
+    )
     if thresholds.classes:
         wanted = np.isin(class_id, thresholds.classes)
         xyxy, confidence, class_id = xyxy[wanted], confidence[wanted], class_id[wanted]
-    # One more than allowed, so that "exactly at the cap" is not called truncated; which are the
-    # best is known when their context is.
-    limit = MAX_DETECTIONS if context else thresholds.max_detections
-    kept, better, worse = suppress(xyxy, confidence, class_id, thresholds.iou, limit + 1)
-    voted = vote(xyxy, confidence, kept, better, worse) if context else xyxy[kept]
-    xyxy, confidence, class_id = box.undo(voted), confidence[kept], class_id[kept]
     if context:
-        confidence = context.rescore(xyxy, confidence, (box.width, box.height))
-        order = np.argsort(-confidence, kind="stable")
-        xyxy, confidence, class_id = xyxy[order], confidence[order], class_id[order]
-    count = int(np.count_nonzero(confidence >= thresholds.confidence))
-    truncated = count > thresholds.max_detections
+        whole = bounds or (0, 0, box.width, box.height)
+        xyxy, confidence, class_id, truncated = _in_context(
+            xyxy, confidence, class_id, box, thresholds.iou, context, whole
+        )
+    else:
+        # One more than allowed, so that "exactly at the cap" is not called truncated.
+        most = thresholds.max_detections + 1
+        kept = non_max_suppression(xyxy, confidence, class_id, thresholds.iou, most)
+        xyxy, confidence, class_id = box.undo(xyxy[kept]), confidence[kept], class_id[kept]
+        truncated = False
     allowed = slice(thresholds.max_detections)
+    truncated |= bool((confidence[thresholds.max_detections :] >= thresholds.confidence).any())
     xyxy, confidence, class_id = xyxy[allowed], confidence[allowed], class_id[allowed]
     # A box that lay in the padding has no area left.
     solid = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
@@ -147,6 +155,30 @@ def postprocess(
         gap_xyxy=gap_xyxy,
         gap_confidence=gap_confidence,
     )
+
+
+def _in_context(
+    xyxy: Floats,
+    confidence: Floats,
+    class_id: Ints,
+    box: Letterbox,
+    iou_threshold: float,
+    context: Context,
+    bounds: Bounds,
+) -> tuple[Floats, Floats, Ints, bool]:
+    """Choose boxes in image pixels, best first, by what lies around them; and say if any are left.
+
+    Who votes on a box and what rescores it is better than it or the same for every threshold, so a
+    box is the same whatever is asked for.
+    """
+    kept, better, worse = suppress(
+        xyxy, confidence, class_id, iou_threshold, MAX_DETECTIONS + 1, VOTING_IOU
+    )
+    voters = confidence[worse] >= FAINT_CONFIDENCE
+    voted = box.undo(vote(xyxy, confidence, kept, better[voters], worse[voters]))
+    rescored = context.rescore(voted, confidence[kept], class_id[kept], bounds)
+    order = np.argsort(-rescored, kind="stable")
+    return voted[order], rescored[order], class_id[kept[order]], len(kept) > MAX_DETECTIONS
 
 
 def _seen_gaps(
@@ -297,9 +329,13 @@ class Detector:
         log.info("model.ready_for_crowds", extra={"seconds": seconds})
 
     def detect(
-        self, image: Image, thresholds: Thresholds, timings: Timings | None = None
+        self,
+        image: Image,
+        thresholds: Thresholds,
+        timings: Timings | None = None,
+        bounds: Bounds | None = None,
     ) -> Detections:
-        """Find the products in one image.
+        """Find the products in one image; `bounds` are the photo's where it is a part of one.
 
         Raises `NotReady` before the warm-up and `Overloaded` when the wait gets too long.
         """
@@ -310,7 +346,7 @@ class Detector:
         with self._session_held(timings) as session, timings.stage("inference"):
             output = self._run(session, tensor)
         with timings.stage("postprocess"):
-            return self._postprocess(output, box, thresholds)
+            return self._postprocess(output, box, thresholds, bounds)
 
     def look_closer(
         self,
@@ -336,15 +372,23 @@ class Detector:
                 bytes=image.bytes,
                 orientation=image.orientation,
             )
-            look = self.detect(part, thresholds, timings)
+            bounds = (-tile.left, -tile.top, image.width - tile.left, image.height - tile.top)
+            look = self.detect(part, thresholds, timings, bounds)
             looks.append((tile, look.moved(tile.left, tile.top)))
         with timings.stage("postprocess"):
             return merge(first, looks, (image.width, image.height), thresholds)
 
-    def _postprocess(self, output: Floats, box: Letterbox, thresholds: Thresholds) -> Detections:
+    def _postprocess(
+        self,
+        output: Floats,
+        box: Letterbox,
+        thresholds: Thresholds,
+        bounds: Bounds | None = None,
+    ) -> Detections:
         model = self.model
+        classes = len(model.names)
         return postprocess(
-            output, len(model.names), box, thresholds, model.gap_classes, model.context
+            output, classes, box, thresholds, model.gap_classes, model.context, bounds
         )
 
     def preprocess(self, image: Image) -> tuple[Pixels, Letterbox]:
@@ -446,8 +490,8 @@ def _stride(path: Path, metadata: dict[str, str]) -> int:
 def _context(path: Path, metadata: dict[str, str]) -> Context | None:
     try:
         return Context.read(metadata[METADATA]) if METADATA in metadata else None
-    except (ValueError, TypeError, SyntaxError) as err:
-        msg = f"The metadata `{METADATA}` of {path} must be a weight for each term: {err}"
+    except (ValueError, RecursionError) as err:
+        msg = f"The metadata `{METADATA}` of {path} cannot be read: {err}"
         raise ModelError(msg) from err
 
 

@@ -25,8 +25,16 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from function.boxes import Floats, pairwise_iou
-from function.context import LEAST, METADATA, TERMS, Context, terms_of
+from function.boxes import Floats, Ints, pairwise_iou
+from function.context import (
+    ALONE,
+    LEAST,
+    METADATA,
+    TERMS,
+    Bounds,
+    Context,
+    terms_of,
+)
 from function.detections import Detections
 from function.detector import Detector, Timings
 from function.errors import ModelError
@@ -42,8 +50,8 @@ LOGITS = np.linspace(-15, 15, 1501)  # of scores that a fit has moved anywhere
 SHIFT = "score_shift"  # the metadata that keeps what was added
 MATCHING_IOU = 0.5
 # Newton's steps: five are enough where the boxes tell right from wrong. The penalty keeps a term
-# that says nothing where it was, and is nothing beside the thousand boxes of a photo.
-STEPS, PENALTY = 25, 1e-3
+# that says nothing where it was, and is little beside the thousand boxes of a photo.
+STEPS, PENALTY = 50, 1e-2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,29 +60,32 @@ class Found:
 
     xyxy: Floats  # (n, 4) in pixels, best first
     confidence: Floats  # (n,)
-    size: tuple[int, int]  # (width, height)
+    class_id: Ints  # (n,)
+    bounds: Bounds  # of the photo
     labelled: Floats  # (m, 4) in pixels
     grouped: bool  # more is labelled, as groups
 
 
 def find(detector: Detector, photos: list[LabelledPhoto], *, gaps: bool = False) -> list[Found]:
-    """Look for products on photos without regard to their context; or for gaps, all labels."""
-    plain = replace(detector, model=replace(detector.model, context=None))
+    """Look for products on photos with the network's own scores; or for gaps, all labels."""
+    plain = replace(detector, model=replace(detector.model, context=ALONE))
     return [_find(plain, photo, gaps) for photo in progress(photos, "counting: photo")]
 
 
 def _find(detector: Detector, photo: LabelledPhoto, gaps: bool) -> Found:
     image = read_photo(photo.path, detector.model.input_size)
     found: Detections = detector.detect(image, PROTOCOL, Timings())
-    xyxy, confidence = found.xyxy, found.confidence
+    xyxy, confidence, class_id = found.xyxy, found.confidence, found.class_id
     if gaps:
         xyxy, confidence = found.gap_xyxy, found.gap_confidence
+        class_id = np.zeros(len(xyxy), np.int64)
     of_kind = gaps | ~np.isin(photo.class_id, detector.model.gap_classes)
     xywh = photo.xywh(image)[of_kind & ~photo.crowd]
     return Found(
         xyxy=xyxy,
         confidence=confidence,
-        size=(image.width, image.height),
+        class_id=class_id,
+        bounds=(0, 0, image.width, image.height),
         labelled=np.hstack((xywh[:, :2], xywh[:, :2] + xywh[:, 2:])).astype(np.float32),
         grouped=bool((of_kind & photo.crowd).any()),
     )
@@ -97,7 +108,7 @@ def right_threshold(
     bias = np.median(excess, axis=1) if scored else np.array([-1.0])
     if not bias[0] >= 0 >= bias[-1]:
         between = f"between {thresholds[0]:g} and {thresholds[-1]:g}"
-        msg = f"no score {between} counts {len(scored)} photos right"
+        msg = f"no threshold {between} counts {len(scored)} photos right"
         raise GateError(msg)
     right = np.abs(bias) == np.abs(bias).min()
     return float(thresholds[right].mean())
@@ -153,7 +164,7 @@ def fit_context(found: list[Found]) -> Context:
 
     Raises `GateError` as `right_threshold` does.
     """
-    terms = [terms_of(of.xyxy, of.confidence, of.size) for of in found]
+    terms = [terms_of(of.xyxy, of.confidence, of.class_id, of.bounds) for of in found]
     # A box in a group may be right or wrong.
     alone = [index for index, of in enumerate(found) if not of.grouped]
     none = np.zeros((0, len(TERMS)), np.float32)
@@ -163,7 +174,10 @@ def fit_context(found: list[Found]) -> Context:
     )
     moved = [(rows @ weights, len(of.labelled)) for rows, of in zip(terms, found, strict=True)]
     weights[TERMS.index("one")] += logit(COUNT_CONFIDENCE) - right_threshold(moved, LOGITS)
-    return Context(weights=tuple(weights.tolist()))
+    try:
+        return Context.read(Context(weights=tuple(weights.tolist())).text())
+    except ValueError:  # these boxes do not tell what a score is worth
+        return ALONE
 
 
 def _is_right(of: Found) -> npt.NDArray[np.bool_]:
@@ -178,15 +192,27 @@ def _is_right(of: Found) -> npt.NDArray[np.bool_]:
 
 
 def _regress(terms: Floats, right: Floats) -> npt.NDArray[np.float64]:
-    """Fit logistic regression by Newton's method: rows (n, t) and answers (n,) of 0 or 1: (t,)."""
+    """Fit logistic regression: rows (n, t) and answers (n,) of 0 or 1 give weights (t,).
+
+    Newton's method, each step halved until it is one for the better.
+    """
     rows = terms.astype(np.float64)
-    start = np.array([term == "score" for term in TERMS], np.float64)  # the scores as they are
+    start = np.array(ALONE.weights)  # the scores as they are
     weights = start.copy()
+
+    def loss(of: npt.NDArray[np.float64]) -> float:
+        logits = rows @ of
+        penalty = PENALTY / 2 * np.square(of - start).sum()
+        return float((np.logaddexp(0, logits) - right * logits).sum() + penalty)
+
     for _ in range(STEPS):
-        chance = 1 / (1 + np.exp(-rows @ weights))
+        chance = 1 / (1 + np.exp(-np.clip(rows @ weights, -50, 50)))
         slope = rows.T @ (right - chance) - PENALTY * (weights - start)
         bend = (rows.T * (chance * (1 - chance))) @ rows + PENALTY * np.eye(len(weights))
-        weights += np.linalg.solve(bend, slope)
+        step, now = np.linalg.solve(bend, slope), loss(weights)
+        while loss(weights + step) > now and np.abs(step).max() > LEAST:
+            step /= 2
+        weights += step
     return weights
 
 
@@ -239,6 +265,7 @@ def main(argv: list[str] | None = None) -> None:
             f"{kind} counted right at {threshold:.3f}; {shift:+.3f} on every logit makes it "
             f"{COUNT_CONFIDENCE}"
         )
+    print(f"{METADATA} of products: {metadata_of(load_model(args.output))[METADATA]}")
     print(f"wrote {args.output}")
 
 

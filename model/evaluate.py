@@ -150,7 +150,8 @@ def evaluate(
         scored += scored_products(detections, image_id)
         seen += scored_gaps(detections, image_id, GAP)
         milliseconds.append(timings["inference"])
-        # NMS is greedy, so cutting at a higher confidence before or after it is the same.
+        # NMS is greedy, and a box's context are better ones, so cutting at a higher confidence
+        # before or after it is the same.
         counted = detections.confidence >= COUNT_CONFIDENCE
         counts.append((int(counted.sum()), int((~photo.crowd & ~gaps).sum())))
         if len(sheet) < SHEET_PHOTOS:

@@ -10,14 +10,19 @@ import onnx
 import onnxruntime as ort
 import PIL.Image
 import pytest
+from test_detector import save_model
 from test_quantize import SIDE, TinyYolo
 
-from function.context import TERMS
+from function.context import ALONE, TERMS, Context
+from function.detections import Thresholds
 from function.detector import Detector
 from model import calibrate, quantize
 from model.evaluate import COUNT_CONFIDENCE
 from model.gate import GateError, metadata_of
-from model.labelled import read_dataset
+from model.labelled import LabelledPhoto, read_dataset
+from model.photos import read_photo
+
+STRICT = Context(weights=(-3.0, 1.0, 0.0, 0.0, 0.0, 0.0))
 
 
 @pytest.mark.parametrize(
@@ -42,7 +47,9 @@ def test_half_of_the_photos_count_too_many_and_half_too_few(
 def test_a_model_that_counts_right_nowhere_is_refused(
     photos: list[tuple[list[float], int]],
 ) -> None:
-    with pytest.raises(GateError, match=r"no score between 0\.02 and 0\.9 counts \d photos right"):
+    with pytest.raises(
+        GateError, match=r"no threshold between 0\.02 and 0\.9 counts \d photos right"
+    ):
         calibrate.right_threshold([(np.array(scores), count) for scores, count in photos])
 
 
@@ -105,20 +112,59 @@ def test_a_calibrated_model_counts_what_is_labelled(tmp_path: Path, precision: s
 
     calibrate.main([str(tmp_path / "raw.onnx"), *files])
 
-    counts = []
-    for path in (tmp_path / "raw.onnx", output):
-        detector = Detector.load(path)
+    raw, calibrated = (Detector.load(path) for path in (tmp_path / "raw.onnx", output))
+    photos = read_dataset(tmp_path / "images")
+    counts = {}
+    for name, detector in (("raw", raw), ("calibrated", calibrated)):
         detector.warm_up()
-        found = calibrate.find(detector, read_dataset(tmp_path / "images"))
-        counts.append(np.median([(of.confidence >= COUNT_CONFIDENCE).sum() for of in found]))
-    assert abs(counts[0] - 40) > 4
-    assert abs(counts[1] - 40) <= 2
+        found = calibrate.find(detector, photos)
+        counts[name] = np.median([(of.confidence >= COUNT_CONFIDENCE).sum() for of in found])
+    assert abs(counts["raw"] - 40) > 4
+    assert abs(counts["calibrated"] - 40) <= 2
+    assert raw.model.context is None
+    assert calibrated.model.context is not None
+    images = [read_photo(photo.path, calibrated.model.input_size) for photo in photos]
+    served = [len(calibrated.detect(image, Thresholds())) for image in images]
+    assert abs(np.median(served) - 40) <= 2
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     missing = str(tmp_path / "none.onnx")
     with pytest.raises(SystemExit, match="is missing or not an ONNX model"):
         calibrate.main([missing, "--data", str(tmp_path), "--output", missing])
+
+
+def test_what_is_learned_is_written_and_served(tmp_path: Path) -> None:
+    random = np.random.default_rng(2)
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    for index in range(6):
+        noise = random.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+        PIL.Image.fromarray(noise).save(tmp_path / f"images/{index}.png")
+        (tmp_path / f"labels/{index}.txt").touch()
+    onnx.save(TinyYolo().model(), tmp_path / "raw.onnx")
+    raw = Detector.load(tmp_path / "raw.onnx")
+    raw.warm_up()
+    for index, of in enumerate(calibrate.find(raw, read_dataset(tmp_path / "images"))):
+        right = of.xyxy[random.uniform(size=len(of.xyxy)) < of.confidence] / SIDE
+        cxcywh = np.hstack(((right[:, :2] + right[:, 2:]) / 2, right[:, 2:] - right[:, :2]))
+        lines = [f"0 {' '.join(f'{side:.6f}' for side in box)}\n" for box in cxcywh.tolist()]
+        (tmp_path / f"labels/{index}.txt").write_text("".join(lines))
+
+    output = tmp_path / "calibrated.onnx"
+    files = ["--data", str(tmp_path / "images"), "--output", str(output)]
+    calibrate.main([str(tmp_path / "raw.onnx"), *files])
+
+    calibrated = Detector.load(output)
+    calibrated.warm_up()
+    assert calibrated.model.context not in (None, ALONE)
+    photos = read_dataset(tmp_path / "images")
+    images = [read_photo(photo.path, calibrated.model.input_size) for photo in photos]
+    off = [
+        len(calibrated.detect(image, Thresholds())) / photo.count - 1
+        for image, photo in zip(images, photos, strict=True)
+    ]
+    assert abs(np.median(off)) <= 0.05
 
 
 def shelf(random: np.random.Generator, *, parts: bool) -> calibrate.Found:
@@ -134,7 +180,8 @@ def shelf(random: np.random.Generator, *, parts: bool) -> calibrate.Found:
     return calibrate.Found(
         xyxy=boxes[order],
         confidence=score[order],
-        size=(400, 340),
+        class_id=np.zeros(len(boxes), np.int64),
+        bounds=(0, 0, 400, 340),
         labelled=labelled,
         grouped=False,
     )
@@ -145,7 +192,7 @@ def test_a_context_learns_that_parts_of_products_are_none() -> None:
     context = calibrate.fit_context([shelf(random, parts=True) for _ in range(10)])
     new = shelf(random, parts=True)
     plain = (new.confidence >= COUNT_CONFIDENCE).sum()
-    rescored = context.rescore(new.xyxy, new.confidence, new.size)
+    rescored = context.rescore(new.xyxy, new.confidence, new.class_id, new.bounds)
     assert (plain, (rescored >= COUNT_CONFIDENCE).sum()) == (60, pytest.approx(30, abs=8))
     weight = dict(zip(TERMS, context.weights, strict=True))
     assert weight["held"] + weight["held_score"] < -1
@@ -155,7 +202,75 @@ def test_photos_with_groups_teach_nothing_and_count() -> None:
     random = np.random.default_rng(4)
     found = [replace(shelf(random, parts=True), grouped=True) for _ in range(3)]
     context = calibrate.fit_context(found)
-    rescored = [context.rescore(of.xyxy, of.confidence, of.size) for of in found]
+    rescored = [context.rescore(of.xyxy, of.confidence, of.class_id, of.bounds) for of in found]
     assert all((np.diff(scores) <= 0).all() for scores in rescored)
     counts = [(scores >= COUNT_CONFIDENCE).sum() for scores in rescored]
     assert np.median(counts) == pytest.approx(30, abs=1)
+
+
+def test_what_is_labelled_is_told_by_its_kind(tmp_path: Path) -> None:
+    PIL.Image.new("RGB", (64, 32)).save(tmp_path / "photo.png")
+    photo = LabelledPhoto(
+        path=tmp_path / "photo.png",
+        boxes=np.array([[0, 0, 10, 20], [20, 0, 10, 20], [40, 0, 20, 20], [50, 0, 10, 10.0]]),
+        class_id=np.array([0, 0, 0, 1]),
+        crowd=np.array([False, False, True, False]),
+        in_pixels=True,
+    )
+    names = "{0: 'product', 1: 'gap'}"
+    output = np.zeros((1, 6, 21))
+    output[0, :, 7] = [16, 16, 16, 12, 0.9, 0.1]
+    path = save_model(tmp_path / "m.onnx", output, names=names, context=STRICT.text())
+    detector = Detector.load(path)
+    detector.warm_up()
+    products, gaps = (calibrate.find(detector, [photo], gaps=of)[0] for of in (False, True))
+    # As the network scored it, though the file's context leaves little of it.
+    np.testing.assert_allclose(products.confidence, [0.9], atol=1e-3)
+    assert products.labelled.tolist() == [[0, 0, 10, 20], [20, 0, 30, 20]]
+    assert (products.grouped, gaps.grouped) == (True, True)
+    assert len(gaps.labelled) == 3
+    np.testing.assert_allclose(gaps.confidence, [0.1], atol=1e-3)
+    assert products.bounds == (0, 0, 64, 32)
+
+
+def test_a_label_makes_one_box_right() -> None:
+    boxes = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [0, 50, 10, 60]], np.float32)
+    found = calibrate.Found(
+        xyxy=boxes,
+        confidence=np.array([0.9, 0.8, 0.7], np.float32),
+        class_id=np.zeros(3, np.int64),
+        bounds=(0, 0, 100, 100),
+        labelled=boxes[[1, 2]],
+        grouped=False,
+    )
+    assert calibrate._is_right(found).tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("boxes", [30, 60, 1000])
+@pytest.mark.parametrize("seed", range(8))
+def test_weak_scores_are_calibrated_too(boxes: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    found = []
+    for _ in range(2):
+        corner = random.uniform(0, 900, (boxes, 2))
+        xyxy = np.hstack((corner, corner + random.uniform(20, 60, (boxes, 2)))).astype(np.float32)
+        score = np.sort(random.beta(0.3, 0.3, boxes))[::-1].astype(np.float32)
+        found.append(
+            calibrate.Found(
+                xyxy=xyxy,
+                confidence=score,
+                class_id=np.zeros(boxes, np.int64),
+                bounds=(0, 0, 1000, 1000),
+                labelled=xyxy[random.uniform(size=boxes) < 0.3],
+                grouped=False,
+            )
+        )
+    context = calibrate.fit_context(found)
+    assert np.abs(context.weights).max() < 100
+    if context != ALONE:
+        counts = [
+            (context.rescore(of.xyxy, of.confidence, of.class_id, of.bounds) >= 0.25).sum()
+            - len(of.labelled)
+            for of in found
+        ]
+        assert abs(np.median(counts)) <= max(2, boxes / 100)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +10,14 @@ import pytest
 from test_detector import ONE_BOX, save_model
 
 import function.context
-from function.boxes import box_iou, letterbox, suppress
-from function.context import TERMS, Context, terms_of, vote
+from function.boxes import box_iou, letterbox, non_max_suppression, suppress
+from function.context import TERMS, VOTING_IOU, Context, terms_of, vote
 from function.detections import Thresholds
 from function.detector import Detector, postprocess
 from function.errors import ModelError
 
 PLAIN = dict.fromkeys(TERMS, 0.0) | {"score": 1.0}
+SQUARE = (0, 0, 100, 100)
 
 
 def floats(*rows: list[float]) -> np.ndarray:
@@ -24,7 +25,11 @@ def floats(*rows: list[float]) -> np.ndarray:
 
 
 def context(**weights: float) -> Context:
-    return Context.read(str(PLAIN | weights))
+    return Context.read(json.dumps(PLAIN | weights))
+
+
+def one_class(boxes: np.ndarray) -> np.ndarray:
+    return np.zeros(len(boxes), np.int64)
 
 
 def random_boxes(count: int) -> np.ndarray:
@@ -59,9 +64,25 @@ def test_terms(xyxy: list[list[float]], held: list[float], edge: list[float]) ->
     logit = np.full(len(boxes), np.log(3))
     at = np.array(edge)
     expected = [np.ones_like(at), logit, held, np.array(held) * logit, at, at**2]
-    terms = terms_of(boxes, score, (100, 100))
+    terms = terms_of(boxes, score, one_class(boxes), SQUARE)
     assert terms.shape == (len(boxes), len(TERMS))
     np.testing.assert_allclose(terms, np.array(expected).T, atol=1e-5)
+
+
+def test_a_box_is_held_by_one_of_its_own_class() -> None:
+    boxes = floats([40, 40, 60, 60], [45, 45, 50, 50], [46, 46, 50, 50])
+    score = np.full(3, 0.5, np.float32)
+    held = terms_of(boxes, score, np.array([0, 1, 1]), SQUARE)[:, TERMS.index("held")]
+    np.testing.assert_allclose(held, [0, 0, 1], atol=1e-5)
+
+
+def test_the_edge_is_the_photos_not_the_parts() -> None:
+    boxes, score = floats([0, 0, 10, 10]), np.full(1, 0.5, np.float32)
+    edges = [
+        terms_of(boxes, score, one_class(boxes), bounds)[0, TERMS.index("edge")]
+        for bounds in (SQUARE, (-5, 0, 100, 100), (-5, -2, 100, 100), (-50, -50, 50, 13))
+    ]
+    np.testing.assert_allclose(edges, [0, 0, 0.2, 0.3], atol=1e-5)
 
 
 def test_more_boxes_than_a_block_are_measured_as_one_by_one() -> None:
@@ -71,7 +92,8 @@ def test_more_boxes_than_a_block_are_measured_as_one_by_one() -> None:
         left_top[:, None], left_top
     )
     shared = np.tril(np.clip(inner, 0, None).prod(axis=2), -1).max(axis=1)
-    held = terms_of(boxes, np.full(len(boxes), 0.5), (140, 140))[:, TERMS.index("held")]
+    scores = np.full(len(boxes), 0.5, np.float32)
+    held = terms_of(boxes, scores, one_class(boxes), SQUARE)[:, TERMS.index("held")]
     np.testing.assert_allclose(held, shared / (right_bottom - left_top).prod(axis=1), atol=1e-5)
     assert (held > 0.99).any()
 
@@ -79,7 +101,7 @@ def test_more_boxes_than_a_block_are_measured_as_one_by_one() -> None:
 @pytest.mark.parametrize("score", [0.0, 0.25, 1.0])
 def test_a_context_that_says_nothing_leaves_the_score(score: float) -> None:
     scores = np.array([score], np.float32)
-    rescored = context().rescore(floats([40, 40, 50, 50]), scores, (100, 100))
+    rescored = context().rescore(floats([40, 40, 50, 50]), scores, np.zeros(1, np.int64), SQUARE)
     np.testing.assert_allclose(rescored, scores, atol=2e-6)
 
 
@@ -105,89 +127,184 @@ TWO_NOT = [[0, 0, 10, 10], [2, 0, 12, 10]]  # IoU 0.67
 )
 def test_vote(xyxy: list[list[float]], confidence: list[float], voted: list[list[float]]) -> None:
     boxes, scores = floats(*xyxy), np.array(confidence, np.float32)
-    pairs = suppress(boxes, scores, np.zeros(len(boxes), np.int64), 0.6, 10)
+    pairs = suppress(boxes, scores, one_class(boxes), 0.6, 10, VOTING_IOU)
     np.testing.assert_allclose(vote(boxes, scores, *pairs), floats(*voted), atol=1e-5)
 
 
+@pytest.mark.parametrize("confidence", [0.001, 0.25, 0.9, 0.999])
+@pytest.mark.parametrize(
+    "weights",
+    [
+        {},
+        {
+            "one": -0.2,
+            "score": 1.5,
+            "held": -2.7,
+            "held_score": -0.8,
+            "edge": 5,
+            "edge_squared": -4,
+        },
+        {"one": 2.0, "held": 3.0, "held_score": -0.5},
+        {"edge": -3.0, "edge_squared": 3.0},
+        {"score": 500.0, "one": -100.0},
+    ],
+)
+def test_no_box_below_the_least_score_reaches_the_confidence(
+    weights: dict[str, float], confidence: float
+) -> None:
+    of = context(**weights)
+    least = of.least(confidence)
+    if not weights:
+        assert least == pytest.approx(confidence, rel=1e-6)
+    scores = np.linspace(0, 1, 400, dtype=np.float32)
+    scores = np.append(scores[scores < least * 0.999], np.float32(least * 0.99))
+    # The same score alone, at every distance from the edge, and in a better box.
+    for held in (0, 4, 10):
+        for away in np.linspace(0, 10, 9):
+            pair = floats([away, 40, away + 10, 50], [away + 10 - held, 40, away + 20 - held, 50])
+            for score in scores[::40]:
+                both = np.array([1.0, score], np.float32)
+                low = of.rescore(pair, both, one_class(pair), (0, 0, 1000, 100))[1]
+                assert low < confidence or least < function.context.LEAST
+
+
 @pytest.mark.parametrize("block", [10, 64, 2048])
-@pytest.mark.parametrize("iou_threshold", [0.0, 0.3, 0.6])
-def test_each_box_that_went_is_told_with_those_that_it_overlaps(
-    monkeypatch: pytest.MonkeyPatch, block: int, iou_threshold: float
+@pytest.mark.parametrize("iou_threshold", [0.0, 0.3, 0.6, 0.9])
+@pytest.mark.parametrize("alike", [0.0, 0.5, 0.8])
+def test_each_box_that_went_is_told_with_its_likes(
+    monkeypatch: pytest.MonkeyPatch, block: int, iou_threshold: float, alike: float
 ) -> None:
     monkeypatch.setattr("function.boxes.NMS_BLOCK", block)
     boxes = random_boxes(400)
     scores = np.random.default_rng(0).permutation(np.linspace(0.01, 1, 400)).astype(np.float32)
-    kept, better, worse = suppress(boxes, scores, np.zeros(400, np.int64), iou_threshold, 400)
+    classes = one_class(boxes)
+    kept, better, worse = suppress(boxes, scores, classes, iou_threshold, 400, alike)
     iou = box_iou(boxes[kept, None], boxes)
-    row, column = np.nonzero(iou > iou_threshold)
-    expected = {(int(kept[i]), int(j)) for i, j in zip(row, column, strict=True) if kept[i] != j}
+    row, column = np.nonzero((iou > iou_threshold) & (iou >= alike))
     # A better box that overlaps a chosen one is gone itself, and is counted where it went.
-    expected = {(i, j) for i, j in expected if scores[i] > scores[j]}
-    pairs = list(zip(better.tolist(), worse.tolist(), strict=True))
-    if block == 2048:
-        assert set(pairs) == expected
-    assert set(pairs) <= expected
-    assert len(set(pairs)) == len(pairs)
-    assert set(worse.tolist()) == set(range(400)) - set(kept.tolist())
+    pairs = ((int(kept[i]), int(j)) for i, j in zip(row, column, strict=True))
+    expected = {(i, j) for i, j in pairs if scores[i] > scores[j]}
+    told = list(zip(better.tolist(), worse.tolist(), strict=True))
+    assert set(told) == expected
+    assert len(set(told)) == len(told)
+    assert kept.tolist() == non_max_suppression(boxes, scores, classes, iou_threshold, 400).tolist()
+    assert not any(len(side) for side in suppress(boxes, scores, classes, iou_threshold, 400)[1:])
 
 
 def output_of(*rows: list[float]) -> np.ndarray:
-    """Make a model's output of cx, cy, w, h and score."""
-    output = np.zeros((1, 5, 100), np.float32)
-    output[0, :, : len(rows)] = np.array(rows, np.float32).reshape(-1, 5).T
+    """Make a model's output of cx, cy, w, h and the scores of two classes."""
+    output = np.zeros((1, 6, 100), np.float32)
+    for column, row in enumerate(rows):
+        output[0, : len(row), column] = row
     return output
 
 
-BOX = letterbox(100, 100, (100, 100))
+# A photo of 200 x 100 in 100 x 100: half its size, and 25 px from the top.
+BOX = letterbox(200, 100, (100, 100))
 
 
 @pytest.mark.parametrize(
     ("rows", "limit", "kept", "faint", "truncated"),
     [
         pytest.param([], 1000, [], 0, False, id="nothing"),
-        pytest.param([[50, 50, 20, 20, 0.9]], 1000, [50], 0, False, id="one"),
+        pytest.param([[50, 50, 10, 10, 0.9]], 1000, [100], 0, False, id="one"),
         pytest.param(
-            [[50, 50, 20, 20, 0.9], [50, 50, 10, 10, 0.7]], 1000, [50], 1, False, id="a-part"
+            [[50, 50, 10, 10, 0.9], [50, 50, 5, 5, 0.7]], 1000, [100], 1, False, id="a-part"
         ),
-        pytest.param([[5, 50, 10, 10, 0.8]], 1000, [], 1, False, id="cut-by-the-edge"),
+        pytest.param([[5, 50, 10, 10, 0.8]], 1000, [], 1, False, id="cut-at-the-left"),
+        pytest.param([[50, 30, 10, 10, 0.8]], 1000, [], 1, False, id="cut-at-the-top"),
+        pytest.param([[95, 50, 10, 10, 0.8]], 1000, [], 1, False, id="cut-at-the-right"),
         # Best first by what the context says, and so what the cap leaves.
         pytest.param(
-            [[15, 50, 20, 20, 0.95], [50, 50, 20, 20, 0.8]], 1000, [50, 15], 0, False, id="order"
+            [[7, 50, 10, 10, 0.95], [50, 50, 10, 10, 0.8]], 1000, [100, 14], 0, False, id="order"
         ),
         pytest.param(
-            [[15, 50, 20, 20, 0.95], [50, 50, 20, 20, 0.8]], 1, [50], 0, True, id="the-cap"
+            [[7, 50, 10, 10, 0.95], [93, 50, 10, 10, 0.95], [50, 50, 10, 10, 0.8]],
+            1,
+            [100],
+            0,
+            True,
+            id="the-cap",
         ),
         pytest.param([[5, 50, 10, 10, 0.3]], 1000, [], 0, False, id="too-faint-to-be-faint"),
+        pytest.param(
+            [[50, 50, 10, 10, 0.75], [51, 50, 10, 10, 0.25]], 1000, [100.5], 0, False, id="votes"
+        ),
+        pytest.param(
+            [[50, 50, 10, 10, 0.9], [51, 50, 10, 10, 0.1]], 1000, [100], 0, False, id="no-voter"
+        ),
     ],
 )
 def test_a_context_decides_which_boxes_are_products(
-    rows: list[list[float]], limit: int, kept: list[int], faint: int, truncated: bool
+    rows: list[list[float]], limit: int, kept: list[float], faint: int, truncated: bool
 ) -> None:
     strict = context(one=-3.0, edge=3.0, held=-2.0)
     thresholds = Thresholds(max_detections=limit)
-    found = postprocess(output_of(*rows), 1, BOX, thresholds, context=strict)
+    found = postprocess(output_of(*rows), 2, BOX, thresholds, context=strict)
     assert found.xyxy[:, [0, 2]].mean(axis=1).tolist() == pytest.approx(kept)
     assert (len(found.faint), found.truncated) == (faint, truncated)
     assert (np.diff(found.confidence) <= 0).all()
-    plain = postprocess(output_of(*rows), 1, BOX, Thresholds())
-    assert len(plain) == len(rows)
+
+
+def test_classes_stay_with_their_boxes() -> None:
+    rows = [[7, 50, 10, 10, 0, 0.95], [50, 50, 10, 10, 0.8], [50, 50, 5, 5, 0, 0.9]]
+    strict = context(one=-3.0, edge=3.0, held=-9.0)
+    every = postprocess(output_of(*rows), 2, BOX, Thresholds(), context=strict)
+    assert every.class_id.tolist() == [1, 0, 1]
+    for label in (0, 1):
+        of_one = postprocess(output_of(*rows), 2, BOX, Thresholds(classes=(label,)), context=strict)
+        np.testing.assert_array_equal(of_one.xyxy, every.xyxy[every.class_id == label])
+
+
+def test_a_box_is_the_same_whatever_is_asked_for() -> None:
+    boxes, scores = random_boxes(300), np.random.default_rng(1).uniform(0, 1, 300)
+    centres = np.hstack(((boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]))
+    output = np.zeros((1, 6, 300), np.float32)
+    output[0, :4], output[0, 4] = centres.T, scores
+    of = context(one=0.5, score=1.5, edge=2.0, held=-1.0)
+    box = letterbox(140, 140, (140, 140))
+    everything = postprocess(output, 2, box, Thresholds(confidence=0.001), context=of)
+    for confidence in (0.05, 0.15, 0.25, 0.6):
+        found = postprocess(output, 2, box, Thresholds(confidence=confidence), context=of)
+        expected = everything.confidence >= confidence
+        np.testing.assert_array_equal(found.xyxy, everything.xyxy[expected])
+        np.testing.assert_array_equal(found.confidence, everything.confidence[expected])
+
+
+def test_more_boxes_than_are_looked_at_are_told() -> None:
+    side = np.arange(60, dtype=np.float32) * 10 + 20
+    x, y = np.meshgrid(side, side)  # 3 600, of which those at the edges fall below the threshold
+    output = np.zeros((1, 6, 3600), np.float32)
+    output[0, :5] = np.stack([x.ravel(), y.ravel(), *np.full((2, 3600), 8), np.full(3600, 0.9)])
+    box = letterbox(640, 640, (640, 640))
+    found = postprocess(
+        output, 2, box, Thresholds(max_detections=3000), context=context(one=-5.0, edge=4.0)
+    )
+    assert found.truncated
+    assert len(found) <= 3000
 
 
 def test_the_weights_come_from_the_models_file(tmp_path: Path) -> None:
-    path = save_model(tmp_path / "m.onnx", ONE_BOX, context=str(PLAIN | {"one": -1.5}))
-    detector = Detector.load(path)
-    assert detector.model.context == context(one=-1.5)
-    assert Context.read(context(one=-1.5).text()) == context(one=-1.5)
-    assert replace(detector.model, context=None).context is None
+    path = save_model(tmp_path / "m.onnx", ONE_BOX, context=context(one=-1.5).text())
+    assert Detector.load(path).model.context == context(one=-1.5)
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "no weights", "[1, 2]", "{'one': 1.0}", str(PLAIN | {"more": 0.0})]
-    + [str(PLAIN | {"held": wrong}) for wrong in ("x", [1], None)]
-    + [str(PLAIN).replace("1.0", "1e999")],
+    [
+        "",
+        "no weights",
+        "[1, 2]",
+        '{"one": 1.0}',
+        "[" * 100_000,
+        json.dumps(PLAIN | {"more": 0.0}),
+        json.dumps(PLAIN | {"score": 0}),
+        json.dumps(PLAIN | {"held_score": -1}),
+        *(json.dumps(PLAIN | {"held": wrong}) for wrong in ("x", [1], None, True, 1001, -1e300)),
+        *(json.dumps(PLAIN | {"held": wrong}) for wrong in (float("nan"), float("inf"), 10**400)),
+    ],
 )
 def test_other_weights_are_refused_at_the_start(tmp_path: Path, text: str) -> None:
     path = save_model(tmp_path / "m.onnx", ONE_BOX, context=text)
-    with pytest.raises(ModelError, match=r"metadata `context` of .*m\.onnx must be a weight"):
+    with pytest.raises(ModelError, match=r"metadata `context` of .*m\.onnx cannot be read"):
         Detector.load(path)
