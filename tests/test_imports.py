@@ -32,6 +32,7 @@ MAX_VOCABULARY = 10
 IMPORTERS = ("import_module", "__import__", "run_module")
 PURE = [
     "function/boxes.py",
+    "function/context.py",
     "function/detections.py",
     "function/result.py",
     "function/rows.py",
