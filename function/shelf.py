@@ -55,7 +55,7 @@ BESIDE_FACINGS = 0.5
 # A box fainter than that says nothing.
 FAINT_GAP = 0.1
 # A gap counts from here on; `confidence` in a request is about products and does not move it.
-GAP_CONFIDENCE = 0.5
+GAP_CONFIDENCE = 0.46
 # A space that overlaps it adds this to the logit: seen at 0.3, two in five gaps are true alone,
 # three in four with a space.
 SPACE_EVIDENCE = 1.5
@@ -64,11 +64,11 @@ SAME_SPACE_IOU = 0.3
 INFERRED_CONFIDENCE = 0.5
 # A gap that products take a third of is their background.
 MAX_SEEN_OCCUPIED = 0.35
-# What is left when the products beside it are cut off must be half of what was seen.
-MIN_LEFT = 0.5
-# Of one empty stretch the model sees several, one over the other: those that share a fifth of the
+# What is left when the products beside it are cut off must be two fifths of what was seen.
+MIN_LEFT = 0.4
+# Of one empty stretch the model sees several, one over the other: those that share a tenth of the
 # narrower one's width, and half of the lower one's height, are one.
-JOIN_WIDTH, JOIN_HEIGHT = 0.2, 0.5
+JOIN_WIDTH, JOIN_HEIGHT = 0.1, 0.5
 # Boxes that are half as sure as the best of their stretch say how wide it is.
 MIN_SAY = 0.5
 SURE = 0.999  # odds have no end
