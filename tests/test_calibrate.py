@@ -113,17 +113,17 @@ def test_a_calibrated_model_counts_what_is_labelled(tmp_path: Path, precision: s
     calibrate.main([str(tmp_path / "raw.onnx"), *files])
 
     raw, calibrated = (Detector.load(path) for path in (tmp_path / "raw.onnx", output))
-    photos = read_dataset(tmp_path / "images")
+    labelled = read_dataset(tmp_path / "images")
     counts = {}
     for name, detector in (("raw", raw), ("calibrated", calibrated)):
         detector.warm_up()
-        found = calibrate.find(detector, photos)
+        found = calibrate.find(detector, labelled)
         counts[name] = np.median([(of.confidence >= COUNT_CONFIDENCE).sum() for of in found])
     assert abs(counts["raw"] - 40) > 4
     assert abs(counts["calibrated"] - 40) <= 2
     assert raw.model.context is None
     assert calibrated.model.context is not None
-    images = [read_photo(photo.path, calibrated.model.input_size) for photo in photos]
+    images = [read_photo(photo.path, calibrated.model.input_size) for photo in labelled]
     served = [len(calibrated.detect(image, Thresholds())) for image in images]
     assert abs(np.median(served) - 40) <= 2
 
