@@ -128,7 +128,7 @@ def postprocess(
     if context:
         whole = bounds or (0, 0, box.width, box.height)
         xyxy, confidence, class_id, truncated = _in_context(
-            xyxy, confidence, class_id, box, thresholds.iou, context, whole
+            xyxy, confidence, class_id, box, thresholds, context, whole
         )
     else:
         # One more than allowed, so that "exactly at the cap" is not called truncated.
@@ -162,23 +162,24 @@ def _in_context(
     confidence: Floats,
     class_id: Ints,
     box: Letterbox,
-    iou_threshold: float,
+    thresholds: Thresholds,
     context: Context,
     bounds: Bounds,
 ) -> tuple[Floats, Floats, Ints, bool]:
     """Choose boxes in image pixels, best first, by what lies around them; and say if any are left.
 
-    Who votes on a box and what rescores it is better than it or the same for every threshold, so a
-    box is the same whatever is asked for.
+    Who votes on a box is the same for every threshold, and what rescores it is better than it, so
+    a box is the same whatever is asked for.
     """
     kept, better, worse = suppress(
-        xyxy, confidence, class_id, iou_threshold, MAX_DETECTIONS + 1, VOTING_IOU
+        xyxy, confidence, class_id, thresholds.iou, MAX_DETECTIONS + 1, VOTING_IOU
     )
-    voters = confidence[worse] >= FAINT_CONFIDENCE
+    voters = confidence[worse] >= max(FAINT_CONFIDENCE, context.least(FAINT_CONFIDENCE))
     voted = box.undo(vote(xyxy, confidence, kept, better[voters], worse[voters]))
     rescored = context.rescore(voted, confidence[kept], class_id[kept], bounds)
     order = np.argsort(-rescored, kind="stable")
-    return voted[order], rescored[order], class_id[kept[order]], len(kept) > MAX_DETECTIONS
+    counted = confidence[kept[MAX_DETECTIONS:]] >= context.least(thresholds.confidence)
+    return voted[order], rescored[order], class_id[kept[order]], bool(counted.any())
 
 
 def _seen_gaps(

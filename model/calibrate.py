@@ -52,6 +52,8 @@ MATCHING_IOU = 0.5
 # Newton's steps: five are enough where the boxes tell right from wrong. The penalty keeps a term
 # that says nothing where it was, and is little beside the thousand boxes of a photo.
 STEPS, PENALTY = 50, 1e-2
+# Boxes for which a score is worth less than a fifth of itself do not tell right from wrong.
+LEAST_SCORE = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,9 +176,11 @@ def fit_context(found: list[Found]) -> Context:
     )
     moved = [(rows @ weights, len(of.labelled)) for rows, of in zip(terms, found, strict=True)]
     weights[TERMS.index("one")] += logit(COUNT_CONFIDENCE) - right_threshold(moved, LOGITS)
+    if weights[TERMS.index("score")] < LEAST_SCORE:
+        return ALONE
     try:
         return Context.read(Context(weights=tuple(weights.tolist())).text())
-    except ValueError:  # these boxes do not tell what a score is worth
+    except ValueError:
         return ALONE
 
 

@@ -246,6 +246,16 @@ def test_a_label_makes_one_box_right() -> None:
     assert calibrate._is_right(found).tolist() == [True, False, True]
 
 
+def test_the_fit_is_the_best_there_is() -> None:
+    random = np.random.default_rng(5)
+    terms = random.normal(size=(500, len(TERMS))).astype(np.float32) * 3
+    right = (random.uniform(size=500) < 1 / (1 + np.exp(-terms @ np.arange(6) / 3))).astype(float)
+    weights = calibrate._regress(terms, right)
+    chance = 1 / (1 + np.exp(-terms @ weights))
+    pull = calibrate.PENALTY * (weights - ALONE.weights)
+    np.testing.assert_allclose(terms.T @ (right - chance), pull, atol=1e-3)
+
+
 @pytest.mark.parametrize("boxes", [30, 60, 1000])
 @pytest.mark.parametrize("seed", range(8))
 def test_weak_scores_are_calibrated_too(boxes: int, seed: int) -> None:

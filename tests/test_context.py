@@ -13,8 +13,10 @@ import function.context
 from function.boxes import box_iou, letterbox, non_max_suppression, suppress
 from function.context import TERMS, VOTING_IOU, Context, terms_of, vote
 from function.detections import Thresholds
-from function.detector import Detector, postprocess
+from function.detector import Detector, Timings, postprocess
 from function.errors import ModelError
+from function.image import Image
+from function.tiles import Tile
 
 PLAIN = dict.fromkeys(TERMS, 0.0) | {"score": 1.0}
 SQUARE = (0, 0, 100, 100)
@@ -146,6 +148,7 @@ def test_vote(xyxy: list[list[float]], confidence: list[float], voted: list[list
         },
         {"one": 2.0, "held": 3.0, "held_score": -0.5},
         {"edge": -3.0, "edge_squared": 3.0},
+        {"edge": 8.0, "edge_squared": -8.0},
         {"score": 500.0, "one": -100.0},
     ],
 )
@@ -227,6 +230,15 @@ BOX = letterbox(200, 100, (100, 100))
             id="the-cap",
         ),
         pytest.param([[5, 50, 10, 10, 0.3]], 1000, [], 0, False, id="too-faint-to-be-faint"),
+        pytest.param([[50, 50, 10, 10, 0.2]], 1000, [], 1, False, id="faint-in-the-middle"),
+        pytest.param(
+            [[50, 50, 10, 10, 0.75], [51.4, 50, 10, 10, 0.25]],
+            1000,
+            [100],
+            0,
+            False,
+            id="not-alike",
+        ),
         pytest.param(
             [[50, 50, 10, 10, 0.75], [51, 50, 10, 10, 0.25]], 1000, [100.5], 0, False, id="votes"
         ),
@@ -256,12 +268,13 @@ def test_classes_stay_with_their_boxes() -> None:
         np.testing.assert_array_equal(of_one.xyxy, every.xyxy[every.class_id == label])
 
 
-def test_a_box_is_the_same_whatever_is_asked_for() -> None:
+@pytest.mark.parametrize("one", [0.5, -2.0])
+def test_a_box_is_the_same_whatever_is_asked_for(one: float) -> None:
     boxes, scores = random_boxes(300), np.random.default_rng(1).uniform(0, 1, 300)
     centres = np.hstack(((boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]))
     output = np.zeros((1, 6, 300), np.float32)
     output[0, :4], output[0, 4] = centres.T, scores
-    of = context(one=0.5, score=1.5, edge=2.0, held=-1.0)
+    of = context(one=one, score=1.5, edge=2.0, held=-1.0)
     box = letterbox(140, 140, (140, 140))
     everything = postprocess(output, 2, box, Thresholds(confidence=0.001), context=of)
     for confidence in (0.05, 0.15, 0.25, 0.6):
@@ -271,17 +284,43 @@ def test_a_box_is_the_same_whatever_is_asked_for() -> None:
         np.testing.assert_array_equal(found.confidence, everything.confidence[expected])
 
 
-def test_more_boxes_than_are_looked_at_are_told() -> None:
-    side = np.arange(60, dtype=np.float32) * 10 + 20
-    x, y = np.meshgrid(side, side)  # 3 600, of which those at the edges fall below the threshold
+@pytest.mark.parametrize(
+    ("scores", "truncated"),
+    [
+        pytest.param(np.full(3600, 0.9), True, id="products"),
+        pytest.param(np.repeat([0.1, 0.9], [3590, 10]), False, id="faint-ones"),
+    ],
+)
+def test_more_products_than_are_looked_at_are_told(scores: np.ndarray, truncated: bool) -> None:
+    side = np.arange(60, dtype=np.float32) * 10 + 4  # those at two edges are cut
+    x, y = (of.ravel() for of in np.meshgrid(side, side))
     output = np.zeros((1, 6, 3600), np.float32)
-    output[0, :5] = np.stack([x.ravel(), y.ravel(), *np.full((2, 3600), 8), np.full(3600, 0.9)])
-    box = letterbox(640, 640, (640, 640))
-    found = postprocess(
-        output, 2, box, Thresholds(max_detections=3000), context=context(one=-5.0, edge=4.0)
+    output[0, :5] = np.stack([x, y, np.full(3600, 8), np.full(3600, 8), scores])
+    strict = context(one=-4.0, edge=4.0)
+    thresholds = Thresholds(max_detections=3000)
+    found = postprocess(output, 2, letterbox(640, 640, (640, 640)), thresholds, context=strict)
+    assert found.truncated is truncated
+    assert 0 < len(found) < 3000
+
+
+def test_a_part_of_a_photo_has_the_photos_edges(tmp_path: Path) -> None:
+    strict = context(one=-3.0, edge=3.0)
+    rows = output_of([5, 50, 10, 10, 0.8])
+    cut, whole = (
+        postprocess(rows, 2, BOX, Thresholds(), context=strict, bounds=bounds)
+        for bounds in (None, (-50, 0, 200, 100))
     )
-    assert found.truncated
-    assert len(found) <= 3000
+    assert (len(cut), len(whole)) == (0, 1)
+    # In each of two tiles a box one pixel from its left edge: once the photo's, once the other's.
+    one_box = np.zeros((1, 5, 21))
+    one_box[0, :, 7] = [8, 16, 14, 14, 0.8]
+    detector = Detector.load(save_model(tmp_path / "m.onnx", one_box, context=strict.text()))
+    detector.warm_up()
+    image = Image.of(np.zeros((32, 64, 3), np.uint8))
+    tiles = [Tile(left=left, top=0, right=left + 32, bottom=32) for left in (0, 32)]
+    first = postprocess(np.zeros((1, 5, 21), np.float32), 1, BOX, Thresholds())
+    found = detector.look_closer(image, tiles, first, Thresholds(), Timings())
+    assert found.xyxy.tolist() == [[33, 9, 47, 23]]
 
 
 def test_the_weights_come_from_the_models_file(tmp_path: Path) -> None:
