@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 import numpy as np
 import PIL.Image
+import PIL.ImageEnhance
 import PIL.ImageOps
 import pytest
 import urllib3
@@ -527,11 +528,15 @@ def lines_of(answer: Mapping[str, Any]) -> list[list[str]]:
     ]
 
 
-def test_the_slider_leaves_out_products_without_asking_the_service(page: Page, url: str) -> None:
+def test_the_slider_leaves_out_products_without_asking_the_service(
+    page: Page, url: str, tmp_path: Path
+) -> None:
     """Rows, gaps and fill rates stay as the service found them, and the page says so."""
     requests = predictions(page)
     slider, hint = page.locator("#confidence"), page.locator("#slider-hint")
-    pictures = [GAPS, TURNED]
+    dark = tmp_path / "dark.jpg"  # so that no product of a row is sure
+    PIL.ImageEnhance.Brightness(PIL.Image.open(GAPS)).enhance(0.05).save(dark)
+    pictures = [GAPS, TURNED, dark]
     choose(page, *pictures)
     announced = page.inner_text("#announce")
     for number, picture in enumerate(pictures):
@@ -562,8 +567,8 @@ def test_the_slider_leaves_out_products_without_asking_the_service(page: Page, u
             assert found_of(expected) == found_of(ask(url, picture, confidence))
             counts.add(expected["count"])
         assert len(counts) >= 3  # a sure model may lose none at the first step
-        assert "0" in {line[1] for line in table_of(page)}  # rows with no product left stay
-    assert requests == [f"{url}/predict"] * 2
+    assert "0" in {line[1] for line in table_of(page)}  # rows with no product left stay
+    assert requests == [f"{url}/predict"] * 3
     assert page.inner_text("#announce") == announced  # once, not at each step
 
 
