@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -19,6 +19,7 @@ Real = TypeVar("Real", npt.NDArray[np.float32], npt.NDArray[np.float64])
 # more than the sums in them. 250 000 pairs take 15 MB.
 NMS_BLOCK, LEAST_NMS_BLOCK = 2048, 64
 MAX_PAIRS = 250_000
+SHARED_BLOCK = 256  # boxes whose area shared with all others is measured at a time: 10 MB, not 1 GB
 # A slot or label of a shelf overlaps a handful of boxes; one as large as the picture, all of them.
 MAX_RIVALS = 50
 
@@ -149,6 +150,24 @@ def _area(edges: Real) -> Real:
     return area
 
 
+def apart_by_class(xyxy: Floats, class_id: Ints) -> Floats:
+    """Move boxes (n, 4) of each class apart by more than any box's extent: none share area."""
+    extent = float(np.abs(xyxy).max(initial=0)) * 2 + 1
+    apart: Floats = xyxy + (class_id[:, None] * extent).astype(np.float32)
+    return apart
+
+
+def shared_with_better(xyxy: Floats) -> Iterator[tuple[slice, Floats]]:
+    """Yield blocks of boxes (n, 4), best first, and the area that each shares with all up to it.
+
+    The areas (b, m) are 0 for a box itself and for worse ones.
+    """
+    for start in range(0, len(xyxy), SHARED_BLOCK):
+        block = slice(start, start + SHARED_BLOCK)
+        areas = shared_area(xyxy[block, None], xyxy[: block.stop])
+        yield block, np.tril(areas, start - 1)
+
+
 def pairwise_iou(xyxy: Floats, others: Floats) -> Floats:
     """Compute the IoU (n, m) of boxes (n, 4) with others (m, 4)."""
     rows = max(1, MAX_PAIRS // max(1, len(others)))  # at a time
@@ -201,9 +220,7 @@ def suppress(
     Returns the indices (k,), and pairs (m,), (m,) of a chosen box and one that went for it, whose
     IoU is `alike` or more; none unless it is given.
     """
-    # Classes are moved apart by more than any box's extent, so that one pass serves them all.
-    extent = float(np.abs(xyxy).max(initial=0)) * 2 + 1
-    apart = xyxy + (class_id[:, None] * extent).astype(np.float32)
+    apart = apart_by_class(xyxy, class_id)  # so that one pass serves all classes
     by_left = np.argsort(apart[:, 0], kind="stable")
     edges = np.ascontiguousarray(apart[by_left].T)  # left, top, right, bottom
     order = np.argsort(by_left)[np.argsort(-confidence, kind="stable")]

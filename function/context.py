@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from function.boxes import Floats, Ints, box_area, shared_area
+from function.boxes import Floats, Ints, Real, apart_by_class, box_area, shared_with_better
 
 METADATA = "context"  # of the model's file, where the weights are
 # What is added up, times a weight each: `score` is the logit of the network's confidence, `held`
@@ -27,7 +27,6 @@ SHOWN = 200  # characters of wrong metadata
 MOST_WEIGHT = 1000  # what a fit has none of; more is infinite in the sum
 # Candidates that mean one product: by IoU 0.6 they also lie on its neighbours' edges.
 VOTING_IOU = 0.8
-BLOCK = 256  # boxes compared with all better ones at a time: 10 MB, not a gigabyte
 LEAST = np.float32(1e-6)  # a score of 0 or 1 has no logit, a box without area no share
 
 # The left, top, right and bottom edge of a photo, in the pixels that boxes are in.
@@ -68,9 +67,8 @@ class Context:
 
         What is best need not stay so.
         """
-        logit = terms_of(xyxy, confidence, class_id, bounds) @ np.array(self.weights, np.float32)
-        rescored: Floats = (1 / (1 + np.exp(-np.clip(logit, -50, 50)))).astype(np.float32)
-        return rescored
+        terms = terms_of(xyxy, confidence, class_id, bounds)
+        return sigmoid(terms @ np.array(self.weights, np.float32))
 
     def least(self, confidence: float) -> float:
         """Say which score of the network may become a confidence, wherever the box lies."""
@@ -78,10 +76,21 @@ class Context:
         # The sum is a parabola over `edge` and a line over `held`: most is at an end or on top.
         top = -edge / (2 * squared) if squared else 0
         at_edge = max(edge * at + squared * at * at for at in (0, 1, min(max(top, 0), 1)))
-        wanted = math.log(confidence / (1 - confidence)) if confidence < 1 else math.inf
+        wanted = logit(confidence) if confidence < 1 else math.inf
         alone = (wanted - one - at_edge) / score
         in_another = (wanted - one - at_edge - held) / (score + held_score)
-        return 1 / (1 + math.exp(-min(max(min(alone, in_another), -50), 50)))
+        return float(sigmoid(np.array(min(alone, in_another))))
+
+
+def logit(score: float) -> float:
+    """Return the number whose sigmoid is `score`."""
+    return math.log(score / (1 - score))
+
+
+def sigmoid(logits: Real) -> Real:
+    """Turn logits (...) into scores from 0 to 1."""
+    scores: Real = np.asarray(1 / (1 + np.exp(-np.clip(logits, -50, 50))), logits.dtype)
+    return scores
 
 
 ALONE = Context(weights=tuple(float(term == "score") for term in TERMS))  # it leaves the scores
@@ -92,9 +101,9 @@ def terms_of(xyxy: Floats, confidence: Floats, class_id: Ints, bounds: Bounds) -
     area = np.maximum(box_area(xyxy), LEAST)
     score = np.clip(confidence, LEAST, 1 - LEAST)
     score = np.log(score / (1 - score))
-    # Classes are moved apart, so that a box is held by one of its own.
-    apart = float(np.abs(xyxy).max(initial=0)) * 2 + 1
-    held = np.minimum(_held(xyxy + (class_id[:, None] * apart).astype(np.float32)) / area, 1)
+    own = apart_by_class(xyxy, class_id)  # a box is held by one of its class
+    shared = [areas.max(axis=1) for _, areas in shared_with_better(own)]
+    held = np.minimum(np.concatenate([score[:0], *shared]) / area, 1)
     left, top, right, bottom = xyxy.T
     away = np.minimum.reduce(
         (left - bounds[0], top - bounds[1], bounds[2] - right, bounds[3] - bottom)
@@ -102,16 +111,6 @@ def terms_of(xyxy: Floats, confidence: Floats, class_id: Ints, bounds: Bounds) -
     edge = np.clip(away / np.sqrt(area), 0, 1)
     terms = (np.ones_like(score), score, held, held * score, edge, edge * edge)
     return np.stack(terms, axis=1).astype(np.float32)
-
-
-def _held(xyxy: Floats) -> Floats:
-    """Measure the most area (n,) that each box, best first, shares with a better one."""
-    shared = [np.zeros(0, np.float32)]
-    for start in range(0, len(xyxy), BLOCK):
-        better = xyxy[: start + BLOCK]
-        areas = shared_area(xyxy[start : start + BLOCK, None], better)
-        shared.append(np.tril(areas, start - 1).max(axis=1))
-    return np.concatenate(shared)
 
 
 def vote(xyxy: Floats, confidence: Floats, kept: Ints, better: Ints, worse: Ints) -> Floats:

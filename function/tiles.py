@@ -13,7 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from function.boxes import Floats, box_area, non_max_suppression, shared_area
+from function.boxes import (
+    SHARED_BLOCK,
+    Floats,
+    box_area,
+    non_max_suppression,
+    shared_area,
+    shared_with_better,
+)
 from function.detections import Detail, Detections, Thresholds
 
 # An inference each: six take half a second of a processor.
@@ -33,7 +40,7 @@ CUT = 0.005  # of the tile's longer side
 # first look, when those of the tiles cover a third of it.
 SAME_SHARE, KNOWN_SHARE = 0.75, 0.33
 SEAM_IOU = 0.45
-BLOCK = 256  # boxes compared with all others at a time: 10 MB, not a gigabyte
+SMALLEST = np.finfo(np.float32).tiny  # an area that is none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +158,8 @@ def _join(
     kept = non_max_suppression(xyxy, confidence, class_id, SEAM_IOU, len(xyxy))
     kept = kept[~_held_by_better(xyxy[kept])]
     xyxy, confidence, class_id = xyxy[kept], confidence[kept], class_id[kept]
-    blocks = [first.xyxy[start : start + BLOCK] for start in range(0, len(first), BLOCK)]
+    starts = range(0, len(first), SHARED_BLOCK)
+    blocks = [first.xyxy[start : start + SHARED_BLOCK] for start in starts]
     shared = [shared_area(block[:, None], xyxy).sum(axis=1) for block in blocks]
     covered = np.array([area for areas in shared for area in areas])
     new = covered < KNOWN_SHARE * box_area(first.xyxy)
@@ -164,13 +172,12 @@ def _join(
 
 def _held_by_better(xyxy: Floats) -> npt.NDArray[np.bool_]:
     """Tell which boxes (n, 4), best first, share most of the smaller one with a better one."""
-    area, held = box_area(xyxy), np.zeros(len(xyxy), np.bool_)
-    for start in range(0, len(xyxy), BLOCK):
-        better = slice(start, start + BLOCK)
-        least = np.maximum(np.minimum(area[better, None], area), np.finfo(np.float32).tiny)
-        same = shared_area(xyxy[better, None], xyxy) >= SAME_SHARE * least
-        held |= np.triu(same, start + 1).any(axis=0)
-    return held
+    area = box_area(xyxy)
+    held: list[npt.NDArray[np.bool_]] = [np.zeros(0, np.bool_)]
+    for block, shared in shared_with_better(xyxy):
+        least = np.maximum(np.minimum(area[block, None], area[: block.stop]), SMALLEST)
+        held.append(np.any(shared >= SAME_SHARE * least, axis=1))
+    return np.concatenate(held)
 
 
 def _without_cut(look: Detections, tile: Tile, size: tuple[int, int]) -> Detections:

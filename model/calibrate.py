@@ -33,10 +33,11 @@ from function.context import (
     TERMS,
     Bounds,
     Context,
+    logit,
+    sigmoid,
     terms_of,
 )
-from function.detections import Detections
-from function.detector import Detector, Timings
+from function.detector import Detector
 from function.errors import ModelError
 from model.evaluate import COUNT_CONFIDENCE, PROTOCOL
 from model.gate import GateError, head_of, load_model, metadata_of
@@ -76,19 +77,18 @@ def find(detector: Detector, photos: list[LabelledPhoto], *, gaps: bool = False)
 
 def _find(detector: Detector, photo: LabelledPhoto, gaps: bool) -> Found:
     image = read_photo(photo.path, detector.model.input_size)
-    found: Detections = detector.detect(image, PROTOCOL, Timings())
+    found = detector.detect(image, PROTOCOL)
     xyxy, confidence, class_id = found.xyxy, found.confidence, found.class_id
     if gaps:
         xyxy, confidence = found.gap_xyxy, found.gap_confidence
         class_id = np.zeros(len(xyxy), np.int64)
     of_kind = gaps | ~np.isin(photo.class_id, detector.model.gap_classes)
-    xywh = photo.xywh(image)[of_kind & ~photo.crowd]
     return Found(
         xyxy=xyxy,
         confidence=confidence,
         class_id=class_id,
         bounds=(0, 0, image.width, image.height),
-        labelled=np.hstack((xywh[:, :2], xywh[:, :2] + xywh[:, 2:])).astype(np.float32),
+        labelled=photo.xyxy(image)[of_kind & ~photo.crowd].astype(np.float32),
         grouped=bool((of_kind & photo.crowd).any()),
     )
 
@@ -114,11 +114,6 @@ def right_threshold(
         raise GateError(msg)
     right = np.abs(bias) == np.abs(bias).min()
     return float(thresholds[right].mean())
-
-
-def logit(score: float) -> float:
-    """Return the number whose sigmoid is `score`."""
-    return math.log(score / (1 - score))
 
 
 def shift_scores(
@@ -210,7 +205,7 @@ def _regress(terms: Floats, right: Floats) -> npt.NDArray[np.float64]:
         return float((np.logaddexp(0, logits) - right * logits).sum() + penalty)
 
     for _ in range(STEPS):
-        chance = 1 / (1 + np.exp(-np.clip(rows @ weights, -50, 50)))
+        chance = sigmoid(rows @ weights)
         slope = rows.T @ (right - chance) - PENALTY * (weights - start)
         bend = (rows.T * (chance * (1 - chance))) @ rows + PENALTY * np.eye(len(weights))
         step, now = np.linalg.solve(bend, slope), loss(weights)

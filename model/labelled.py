@@ -28,6 +28,11 @@ class LabelledPhoto:
         size = np.array([image.width, image.height] * 2)
         return self.boxes if self.in_pixels else self.boxes * size
 
+    def xyxy(self, image: Image) -> npt.NDArray[np.float64]:
+        """Return the boxes' corners (n, 4) in pixels of the image as a person sees it."""
+        xywh = self.xywh(image)
+        return np.hstack((xywh[:, :2], xywh[:, :2] + xywh[:, 2:]))
+
     @property
     def count(self) -> int:
         """Count the products."""

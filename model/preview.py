@@ -63,8 +63,7 @@ def page(detector: Detector, photos: list[LabelledPhoto]) -> str:
     parts = [HEAD]
     for photo in progress(photos, "drawing: photo"):
         image = read_photo(photo.path, detector.model.input_size)
-        xywh = photo.xywh(image)
-        xyxy = np.hstack((xywh[:, :2], xywh[:, :2] + xywh[:, 2:]))
+        xyxy = photo.xyxy(image)
         empty = np.isin(photo.class_id, detector.model.gap_classes)
         found = detector.detect(image, Thresholds())
         audit = audit_shelf(found, image.width, image.height)

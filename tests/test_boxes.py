@@ -21,6 +21,12 @@ def floats(rows: Sequence[Sequence[float]], columns: int = 4) -> np.ndarray:
     return np.array(rows, dtype=np.float32).reshape(-1, columns)
 
 
+def random_boxes(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Make boxes (count, 4) of up to 40 px within 140, so that many overlap."""
+    corner, size = rng.uniform(0, 100, (count, 2)), rng.uniform(5, 40, (count, 2))
+    return np.hstack((corner, corner + size)).astype(np.float32)
+
+
 @pytest.mark.parametrize(
     ("width", "height", "step", "content", "size", "pad"),
     [
@@ -157,8 +163,7 @@ def test_many_candidates_are_judged_as_one_by_one(
     monkeypatch.setattr(function.boxes, "LEAST_NMS_BLOCK", least)
     monkeypatch.setattr(function.boxes, "MAX_PAIRS", pairs)
     rng = np.random.default_rng(count)
-    corner, size = rng.uniform(0, 100, (count, 2)), rng.uniform(5, 40, (count, 2))
-    xyxy = np.hstack((corner, corner + size)).astype(np.float32)
+    xyxy = random_boxes(rng, count)
     confidence = rng.uniform(size=count).round(2).astype(np.float32)  # some are equal
     class_id = np.zeros(count, np.int64)
     expected = one_by_one(xyxy, confidence, iou_threshold)

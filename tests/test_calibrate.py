@@ -92,15 +92,26 @@ def test_a_head_without_scores_is_refused() -> None:
         calibrate.shift_scores(model, 0.1)
 
 
+def write_noise(folder: Path, count: int, labels: str) -> None:
+    """Write photos of noise, and the same labels for each."""
+    random = np.random.default_rng(1)
+    for part in ("images", "labels"):
+        (folder / part).mkdir()
+    for index in range(count):
+        noise = random.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+        PIL.Image.fromarray(noise).save(folder / f"images/{index}.png")
+        (folder / f"labels/{index}.txt").write_text(labels)
+
+
+def served(detector: Detector, photos: list[LabelledPhoto]) -> list[int]:
+    """Count the products of each photo as the service does."""
+    images = [read_photo(photo.path, detector.model.input_size) for photo in photos]
+    return [len(detector.detect(image, Thresholds())) for image in images]
+
+
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_a_calibrated_model_counts_what_is_labelled(tmp_path: Path, precision: str) -> None:
-    random = np.random.default_rng(1)
-    for folder in ("images", "labels"):
-        (tmp_path / folder).mkdir()
-    for index in range(5):
-        noise = random.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
-        PIL.Image.fromarray(noise).save(tmp_path / f"images/{index}.png")
-        (tmp_path / f"labels/{index}.txt").write_text("0 0.5 0.5 0.1 0.1\n" * 40)
+    write_noise(tmp_path, 5, "0 0.5 0.5 0.1 0.1\n" * 40)
     output = tmp_path / "calibrated.onnx"
     files = ["--data", str(tmp_path / "images"), "--output", str(output)]
     model = TinyYolo().model()
@@ -123,9 +134,7 @@ def test_a_calibrated_model_counts_what_is_labelled(tmp_path: Path, precision: s
     assert abs(counts["calibrated"] - 40) <= 2
     assert raw.model.context is None
     assert calibrated.model.context is not None
-    images = [read_photo(photo.path, calibrated.model.input_size) for photo in labelled]
-    served = [len(calibrated.detect(image, Thresholds())) for image in images]
-    assert abs(np.median(served) - 40) <= 2
+    assert abs(np.median(served(calibrated, labelled)) - 40) <= 2
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
@@ -136,12 +145,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
 
 def test_what_is_learned_is_written_and_served(tmp_path: Path) -> None:
     random = np.random.default_rng(2)
-    for folder in ("images", "labels"):
-        (tmp_path / folder).mkdir()
-    for index in range(6):
-        noise = random.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
-        PIL.Image.fromarray(noise).save(tmp_path / f"images/{index}.png")
-        (tmp_path / f"labels/{index}.txt").touch()
+    write_noise(tmp_path, 6, "")
     onnx.save(TinyYolo().model(), tmp_path / "raw.onnx")
     raw = Detector.load(tmp_path / "raw.onnx")
     raw.warm_up()
@@ -159,11 +163,7 @@ def test_what_is_learned_is_written_and_served(tmp_path: Path) -> None:
     calibrated.warm_up()
     assert calibrated.model.context not in (None, ALONE)
     photos = read_dataset(tmp_path / "images")
-    images = [read_photo(photo.path, calibrated.model.input_size) for photo in photos]
-    off = [
-        len(calibrated.detect(image, Thresholds())) / photo.count - 1
-        for image, photo in zip(images, photos, strict=True)
-    ]
+    off = np.array(served(calibrated, photos)) / [photo.count for photo in photos] - 1
     assert abs(np.median(off)) <= 0.05
 
 

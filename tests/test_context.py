@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_boxes import floats, random_boxes
 from test_detector import ONE_BOX, save_model
 
 import function.context
-from function.boxes import box_iou, letterbox, non_max_suppression, suppress
+from function.boxes import SHARED_BLOCK, box_iou, letterbox, non_max_suppression, suppress
 from function.context import TERMS, VOTING_IOU, Context, terms_of, vote
 from function.detections import Thresholds
 from function.detector import Detector, Timings, postprocess
@@ -22,22 +23,12 @@ PLAIN = dict.fromkeys(TERMS, 0.0) | {"score": 1.0}
 SQUARE = (0, 0, 100, 100)
 
 
-def floats(*rows: list[float]) -> np.ndarray:
-    return np.array(rows, np.float32).reshape(-1, 4)
-
-
 def context(**weights: float) -> Context:
     return Context.read(json.dumps(PLAIN | weights))
 
 
 def one_class(boxes: np.ndarray) -> np.ndarray:
     return np.zeros(len(boxes), np.int64)
-
-
-def random_boxes(count: int) -> np.ndarray:
-    rng = np.random.default_rng(count)
-    corner, size = rng.uniform(0, 100, (count, 2)), rng.uniform(5, 40, (count, 2))
-    return np.hstack((corner, corner + size)).astype(np.float32)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +52,7 @@ def random_boxes(count: int) -> np.ndarray:
     ],
 )
 def test_terms(xyxy: list[list[float]], held: list[float], edge: list[float]) -> None:
-    boxes = floats(*xyxy)
+    boxes = floats(xyxy)
     score = np.full(len(boxes), 0.75, np.float32)
     logit = np.full(len(boxes), np.log(3))
     at = np.array(edge)
@@ -72,14 +63,14 @@ def test_terms(xyxy: list[list[float]], held: list[float], edge: list[float]) ->
 
 
 def test_a_box_is_held_by_one_of_its_own_class() -> None:
-    boxes = floats([40, 40, 60, 60], [45, 45, 50, 50], [46, 46, 50, 50])
+    boxes = floats([[40, 40, 60, 60], [45, 45, 50, 50], [46, 46, 50, 50]])
     score = np.full(3, 0.5, np.float32)
     held = terms_of(boxes, score, np.array([0, 1, 1]), SQUARE)[:, TERMS.index("held")]
     np.testing.assert_allclose(held, [0, 0, 1], atol=1e-5)
 
 
 def test_the_edge_is_the_photos_not_the_parts() -> None:
-    boxes, score = floats([0, 0, 10, 10]), np.full(1, 0.5, np.float32)
+    boxes, score = floats([[0, 0, 10, 10]]), np.full(1, 0.5, np.float32)
     edges = [
         terms_of(boxes, score, one_class(boxes), bounds)[0, TERMS.index("edge")]
         for bounds in (SQUARE, (-5, 0, 100, 100), (-5, -2, 100, 100), (-50, -50, 50, 13))
@@ -88,7 +79,7 @@ def test_the_edge_is_the_photos_not_the_parts() -> None:
 
 
 def test_more_boxes_than_a_block_are_measured_as_one_by_one() -> None:
-    boxes = random_boxes(2 * function.context.BLOCK + 1)
+    boxes = random_boxes(np.random.default_rng(0), 2 * SHARED_BLOCK + 1)
     left_top, right_bottom = boxes[:, :2], boxes[:, 2:]
     inner = np.minimum(right_bottom[:, None], right_bottom) - np.maximum(
         left_top[:, None], left_top
@@ -103,7 +94,7 @@ def test_more_boxes_than_a_block_are_measured_as_one_by_one() -> None:
 @pytest.mark.parametrize("score", [0.0, 0.25, 1.0])
 def test_a_context_that_says_nothing_leaves_the_score(score: float) -> None:
     scores = np.array([score], np.float32)
-    rescored = context().rescore(floats([40, 40, 50, 50]), scores, np.zeros(1, np.int64), SQUARE)
+    rescored = context().rescore(floats([[40, 40, 50, 50]]), scores, np.zeros(1, np.int64), SQUARE)
     np.testing.assert_allclose(rescored, scores, atol=2e-6)
 
 
@@ -128,9 +119,9 @@ TWO_NOT = [[0, 0, 10, 10], [2, 0, 12, 10]]  # IoU 0.67
     ],
 )
 def test_vote(xyxy: list[list[float]], confidence: list[float], voted: list[list[float]]) -> None:
-    boxes, scores = floats(*xyxy), np.array(confidence, np.float32)
+    boxes, scores = floats(xyxy), np.array(confidence, np.float32)
     pairs = suppress(boxes, scores, one_class(boxes), 0.6, 10, VOTING_IOU)
-    np.testing.assert_allclose(vote(boxes, scores, *pairs), floats(*voted), atol=1e-5)
+    np.testing.assert_allclose(vote(boxes, scores, *pairs), floats(voted), atol=1e-5)
 
 
 @pytest.mark.parametrize("confidence", [0.001, 0.25, 0.9, 0.999])
@@ -164,7 +155,7 @@ def test_no_box_below_the_least_score_reaches_the_confidence(
     # The same score alone, at every distance from the edge, and in a better box.
     for held in (0, 4, 10):
         for away in np.linspace(0, 10, 9):
-            pair = floats([away, 40, away + 10, 50], [away + 10 - held, 40, away + 20 - held, 50])
+            pair = floats([[away, 40, away + 10, 50], [away + 10 - held, 40, away + 20 - held, 50]])
             for score in scores[::40]:
                 both = np.array([1.0, score], np.float32)
                 low = of.rescore(pair, both, one_class(pair), (0, 0, 1000, 100))[1]
@@ -178,7 +169,7 @@ def test_each_box_that_went_is_told_with_its_likes(
     monkeypatch: pytest.MonkeyPatch, block: int, iou_threshold: float, alike: float
 ) -> None:
     monkeypatch.setattr("function.boxes.NMS_BLOCK", block)
-    boxes = random_boxes(400)
+    boxes = random_boxes(np.random.default_rng(0), 400)
     scores = np.random.default_rng(0).permutation(np.linspace(0.01, 1, 400)).astype(np.float32)
     classes = one_class(boxes)
     kept, better, worse = suppress(boxes, scores, classes, iou_threshold, 400, alike)
@@ -270,7 +261,10 @@ def test_classes_stay_with_their_boxes() -> None:
 
 @pytest.mark.parametrize("one", [0.5, -2.0])
 def test_a_box_is_the_same_whatever_is_asked_for(one: float) -> None:
-    boxes, scores = random_boxes(300), np.random.default_rng(1).uniform(0, 1, 300)
+    boxes, scores = (
+        random_boxes(np.random.default_rng(0), 300),
+        np.random.default_rng(1).uniform(0, 1, 300),
+    )
     centres = np.hstack(((boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]))
     output = np.zeros((1, 6, 300), np.float32)
     output[0, :4], output[0, 4] = centres.T, scores
