@@ -1199,7 +1199,7 @@ def test_a_phone_in_spanish(phone: Page, console: Console) -> None:
     page = phone
     console.expected.append("422")
     assert_no_sideways_scroll(page)
-    assert page.evaluate("document.documentElement.lang") == "es"
+    expect(page.locator("html")).to_have_attribute("lang", "es")
     expect(page.get_by_role("heading", name="Revisar una estantería")).to_be_visible()
     expect(page.locator("#photo")).to_have_attribute("capture", "environment")
     expect(page.get_by_text("Hacer una foto")).to_be_visible()
@@ -1220,6 +1220,20 @@ def test_a_phone_in_spanish(phone: Page, console: Console) -> None:
     assert_no_sideways_scroll(page)
     words = page.evaluate("document.body.innerText").replace(GAPS.name, "")
     assert re.findall(r"\b(?:[Rr]ow|[Gg]aps?|[Pp]icture|facing|Share|filled)\b", words) == []
+
+
+def test_a_picture_that_is_chosen_before_the_words_come_is_counted(phone: Page) -> None:
+    words: list[Route] = []
+    phone.route("**/words/es.js", lambda route: words.append(route))
+    phone.reload(wait_until="commit")
+    phone.set_input_files("#choose", GAPS)
+    deadline = time.monotonic() + TIMEOUT_MS / 1000
+    while not words and time.monotonic() < deadline:
+        phone.wait_for_timeout(50)
+    expect(phone.locator("html")).to_have_attribute("lang", "en")
+    words[0].continue_()
+    expect(phone.locator("html")).to_have_attribute("lang", "es")
+    expect(phone.locator(".strip li")).to_have_attribute("data-state", "counted")
 
 
 def assert_no_sideways_scroll(page: Page) -> None:

@@ -395,5 +395,8 @@ for (const [target, type, listener] of [
   [element("download-all"), "click", () => saveCsv(queue.items.filter((item) => item.answer), "shelves.csv")],
 ]) target.addEventListener(type, listener);
 
+// Chosen while another language's words were on their way.
+for (const input of [element("choose"), element("photo")]) if (input.files.length > 0) onChoose({ target: input });
+
 const found = await askHealth();
 if (found !== "ready") watchService(found);
