@@ -83,6 +83,8 @@ def _from_tensors(path: Path) -> Any:
         msg = f"{path} must be a file of model.train or `python -m model.yolo`, got {err}"
         raise YoloError(msg) from err
     model.names = names
+    model.args, model.task = yolo.model.args, yolo.model.task
+    model.pt_path = str(path)  # an export goes beside it
     yolo.model = model
     yolo.ckpt = {"epoch": -1}  # Ultralytics keeps the weights of what has one
     return yolo

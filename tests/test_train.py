@@ -189,17 +189,21 @@ def test_a_killed_training_goes_on_and_its_checkpoint_exports(data: Path, tmp_pa
     for picture in ("results.png", "BoxPR_curve.png", "val_batch0_pred.jpg"):
         assert (tmp_path / "r" / picture).is_file()
 
-    output = tmp_path / "float.onnx"
-    export = ["-m", "model.export", str(tmp_path / "r/weights/best.pt"), "--output", str(output)]
-    settings = ["--size", "64", "--label", "product", "--training-data", "drawn"]
-    subprocess.run([str(MODEL_PYTHON), *export, *settings], cwd=ROOT, check=True)
-    detector = Detector.load(output)
-    detector.warm_up()
-    assert detector.model.names == {0: "product"}
-    assert detector.model.input_size == (64, 64)
-    metadata = {entry.key: entry.value for entry in onnx.load(output).metadata_props}
-    assert metadata["name"] == metadata["description"] == "shelf-yolo11n"
-    assert (metadata["training_data"], metadata["stride"]) == ("drawn", "32")
+    best, tensors = tmp_path / "r/weights/best.pt", tmp_path / "best.safetensors"
+    written = [str(MODEL_PYTHON), "-m", "model.yolo", str(best), str(tensors)]
+    subprocess.run(written, cwd=ROOT, check=True)
+    for weights in (best, tensors):
+        output = tmp_path / f"{weights.suffix}.onnx"
+        export = ["-m", "model.export", str(weights), "--output", str(output)]
+        settings = ["--size", "64", "--label", "product", "--training-data", "drawn"]
+        subprocess.run([str(MODEL_PYTHON), *export, *settings], cwd=ROOT, check=True)
+        detector = Detector.load(output)
+        detector.warm_up()
+        assert detector.model.names == {0: "product"}
+        assert detector.model.input_size == (64, 64)
+        metadata = {entry.key: entry.value for entry in onnx.load(output).metadata_props}
+        assert metadata["name"] == metadata["description"] == "shelf-yolo11n"
+        assert (metadata["training_data"], metadata["stride"]) == ("drawn", "32")
 
 
 def planned(*arguments: str) -> str:
