@@ -34,7 +34,7 @@ def event_line(event: Json, width: int) -> str:
             words = f"corrected: {words}"
     else:
         words = _rejection(facts) if "reason" in facts else _audit(facts)
-    view, name = (printable(text) for text in (view, name))
+    view, words, name = (printable(text) for text in (view, words, name))
     line = f"{view or '-':<{VIEW_COLUMNS}}  {words}"
     room = width - len(line) - 2
     if len(name) > room:

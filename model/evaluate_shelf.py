@@ -6,7 +6,9 @@ before: people mark an empty stretch once or once a facing, and the audit report
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,10 +22,13 @@ from function.boxes import Floats, Ints, box_area, match_one_to_one, pairwise_io
 from function.config import Config
 from function.detections import Detections, Thresholds
 from function.detector import Detector
+from function.errors import ImageError, ModelError
 from function.image import Image, read_image
 from function.metrics import Metrics
 from function.result import Result
 from function.shelf import ShelfAudit, audit_shelf
+from model.labelled import read_gaps
+from model.photos import DatasetError
 from model.render import RenderedShelf, render_shelf
 
 GAP_IOU = 0.3
@@ -124,11 +129,24 @@ def gap_boxes(audit: ShelfAudit) -> Floats:
 
 
 def photos(folder: Path, part: slice) -> Iterator[tuple[str, Image, Floats]]:
-    """Read labelled photos (labels.json, images/) with their gaps (m, 4)."""
-    for label in json.loads((folder / "labels.json").read_text())[part]:
-        image = read_image((folder / label["image"]).read_bytes())
-        gaps = np.array(label["gaps"], np.float32).reshape(-1, 4)
-        yield Path(label["image"]).stem, image, gaps
+    """Read labelled photos of `model.labelled.read_gaps` with their gaps (m, 4), in pixels.
+
+    Raises `DatasetError`.
+    """
+    for photo in read_gaps(folder)[part]:
+        with _named(photo.path):
+            image = read_image(photo.path.read_bytes())
+        yield photo.path.stem, image, photo.xyxy(image).astype(np.float32)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Name the photo that cannot be read."""
+    try:
+        yield
+    except (OSError, ImageError) as err:
+        msg = f"{path} cannot be read: {err}"
+        raise DatasetError(msg) from err
 
 
 def drawn(count: int, seed: int) -> Iterator[tuple[str, RenderedShelf]]:
@@ -257,17 +275,22 @@ SCENE_COLUMNS = (
 
 
 def read_scenes(folder: Path) -> list[Scene]:
-    """Read notes.json, a list of scenes as a person sees them."""
-    return [
-        Scene(
-            image=note["image"],
-            boards=note["boards"],
-            fill=note["fill"],
-            empty=np.array(note["empty"], np.float32).reshape(-1, 4),
-            products=note["products_by_eye"],
-        )
-        for note in json.loads((folder / "notes.json").read_text())
-    ]
+    """Read notes.json, a list of scenes as a person sees them. Raises `DatasetError`."""
+    notes = folder / "notes.json"
+    try:
+        return [
+            Scene(
+                image=note["image"],
+                boards=note["boards"],
+                fill=note["fill"],
+                empty=np.array(note["empty"], np.float32).reshape(-1, 4),
+                products=note["products_by_eye"],
+            )
+            for note in json.loads(notes.read_text())
+        ]
+    except (OSError, ValueError, KeyError, TypeError) as err:
+        msg = f"{notes} is not a list of scenes: {type(err).__name__} {err}"
+        raise DatasetError(msg) from err
 
 
 def score_scene(scene: Scene, result: Result) -> SceneScore:
@@ -320,19 +343,8 @@ def _part(text: str) -> slice:
     return slice(int(first) if first else None, int(last) if last else None)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(prog="python -m model.evaluate_shelf", description=__doc__)
-    parser.add_argument("--model", type=Path, default=Config().model_path)
-    parser.add_argument("--photos", type=Path, help="folder with images/ and labels.json")
-    parser.add_argument(
-        "--part", type=_part, default=slice(None), help="of the photos, e.g. 80:120"
-    )
-    parser.add_argument("--scenes", type=Path, help="folder with photos and notes.json")
-    parser.add_argument("--drawn", type=int, default=0, help="how many shelves to draw")
-    parser.add_argument("--seed", type=int, default=0, help="of the drawn shelves")
-    parser.add_argument("--pictures", type=Path, help="folder for the worst cases")
-    options = parser.parse_args(arguments)
+def run(options: argparse.Namespace) -> None:
+    """Score what was asked for, and print it. Raises `DatasetError` and `ModelError`."""
     detector, thresholds = Detector.load(options.model), Thresholds()
     detector.warm_up()
 
@@ -349,8 +361,9 @@ def main(arguments: list[str] | None = None) -> None:
         print(SCENE_COLUMNS)
         metrics = Metrics()
         for scene in read_scenes(options.scenes):
-            data = (options.scenes / scene.image).read_bytes()
-            result = audit_image(data, detector, thresholds, metrics)
+            path = options.scenes / scene.image
+            with _named(path):
+                result = audit_image(path.read_bytes(), detector, thresholds, metrics)
             print(scene_row(score_scene(scene, result)), flush=True)
     if options.drawn:
         for name, way in (("true boxes", true_detections), ("model's boxes", detect)):
@@ -363,6 +376,25 @@ def main(arguments: list[str] | None = None) -> None:
         for kind, report in reports.items():
             for wrong, name, picture in report.worst:
                 picture.save(options.pictures / f"{kind.split()[0]}-{wrong:02d}-{name}.png")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m model.evaluate_shelf", description=__doc__)
+    parser.add_argument("--model", type=Path, default=Config().model_path)
+    parser.add_argument("--photos", type=Path, help="folder with images/ and labels.json")
+    parser.add_argument(
+        "--part", type=_part, default=slice(None), help="of the photos, e.g. 80:120"
+    )
+    parser.add_argument("--scenes", type=Path, help="folder with photos and notes.json")
+    parser.add_argument("--drawn", type=int, default=0, help="how many shelves to draw")
+    parser.add_argument("--seed", type=int, default=0, help="of the drawn shelves")
+    parser.add_argument("--pictures", type=Path, help="folder for the worst cases")
+    options = parser.parse_args(arguments)
+    try:
+        run(options)
+    except (DatasetError, ModelError) as err:
+        sys.exit(str(err))
 
 
 if __name__ == "__main__":

@@ -102,6 +102,34 @@ def test_the_command_prints_scores_and_keeps_the_worst_pictures(
     assert len(list((tmp_path / "worst").iterdir())) == 3
 
 
+SCENE = {"image": "a.jpg", "boards": 1, "fill": 1.0, "empty": [], "products_by_eye": 2}
+GAPS = {"image": "a.jpg", "width": 4, "height": 4, "gaps": []}
+
+
+@pytest.mark.parametrize(
+    ("option", "notes", "photo", "reason"),
+    [
+        ("--photos", "", None, "images holds no photos"),
+        ("--photos", "[{}]", None, "labels.json is not a list of photos with their gaps: KeyErr"),
+        ("--photos", json.dumps([GAPS]), None, "a.jpg cannot be read"),
+        ("--photos", json.dumps([GAPS]), b"GIF89a", "a.jpg cannot be read: The image must be one"),
+        ("--scenes", "", None, "notes.json is not a list of scenes: FileNotFoundError"),
+        ("--scenes", "{", None, "notes.json is not a list of scenes: JSONDecodeError"),
+        ("--scenes", json.dumps([SCENE]), b"", "a.jpg cannot be read: The image must have bytes"),
+    ],
+)
+def test_what_cannot_be_read_is_named(
+    option: str, notes: str, photo: bytes | None, reason: str, tmp_path: Path
+) -> None:
+    if notes:
+        name = "labels.json" if option == "--photos" else "notes.json"
+        (tmp_path / name).write_text(notes)
+    if photo is not None:
+        (tmp_path / "a.jpg").write_bytes(photo)
+    with pytest.raises(SystemExit, match=reason):
+        main([option, str(tmp_path)])
+
+
 @pytest.mark.parametrize(
     ("gaps", "empty", "covered", "false"),
     [

@@ -269,6 +269,10 @@ REASON = {"title": "Corrupt image", "status": 422}
             "-                 ? products    ? gaps      -  \ufffd[2J.jpg",
         ),
         (
+            {"subject": "", "data": {"gap": {"facings": "\x1b[2J"}, "state": "\r"}},
+            "-                 a gap of \ufffd[2J facings is \ufffd",
+        ),
+        (
             AUDITED | {"data": {"reason": REASON}},
             "store-17/cam-1    rejected: Corrupt image  aisle 5.jpg",
         ),
