@@ -175,8 +175,8 @@ class WarningJson(TypedDict):
     code: Annotated[
         str,
         {
-            "description": "blurred, dark, overexposed, noisy, wide, small_products, truncated or "
-            "nothing_found; more may come"
+            "description": "blurred, dark, overexposed, noisy, wide, small_products, unsure, "
+            "truncated or nothing_found; more may come"
         },
     ]
     detail: str

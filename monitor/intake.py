@@ -32,6 +32,7 @@ DOUBTFUL: Mapping[str, bool] = {
     "noisy": True,
     "wide": False,
     "small_products": False,
+    "unsure": True,
     "truncated": False,
     "nothing_found": True,
 }

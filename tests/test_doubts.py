@@ -19,12 +19,16 @@ GOOD = Look(light=220, burnt=0.01, sharpness=0.5, noise=0.005)
 INPUT = (800, 800)
 
 
-def found(count: int = 20, side: float = 40, truncated: bool = False) -> Detections:
+def found(
+    count: int = 20, side: float = 40, truncated: bool = False, faint: int = 0, unsure: int = 0
+) -> Detections:
+    """Lay products side by side, of which some are `unsure` and some `faint`."""
+    confidence = np.repeat([1, 0.49, 0.24], [count - unsure - faint, unsure, faint])
     left = np.arange(count) * side
     boxes = np.stack([left, 0 * left, left + side, 0 * left + side], axis=1).astype(np.float32)
     return Detections(
         xyxy=boxes,
-        confidence=np.ones(count, np.float32),
+        confidence=confidence.astype(np.float32),
         class_id=np.zeros(count, np.int64),
         truncated=truncated,
     )
@@ -45,6 +49,11 @@ def found(count: int = 20, side: float = 40, truncated: bool = False) -> Detecti
         (GOOD, found(side=16), (1600, 1200), 5, []),
         (GOOD, found(side=9), (400, 300), 1, ["small_products"]),  # 18 px once enlarged
         (GOOD, found(side=9), (6400, 4800), 5, ["small_products"]),
+        (GOOD, found(unsure=6), (800, 600), 1, []),
+        (GOOD, found(unsure=7), (800, 600), 1, ["unsure"]),
+        (GOOD, found(unsure=6, faint=9), (800, 600), 1, ["unsure"]),  # only a caller counts those
+        (GOOD, found(unsure=3, faint=9), (800, 600), 1, []),
+        (GOOD, found(faint=20), (800, 600), 1, []),
         (GOOD, found(truncated=True), (800, 600), 1, ["truncated"]),
         (replace(GOOD, light=20, noise=0.1), found(), (800, 600), 1, ["dark", "noisy"]),
     ],

@@ -88,7 +88,7 @@ def test_a_layer_that_was_not_found_parts_no_stack(
     layers: int, missing: float, wide: int, rows: int
 ) -> None:
     """Six stacks of packs of 20 high, and two packs above them, with layers missing between."""
-    packs = [(70 * i, 20 * layer) for layer in range(layers) for i in range(6)]
+    packs = [(70 * i, 20.0 * layer) for layer in range(layers) for i in range(6)]
     packs += [(70 * i, 20 * (layers + missing)) for i in (2, 3)]
     boxes = [(left, 480 - above, left + wide, 500 - above) for left, above in packs]
     row, _, _ = group_rows(np.array(boxes, np.float32))

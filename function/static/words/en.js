@@ -155,6 +155,7 @@ export default {
     noisy: "The photo is grainy, as at night: some products may not be counted.",
     wide: "The photo is very wide: one photo a bay counts better.",
     small_products: "The products are small on this photo: go closer, or take one photo a bay.",
+    unsure: "The products are of a kind that is hard to count: do not rely on these numbers.",
     truncated: "There are more products than are counted: take one photo a bay.",
     nothing_found: "No products were found. Is a shelf in the picture?",
   },

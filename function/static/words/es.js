@@ -152,6 +152,7 @@ export default {
     noisy: "La foto tiene grano, como de noche: algunos productos quizá no se cuenten.",
     wide: "La foto es muy ancha: una foto por módulo cuenta mejor.",
     small_products: "Los productos se ven pequeños: acérquese o haga una foto por módulo.",
+    unsure: "Los productos son difíciles de contar: no se fíe de estas cifras.",
     truncated: "Hay más productos de los que se cuentan: haga una foto por módulo.",
     nothing_found: "No se encontraron productos. ¿Hay una estantería en la foto?",
   },
