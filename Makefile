@@ -179,8 +179,8 @@ judge: .venv ## the pictures and true boxes that judge a rollout
 ARCH ?= yolo11n
 NAME ?= shelf-$(ARCH)
 EPOCHS ?= 30
-# What ships looks at 800 px; the large model keeps its time at 640.
-SIZE ?= $(if $(filter yolo11n,$(ARCH)),800,640)
+# What ships looks at 896 px; the large model keeps its time at 640.
+SIZE ?= $(if $(filter yolo11n,$(ARCH)),896,640)
 DRAWN ?= 0
 LABEL ?= $(if $(GAPS),,product)
 MAX_LOSS ?= 1

@@ -32,7 +32,7 @@ MAX_NOISE = 0.058
 # median is 8 to 10, a sixth of the products is lost.
 SMALL_IN_PHOTO = 10.0
 # What the model has not learned, such as loose fruit, it finds without being sure: half of it below
-# this confidence. Of 178 photos of shelves 2 have more than a third there, and none two fifths.
+# this confidence. Of 178 photos of shelves one has more than three tenths there; its count is off.
 SURE = 0.5
 MAX_UNSURE = 0.3
 

@@ -55,7 +55,7 @@ BESIDE_FACINGS = 0.5
 # A box fainter than that says nothing.
 FAINT_GAP = 0.1
 # A gap counts from here on; `confidence` in a request is about products and does not move it.
-GAP_CONFIDENCE = 0.46
+GAP_CONFIDENCE = 0.42
 # A space that overlaps it adds this to the logit: seen at 0.3, two in five gaps are true alone,
 # three in four with a space.
 SPACE_EVIDENCE = 1.5

@@ -1,7 +1,7 @@
 """Crops of labelled photos, as training sees them: turned about, stretched, lit anew. No torch.
 
-The shipped detector looks at whole photos, their long side at 800 px. A crop shows a part at about
-that scale, out of the photo's own pixels, so that training at 800 px costs what a crop costs.
+The shipped detector looks at whole photos, their long side at 896 px. A crop shows a part at about
+that scale, out of the photo's own pixels, so that training at 896 px costs what a crop costs.
 """
 
 from __future__ import annotations

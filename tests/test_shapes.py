@@ -91,7 +91,7 @@ def test_a_network_that_cannot_be_freed_says_why(
 
 @pytest.mark.parametrize(
     ("size", "shape"),
-    [((1280, 960), (608, 800)), ((960, 1280), (800, 608)), ((1600, 900), (480, 800))],
+    [((1280, 960), (672, 896)), ((960, 1280), (896, 672)), ((1600, 900), (512, 896))],
 )
 def test_the_shipped_file_finds_on_a_rectangle_what_it_finds_on_the_square(
     size: tuple[int, int], shape: tuple[int, int]
@@ -103,7 +103,7 @@ def test_the_shipped_file_finds_on_a_rectangle_what_it_finds_on_the_square(
     assert detector.preprocess(image)[0].shape == (1, *shape, 3)
     found = detector.detect(image, Thresholds())
     square = replace(detector, model=replace(detector.model, input_step=0))
-    assert square.preprocess(image)[0].shape == (1, 800, 800, 3)
+    assert square.preprocess(image)[0].shape == (1, 896, 896, 3)
     padded = square.detect(image, Thresholds())
     matches = match_one_to_one(pairwise_iou(found.xyxy, padded.xyxy), 0.8)
     assert len(padded) > 40

@@ -5,7 +5,7 @@ import { paintShelf } from "./paint.js";
 
 const MAX_VIEW_EDGE = 4096; // pixels; a 50-megapixel bitmap would hold 200 MB as long as it is shown
 const THUMBNAIL = { width: 144, height: 108 };
-const MAX_SENT_EDGE = 2048; // pixels; the model looks at 800, its second look at twice as many
+const MAX_SENT_EDGE = 2048; // pixels; the model looks at 896, its second look at twice as many
 const MAX_SENT_ASPECT = 2; // from here on the second look takes all that there is
 const SENT_QUALITY = 0.9;
 const UNIT_EDGE = 1200; // a line of one unit on a picture of this size; larger pictures get wider lines
