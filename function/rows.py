@@ -46,9 +46,6 @@ ODD_OVERLAP = 0.5  # of the lower height
 # The band of a row and its stacks, all but a tenth of its products at either end, and what a short
 # row's middle may lie beyond it, in products of its own.
 BAND_SHARE, BAND_MARGIN = 0.9, 0.25
-# Of a stack, three layers or more, one that was not found parts the products on it from the others.
-# They are flat there: twice as wide as high.
-STACK_LAYERS, FLAT_SHAPE = 3.0, 0.5
 # A row is long with half as many products as the median row, and four long ones tell how far apart
 # boards are. Rows nearer than two fifths of that are of one board. So are a few flat boxes a little
 # further away: what is left of a stack whose other boxes were not found. Flat is under a quarter of
@@ -296,22 +293,19 @@ def group_rows(xyxy: Floats) -> tuple[Ints, Level, Doubles]:
 def _within_stacks(boxes: Doubles, row: Ints) -> Ints:
     """Give short rows that lie in the band of a longer one, its stacks included, to it, (n,).
 
-    What leans or lies in a stack has its own floor, and would be a row of a product or two. So
-    would flat ones on top of a stack of which a layer was not found.
+    What leans or lies in a stack has its own floor, and would be a row of a product or two.
     """
     count = np.bincount(row)
     if len(count) == 1:
         return row
-    left, top, right, floor = boxes.T
+    _, top, _, floor = boxes.T
     by_top, by_floor = np.lexsort((top, row)), np.lexsort((floor, row))
     start = count.cumsum() - count
     last = np.ceil(BAND_SHARE * (count - 1)).astype(np.int64)
     band_top = top[by_top][start + count - 1 - last].tolist()
     band_floor = floor[by_floor][start + last].tolist()
     middle = (medians(top, row) + medians(floor, row)) / 2
-    height = medians(floor - top, row)
-    flat = (height < FLAT_SHAPE * medians(right - left, row)).tolist()
-    margin, high, size = (BAND_MARGIN * height).tolist(), height.tolist(), count.tolist()
+    margin, size = (BAND_MARGIN * medians(floor - top, row)).tolist(), count.tolist()
     into = list(range(len(size)))
     for short in count.argsort(kind="stable").tolist():
         hosts = [
@@ -320,14 +314,7 @@ def _within_stacks(boxes: Doubles, row: Ints) -> Ints:
             if into[host] == host != short
             and size[short] <= max(ODD_SEGMENT, ODD_SHARE * size[host])
             and size[short] < size[host]
-            and (
-                top_ - margin[short] < middle[short] < floor_ + margin[short]
-                or (
-                    flat[short]
-                    and 0 <= top_ - band_floor[short] < high[short]
-                    and floor_ - top_ >= STACK_LAYERS * high[host]
-                )
-            )
+            and top_ - margin[short] < middle[short] < floor_ + margin[short]
         ]
         if hosts:
             into[short] = min(hosts)[1]

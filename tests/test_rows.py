@@ -74,27 +74,6 @@ def test_what_is_left_of_a_stack_is_no_row_of_its_own(
     assert len({*row[:60].tolist()}) == 5
 
 
-@pytest.mark.parametrize(
-    ("layers", "missing", "wide", "rows"),
-    [
-        pytest.param(4, 0, 60, 1, id="whole"),
-        pytest.param(4, 0.9, 60, 1, id="a-layer-is-missing"),
-        pytest.param(4, 1.2, 60, 2, id="more-is-missing: the next board"),
-        pytest.param(2, 0.9, 60, 2, id="no-stack"),
-        pytest.param(4, 0.9, 30, 2, id="not-flat"),
-    ],
-)
-def test_a_layer_that_was_not_found_parts_no_stack(
-    layers: int, missing: float, wide: int, rows: int
-) -> None:
-    """Six stacks of packs of 20 high, and two packs above them, with layers missing between."""
-    packs = [(70 * i, 20.0 * layer) for layer in range(layers) for i in range(6)]
-    packs += [(70 * i, 20 * (layers + missing)) for i in (2, 3)]
-    boxes = [(left, 480 - above, left + wide, 500 - above) for left, above in packs]
-    row, _, _ = group_rows(np.array(boxes, np.float32))
-    assert row.max() + 1 == rows
-
-
 @pytest.mark.parametrize("back", [0, 4, 8, 12, 16])
 def test_a_sparse_board_is_a_row_however_far_back_its_products_stand(back: int) -> None:
     """Boards 100 apart, each second one with two of its twelve products, so much higher up."""
