@@ -77,6 +77,7 @@ class Detections:
     truncated: bool = False  # more were found than max_detections allowed
     # (m, 4), boxes that may be products: too faint to count, enough not to call a spot empty
     faint: Floats = field(default_factory=_no_boxes)
+    faint_confidence: Floats = field(default_factory=_no_scores)  # (m,)
     sees_gaps: bool = False  # whether the model has a class for them
     # (g, 4) and (g,), best first
     gap_xyxy: Floats = field(default_factory=_no_boxes)

@@ -142,6 +142,7 @@ def postprocess(
     # A box that lay in the padding has no area left.
     solid = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
     sure = solid & (confidence >= thresholds.confidence)
+    faint = solid & ~sure & (confidence >= lowest)
     gap_xyxy, gap_confidence = _seen_gaps(
         output, classes, box, gap_classes, min(thresholds.confidence, GAP_CONFIDENCE)
     )
@@ -150,7 +151,8 @@ def postprocess(
         confidence=confidence[sure],
         class_id=class_id[sure],
         truncated=truncated,
-        faint=xyxy[solid & ~sure & (confidence >= lowest)],
+        faint=xyxy[faint],
+        faint_confidence=confidence[faint],
         sees_gaps=bool(gap_classes),
         gap_xyxy=gap_xyxy,
         gap_confidence=gap_confidence,

@@ -31,10 +31,12 @@ MAX_NOISE = 0.058
 # Pixels of the photo itself in the products' shorter sides: no second look adds to them. Where the
 # median is 8 to 10, a sixth of the products is lost.
 SMALL_IN_PHOTO = 10.0
-# What the model has not learned, such as loose fruit, it finds without being sure: half of it below
-# this confidence. Of 178 photos of shelves one has more than three tenths there; its count is off.
+# Of products of a kind that the model has not learned, such as loose fruit, half have a confidence
+# below this. Of 178 photos of shelves one has more than three tenths of such products.
 SURE = 0.5
 MAX_UNSURE = 0.3
+# Two faint boxes of five are no share to judge by: a nearly empty board looks so.
+LEAST_COUNTED = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +100,8 @@ def find_doubts(
         "noisy": f"Noise is {look.noise:.1%} of the light, above {MAX_NOISE:.1%}",
         "wide": f"The sides are {aspect:.1f} to 1, and the photo was looked at once",
         "small_products": f"Products are {small}",
-        "unsure": f"{unsure:.0%} of the products have a confidence below {SURE}, more than "
-        f"{MAX_UNSURE:.0%}: it may be no shelf as the model knows them",
+        "unsure": f"{unsure:.1%} of the products have a confidence below {SURE}, above "
+        f"{MAX_UNSURE:.0%}: the model may not know this kind of product",
         "truncated": f"More than {len(detections)} products were found, only the surest are listed",
         "nothing_found": "No product was found",
     }
@@ -107,9 +109,10 @@ def find_doubts(
 
 
 def _share_unsure(detections: Detections) -> float:
-    """Give the share of the products that the model was not sure of, whatever was asked for."""
-    counted = detections.confidence[detections.confidence >= Thresholds.confidence]
-    return float((counted < SURE).mean()) if len(counted) else 0.0
+    """Give the share of the products that the model was not sure of, at whichever threshold."""
+    found = np.concatenate((detections.confidence, detections.faint_confidence))
+    counted = found[found >= Thresholds.confidence]
+    return float((counted < SURE).mean()) if len(counted) >= LEAST_COUNTED else 0.0
 
 
 def _smoothest(curve: npt.NDArray[np.int16]) -> float:

@@ -133,7 +133,11 @@ def photos(folder: Path, part: slice) -> Iterator[tuple[str, Image, Floats]]:
 
     Raises `DatasetError`.
     """
-    for photo in read_gaps(folder)[part]:
+    chosen = read_gaps(folder)[part]
+    if not chosen:
+        msg = f"{folder} has no photos in that part"
+        raise DatasetError(msg)
+    for photo in chosen:
         with _named(photo.path):
             image = read_image(photo.path.read_bytes())
         yield photo.path.stem, image, photo.xyxy(image).astype(np.float32)
@@ -280,11 +284,11 @@ def read_scenes(folder: Path) -> list[Scene]:
     try:
         return [
             Scene(
-                image=note["image"],
-                boards=note["boards"],
-                fill=note["fill"],
+                image=str(note["image"]),
+                boards=int(note["boards"]),
+                fill=None if note["fill"] is None else float(note["fill"]),
                 empty=np.array(note["empty"], np.float32).reshape(-1, 4),
-                products=note["products_by_eye"],
+                products=None if note["products_by_eye"] is None else int(note["products_by_eye"]),
             )
             for note in json.loads(notes.read_text())
         ]

@@ -68,6 +68,9 @@ def read_gaps(data: Path) -> list[LabelledPhoto]:
 def _from_gaps(folder: Path, entry: dict[str, object]) -> LabelledPhoto:
     xyxy = np.array(entry["gaps"], np.float64).reshape(-1, 4)
     size = np.array([entry["width"], entry["height"]] * 2, np.float64)
+    if not (size > 0).all():
+        msg = f"width and height of {entry['image']} must be above 0, got {size[:2].tolist()}"
+        raise ValueError(msg)
     return LabelledPhoto(
         path=folder / str(entry["image"]),
         boxes=np.hstack((xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2])) / size,

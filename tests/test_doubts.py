@@ -23,14 +23,27 @@ def found(
     count: int = 20, side: float = 40, truncated: bool = False, faint: int = 0, unsure: int = 0
 ) -> Detections:
     """Lay products side by side, of which some are `unsure` and some `faint`."""
-    confidence = np.repeat([1, 0.49, 0.24], [count - unsure - faint, unsure, faint])
     left = np.arange(count) * side
     boxes = np.stack([left, 0 * left, left + side, 0 * left + side], axis=1).astype(np.float32)
+    confidence = np.repeat([1, 0.49, 0.24], [count - unsure - faint, unsure, faint])
     return Detections(
         xyxy=boxes,
         confidence=confidence.astype(np.float32),
         class_id=np.zeros(count, np.int64),
         truncated=truncated,
+    )
+
+
+def at(confidence: float, one: Detections) -> Detections:
+    """Find the same where a caller asks for another confidence."""
+    sure = one.confidence >= confidence
+    return replace(
+        one,
+        xyxy=one.xyxy[sure],
+        confidence=one.confidence[sure],
+        class_id=one.class_id[sure],
+        faint=one.xyxy[~sure],
+        faint_confidence=one.confidence[~sure],
     )
 
 
@@ -54,6 +67,13 @@ def found(
         (GOOD, found(unsure=6, faint=9), (800, 600), 1, ["unsure"]),  # only a caller counts those
         (GOOD, found(unsure=3, faint=9), (800, 600), 1, []),
         (GOOD, found(faint=20), (800, 600), 1, []),
+        (GOOD, at(0.3, found(unsure=7)), (800, 600), 1, ["unsure"]),
+        (GOOD, at(0.6, found(unsure=7)), (800, 600), 1, ["unsure"]),
+        (GOOD, at(0.6, found(unsure=6, faint=9)), (800, 600), 1, ["unsure"]),
+        (GOOD, at(0.6, found(unsure=6)), (800, 600), 1, []),
+        (GOOD, found(count=1, unsure=1), (800, 600), 1, []),
+        (GOOD, found(count=9, unsure=9), (800, 600), 1, []),
+        (GOOD, found(count=10, unsure=4), (800, 600), 1, ["unsure"]),
         (GOOD, found(truncated=True), (800, 600), 1, ["truncated"]),
         (replace(GOOD, light=20, noise=0.1), found(), (800, 600), 1, ["dark", "noisy"]),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -116,6 +117,17 @@ def test_a_gap_at_a_seam_is_one() -> None:
     merged = merge(one, [(LEFT, one), (RIGHT, one)], SIZE, Thresholds())
     assert merged.gap_xyxy.tolist() == [[82, 10, 97, 30]]
     assert merged.sees_gaps
+
+
+def test_faint_boxes_keep_their_confidence() -> None:
+    faint = np.array([[90, 10, 100, 30], [5, 5, 15, 15]], np.float32)  # the first one is cut
+    sure = np.array([0.2, 0.15], np.float32)
+    left = replace(NONE, faint=faint, faint_confidence=sure)
+    merged = merge(NONE, [(LEFT, left), (RIGHT, NONE)], SIZE, Thresholds())
+    assert (merged.faint.tolist(), merged.faint_confidence.tolist()) == (
+        faint[1:].tolist(),
+        sure[1:].tolist(),
+    )
 
 
 def test_the_cap_holds_over_all_tiles() -> None:
