@@ -18,8 +18,8 @@ from function.image import MAX_IMAGE_BYTES, PIXEL_BYTES
 # One picture of the most costly kind. Beside a smaller one there is room for a full house of
 # ordinary ones: a 12 MP JPEG is decoded at a quarter of its sides, in 6 MB.
 PICTURE_BUDGET = max(PIXEL_BYTES.values()) * MAX_IMAGE_PIXELS + MAX_IMAGE_BYTES
-# Four of the largest bodies, or one as JSON in base64. With the process itself (165 MiB) and the
-# largest picture that is 1 050 MiB, of the 1 280 that the pod has.
+# Four of the largest bodies, or one as JSON in base64. With the process itself (190 MiB) and the
+# largest picture that is 1 080 MiB, of the 1 280 that the pod has.
 BODY_BUDGET = 100 * 1024 * 1024
 # As long as a picture may wait for the processor: less than any caller does.
 WAIT_SECONDS = 10.0

@@ -27,7 +27,7 @@ from function.errors import ModelError
 
 # Two runs of the shipped model take as much. The system gives pages as they are used. In pieces,
 # the arena would lie between pictures in the heap, and keep what was freed below it.
-ARENA_BYTES = 80 * 1024 * 1024
+ARENA_BYTES = 112 * 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
