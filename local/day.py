@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image
 
 FOLDER = "store-17/aisle-9"
 SHELF = Path(__file__).parent / "samples" / "store-17" / "aisle-4" / "full.jpg"
@@ -16,7 +16,7 @@ QUARTER = timedelta(minutes=15)
 GONE = {2: (596, 293, 675, 371), 3: (596, 293, 712, 371)}
 # From photo to photo: a gap opens and is refilled, and another is left open.
 DAY = (0, 0, 0, 2, 2, 2, 2, 0, 0, 0, 3, 3)
-BACK = (92, 90, 88)  # the wall behind the shelf
+WALL = 45, 105  # grey of the wall behind, in the board's shadow and where it meets the board
 EXIF_PHOTO, TAKEN, OFFSET = 0x8769, 0x9003, 0x9011
 
 
@@ -39,7 +39,9 @@ def _sold(shelf: Image.Image, count: int) -> Image.Image:
     """Take some facings away, and show the wall behind them."""
     picture = shelf.copy()
     if count:
-        ImageDraw.Draw(picture).rectangle(GONE[count], BACK)
-        part = picture.crop(GONE[count]).filter(ImageFilter.GaussianBlur(1))
-        picture.paste(part, GONE[count][:2])
+        left, top, right, bottom = GONE[count]
+        dark, light = WALL
+        wall = Image.linear_gradient("L").resize((right - left, bottom - top))
+        wall = wall.point([dark + (light - dark) * value // 255 for value in range(256)])
+        picture.paste(wall.convert("RGB"), (left, top))
     return picture

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,12 @@ from events.types import (
     IMAGE_REJECTED,
     SHELF_AUDITED,
 )
+from function.audit import audit_image
+from function.detections import Thresholds
+from function.detector import Detector
+from function.metrics import Metrics
 from local.console import Console, event_line
+from local.day import DAY, photos
 from local.stack import Stack
 
 
@@ -386,6 +392,13 @@ def test_the_resources_of_an_emulator_are_created_as_often_as_one_likes(
     first, second = map(json.loads, capsys.readouterr().out.splitlines())
     assert first == second
     assert first["bucket"] == "twice"
+
+
+def test_the_detector_sees_the_day_that_the_board_shows(detector: Detector) -> None:
+    for gone, (_, body) in zip(DAY, photos(datetime.now(UTC)), strict=True):
+        result = audit_image(body, detector, Thresholds(), Metrics())
+        missing = sum(gap["facings"] for gap in result["gaps"])
+        assert missing == pytest.approx(gone, abs=0.5)
 
 
 @pytest.mark.parametrize(
