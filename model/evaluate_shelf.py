@@ -8,7 +8,6 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,13 +21,13 @@ from function.boxes import Floats, Ints, box_area, match_one_to_one, pairwise_io
 from function.config import Config
 from function.detections import Detections, Thresholds
 from function.detector import Detector
-from function.errors import ImageError, ModelError
-from function.image import Image, read_image
+from function.errors import ModelError
+from function.image import Image
 from function.metrics import Metrics
 from function.result import Result
 from function.shelf import ShelfAudit, audit_shelf
 from model.labelled import read_gaps
-from model.photos import DatasetError
+from model.photos import DatasetError, read_photo, reading
 from model.render import RenderedShelf, render_shelf
 
 GAP_IOU = 0.3
@@ -138,19 +137,8 @@ def photos(folder: Path, part: slice) -> Iterator[tuple[str, Image, Floats]]:
         msg = f"{folder} has no photos in that part"
         raise DatasetError(msg)
     for photo in chosen:
-        with _named(photo.path):
-            image = read_image(photo.path.read_bytes())
+        image = read_photo(photo.path)
         yield photo.path.stem, image, photo.xyxy(image).astype(np.float32)
-
-
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Name the photo that cannot be read."""
-    try:
-        yield
-    except (OSError, ImageError) as err:
-        msg = f"{path} cannot be read: {err}"
-        raise DatasetError(msg) from err
 
 
 def drawn(count: int, seed: int) -> Iterator[tuple[str, RenderedShelf]]:
@@ -366,7 +354,7 @@ def run(options: argparse.Namespace) -> None:
         metrics = Metrics()
         for scene in read_scenes(options.scenes):
             path = options.scenes / scene.image
-            with _named(path):
+            with reading(path):
                 result = audit_image(path.read_bytes(), detector, thresholds, metrics)
             print(scene_row(score_scene(scene, result)), flush=True)
     if options.drawn:

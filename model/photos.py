@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -61,16 +62,23 @@ def read_labels(photo: Path) -> npt.NDArray[np.float64]:
         raise DatasetError(msg) from err
 
 
-def read_photo(photo: Path, size: tuple[int, int]) -> Image:
-    """Read a photo as the service does, for a model's input (width, height).
-
-    Raises `DatasetError` for one that the service refuses.
-    """
+@contextmanager
+def reading(photo: Path) -> Iterator[None]:
+    """Raise a `DatasetError` that names the photo where it is missing or the service refuses it."""
     try:
-        return read_image(photo.read_bytes(), size)
-    except ShelfWatchError as err:
+        yield
+    except (OSError, ShelfWatchError) as err:
         msg = f"{photo}: {err}"
         raise DatasetError(msg) from err
+
+
+def read_photo(photo: Path, size: tuple[int, int] | None = None) -> Image:
+    """Read a photo as the service does, whole or for a model's input (width, height).
+
+    Raises `DatasetError` for one that is missing or that the service refuses.
+    """
+    with reading(photo):
+        return read_image(photo.read_bytes(), size)
 
 
 def read_tensor(photo: Path, size: tuple[int, int]) -> Pixels:

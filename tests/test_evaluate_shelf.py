@@ -113,8 +113,8 @@ GAPS = {"image": "a.jpg", "width": 4, "height": 4, "gaps": []}
         ("--photos", "[{}]", None, "labels.json is not a list of photos with their gaps: KeyErr"),
         ("--photos", "[]", None, "has no photos in that part"),
         ("--photos", json.dumps([GAPS | {"width": 0}]), None, "width and height of a.jpg must be"),
-        ("--photos", json.dumps([GAPS]), None, "a.jpg cannot be read"),
-        ("--photos", json.dumps([GAPS]), b"GIF89a", "a.jpg cannot be read: The image must be one"),
+        ("--photos", json.dumps([GAPS]), None, r"a\.jpg: .Errno 2. No such file"),
+        ("--photos", json.dumps([GAPS]), b"GIF89a", "a.jpg: The image must be one"),
         ("--scenes", "", None, "notes.json is not a list of scenes: FileNotFoundError"),
         ("--scenes", "{", None, "notes.json is not a list of scenes: JSONDecodeError"),
         (
@@ -124,7 +124,7 @@ GAPS = {"image": "a.jpg", "width": 4, "height": 4, "gaps": []}
             "not a list of scenes: ValueErr",
         ),
         ("--scenes", json.dumps([SCENE | {"boards": None}]), None, "not a list of scenes: TypeErr"),
-        ("--scenes", json.dumps([SCENE]), b"", "a.jpg cannot be read: The image must have bytes"),
+        ("--scenes", json.dumps([SCENE]), b"", "a.jpg: The image must have bytes"),
     ],
 )
 def test_what_cannot_be_read_is_named(
