@@ -37,6 +37,9 @@ FLOOR_TOLERANCE = 0.35
 # product. Flat packages are a few pixels high, so noise gets an allowance: 2 pixels in 640.
 STACK_TOLERANCE = 0.15
 NOISE = 0.003
+# A stack is of one product. What stands on something a third higher or lower says half as much:
+# bags in trays reach up to the trays above them, some to their bottoms, and are on another board.
+ALIKE, UNLIKE_VOTE = 1.35, 0.5
 # Far ends of a row, levelled by an imperfect fit, agree less well than neighbours.
 JOIN_TOLERANCE = 0.4
 # A few odd boxes (a price card, a product lying down) inside a row's band belong to that row.
@@ -242,8 +245,8 @@ def stacked_on(boxes: Doubles, above: Ints, segments: Segments) -> Ints:
     """Find the segment that each segment stands on, (s,), -1 for those on a board.
 
     Takes the pairs (2, p) of boxes above each other.
-    Half of a segment's products must touch one below: a whole board is rarely that close to the
-    tops of the next one, where single products are.
+    Half of a segment's products must touch one below of their height, or all of them one of another:
+    a whole board is rarely that close to the tops of the next one, where single products are.
     """
     _, top, _, floor = boxes.T
     swap = np.greater(*floor[above])
@@ -257,13 +260,16 @@ def stacked_on(boxes: Doubles, above: Ints, segments: Segments) -> Ints:
     order = (-space).argsort(kind="stable")
     nearest[upper[order]] = np.where(touches, lower, -1)[order]
     standing = np.flatnonzero(nearest >= 0)
-    return _elected(segments, segments.of[standing], segments.of[nearest[standing]])
+    on = nearest[standing]
+    high, low = np.maximum(height[standing], height[on]), np.minimum(height[standing], height[on])
+    say = np.where(high < ALIKE * low, 1.0, UNLIKE_VOTE)
+    return _elected(segments, segments.of[standing], segments.of[on], say)
 
 
-def _elected(segments: Segments, over: Ints, under: Ints) -> Ints:
+def _elected(segments: Segments, over: Ints, under: Ints, say: Doubles) -> Ints:
     """Choose what each segment stands on, (s,), by its products' votes: `over` for `under` (v,)."""
     size, floor = len(segments.count), segments.box[:, 3]
-    votes = np.bincount(over * size + under, minlength=size * size).reshape(size, size)
+    votes = np.bincount(over * size + under, say, size * size).reshape(size, size)
     votes[floor[:, None] >= floor] = 0  # never on what is not lower
     best = votes.argmax(axis=1)
     enough = (votes.sum(axis=1) >= segments.count / 2) & (votes.max(axis=1) > 0)

@@ -85,3 +85,22 @@ def test_a_sparse_board_is_a_row_however_far_back_its_products_stand(back: int) 
     ]
     row, _, _ = group_rows(np.array(boxes, np.float32))
     assert row.max() + 1 == 8
+
+
+@pytest.mark.parametrize(
+    ("heights", "rows"),
+    [
+        ((96,), 1),  # a wall of equal packs, each on the one below
+        ((96, 96, 96, 60), 1),  # of some, a part was found: what touches is of one height
+        ((96, 56, 92, 60), 5),  # bags in trays reach up to the trays above, half of them
+    ],
+)
+def test_boards_are_told_from_a_wall_by_what_touches(heights: tuple[int, ...], rows: int) -> None:
+    """Five floors 100 apart of eight products; each is as high as its column and floor say."""
+    boxes = [
+        (33 * i, 100 * floor - heights[(i + floor) % len(heights)], 33 * i + 30, 100 * floor)
+        for floor in range(1, 6)
+        for i in range(8)
+    ]
+    row, _, _ = group_rows(np.array(boxes, np.float32))
+    assert row.max() + 1 == rows
