@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from botocore.config import Config as BotoConfig
@@ -37,6 +39,10 @@ log = logging.getLogger(__name__)
 
 # An audit of 3000 products has 400 kB.
 MAX_RESULT_BYTES = 4 * 1024 * 1024
+# A day's photos of a view may come at once; whoever takes in the next waits until the events of the
+# one before are told, else it finds them open and tells them again. Views share few locks; and a
+# repetition is better than a source (55 s) that gave up while SNS was slow.
+LANES, LANE_SECONDS = 64, 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +56,7 @@ class Watcher:
     results_bucket: str = ""
     sns: SNSClient | None = None
     topic_arn: str = ""
+    _lanes: tuple[Lock, ...] = field(default_factory=lambda: tuple(Lock() for _ in range(LANES)))
 
     def take(self, event: CloudEvent) -> None:
         """Take in one event, and publish what it changed.
@@ -65,14 +72,28 @@ class Watcher:
             if check_type(event):
                 view = self.register.view(key.bucket, key.folder)
                 incoming = read_audit(event, self._data_of(event), view)
-                events = self.store.take_audit(key, incoming)
+                with self._lane(key.id):
+                    self.publish(self.store.take_audit(key, incoming))
             else:
                 reason = reason_of(event)
-                events = self.store.take_rejection(key, photo_of(event), reason, uploaded)
-            self.publish(events)
+                with self._lane(key.id):
+                    self.publish(
+                        self.store.take_rejection(key, photo_of(event), reason, uploaded)
+                    )
             self.metrics.events.labels(event.get_type()).inc()
             self.metrics.event_seconds.observe(time.monotonic() - started)
             self.metrics.lag.set(max(0.0, time.time() - uploaded / 1000))
+
+    @contextmanager
+    def _lane(self, view: str) -> Iterator[None]:
+        """Wait for the other photos of a view in this process, but not for long."""
+        lane = self._lanes[hash(view) % LANES]
+        held = lane.acquire(timeout=LANE_SECONDS)
+        try:
+            yield
+        finally:
+            if held:
+                lane.release()
 
     def publish(self, events: Sequence[OutgoingEvent]) -> None:
         """Publish events, and mark them so. Raises `DependencyFailed` or `StoreAway`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,16 @@ def test_a_gap_is_told_when_it_opens_and_when_it_is_filled(client: FlaskClient, 
     assert opened["data"]["gap"]["row"] == 0
     assert closed["data"]["minutes"] == 30
     assert closed["data"]["episode"] == opened["data"]["episode"]
+
+
+def test_photos_of_one_view_at_once_tell_a_gap_once(client: FlaskClient, aws: Aws) -> None:
+    """A day's photos that come at once: who folds the next must not repeat what is on its way."""
+    bodies = [event(15 * i, audit_data([3] if 2 <= i < 20 else [])) for i in range(32)]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda body: post(client, body), bodies))
+    assert answers == [(204, "")] * 32
+    told = [told["id"] for told in received(aws)]
+    assert sorted(told) == sorted(set(told)) != []
 
 
 def test_what_a_mask_hides_and_what_a_doubtful_photo_shows_is_no_gap(
