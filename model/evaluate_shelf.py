@@ -337,6 +337,9 @@ def _part(text: str) -> slice:
 
 def run(options: argparse.Namespace) -> None:
     """Score what was asked for, and print it. Raises `DatasetError` and `ModelError`."""
+    if options.pictures:
+        with reading(options.pictures):
+            options.pictures.mkdir(parents=True, exist_ok=True)
     detector, thresholds = Detector.load(options.model), Thresholds()
     detector.warm_up()
 
@@ -364,7 +367,6 @@ def run(options: argparse.Namespace) -> None:
             print(f"drawn, {name}: rows {right / max(true, 1):.4f} of {true} products")
             print(f"drawn, {name}: gaps {report.gaps}")
     if options.pictures:
-        options.pictures.mkdir(parents=True, exist_ok=True)
         for kind, report in reports.items():
             for wrong, name, picture in report.worst:
                 picture.save(options.pictures / f"{kind.split()[0]}-{wrong:02d}-{name}.png")

@@ -171,3 +171,9 @@ def test_a_scene_is_held_to_what_a_person_sees(
     score = score_scene(scene, result)
     assert score.covered == pytest.approx(covered, abs=0.01)
     assert (score.rows, score.products, score.false_gaps) == (1, 2, false)
+
+
+def test_a_folder_for_pictures_that_is_a_file_is_named_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "worst").write_text("")
+    with pytest.raises(SystemExit, match=r"worst: .Errno 17. File exists"):
+        main(["--model", "none.onnx", "--pictures", str(tmp_path / "worst")])
