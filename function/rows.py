@@ -245,8 +245,9 @@ def stacked_on(boxes: Doubles, above: Ints, segments: Segments) -> Ints:
     """Find the segment that each segment stands on, (s,), -1 for those on a board.
 
     Takes the pairs (2, p) of boxes above each other.
-    Half of a segment's products must touch one below of their height, or all of them one of another:
-    a whole board is rarely that close to the tops of the next one, where single products are.
+    Half of a segment's products must touch one below them that is as high, or all of them one that
+    is not: a whole board is rarely that close to the tops of the next one, where single products
+    are.
     """
     _, top, _, floor = boxes.T
     swap = np.greater(*floor[above])
