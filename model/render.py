@@ -80,6 +80,10 @@ BAG = Kind(
     round=0.35,
 )
 KINDS = (BOX, BOX, BOTTLE, FLASK, CAN, JAR, BAG)
+TRAY_KINDS = (BAG, BAG, BAG, BOX, JAR)
+TRAYS = ("clear", "wire", "lip")  # fronts: see-through plastic, a grid, or solid
+TRAY_EVERY = 4  # of the shelves in a data set, one in four has trays
+MAX_SUNK = 0.3  # share of a package that slumps out of sight
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,7 @@ class Scene:
     """Collect the flat drawing and the outlines (k, 2) of what stands or is missing on it."""
 
     canvas: Image.Image
+    tray: str | None = None  # the front of the trays that all stands in, one of TRAYS
     products: list[tuple[int, Floats]] = field(default_factory=list)  # (row, outline)
     gaps: list[tuple[int, Floats]] = field(default_factory=list)
 
@@ -224,10 +229,41 @@ def rotation(degrees: float) -> Floats:
     return np.array(((cos, -sin), (sin, cos)))
 
 
+def draw_front(rng: Rng, style: str, width: int, height: int) -> Image.Image:
+    """Draw the front of a tray, RGBA, width x height pixels; style is one of TRAYS."""
+    front = Image.new("RGBA", (width, height))
+    pen, grey = ImageDraw.Draw(front), int(rng.integers(150, 240))
+    rim = (grey, grey, grey, 255)
+    if style == "clear":
+        pen.rectangle((0, 0, width - 1, height - 1), (grey, grey, grey, int(rng.integers(20, 100))))
+        pen.rectangle((0, 0, width - 1, height - 1), outline=(*rim[:3], 170), width=3)
+        for y in (0.55, 0.9, 0.96):
+            pen.line((0, y * height, width, y * height), (*rim[:3], 200), 3)
+    elif style == "wire":
+        for y in np.linspace(1, height - 3, 4).tolist():
+            pen.line((0, y, width, y), rim, 4)
+        for x in np.linspace(1, width - 3, max(4, width // 24)).tolist():
+            pen.line((x, 0, x, height), rim, 3)
+    else:
+        pen.rectangle((0, 0, width, height), mix(pick_ink(rng), (25, 25, 25), rng.uniform(0.6, 1)))
+        pen.line((0, 1, width, 1), rim, 3)
+    if rng.random() < 0.5:
+        left, deep = rng.uniform(0.04, 0.2) * width, min(0.4 * height, 0.3 * width)
+        top, right = height - 1.15 * deep, left + rng.uniform(0.6, 0.76) * width
+        pen.rectangle((left, top, right, top + deep), (240, 240, 235))
+        price = (left + 0.5 * (right - left), top + 0.15 * deep, right, top + 0.85 * deep)
+        draw_words(rng, pen, (left + 3, top + 0.2 * deep, right, top + 0.4 * deep), (40, 40, 45))
+        draw_words(rng, pen, price, (40, 40, 45))
+    return front
+
+
 def draw_run(
     rng: Rng, scene: Scene, product: Product, row: int, start: tuple[float, float], gap_rate: float
 ) -> float:
-    """Stand facings of a product side by side from start = (x, floor) on; give the x of the end."""
+    """Stand facings of a product side by side from start = (x, floor) on; give the x of the end.
+
+    In trays the packages lean and sink, and a tray is there with nothing in it, too.
+    """
     x, floor = start
     width, height = product.face.size
     facings = int(rng.integers(2, 8))
@@ -238,9 +274,16 @@ def draw_run(
         if first <= i < first + missing:
             scene.gaps.append((row, outline_of(BOX, width, height) + middle))
         else:
+            sunk = rng.uniform(0, MAX_SUNK) * height if scene.tray else 0.0
             for level in range(product.levels):
-                up = level * np.array((rng.normal(0, 0.03 * width), -height - 2))
-                scene.products.append((row, place(rng, scene.canvas, product, middle + up)))
+                up = level * np.array((rng.normal(0, 0.03 * width), -height - 2)) + (0, sunk)
+                outline = place(rng, scene.canvas, product, middle + up)
+                if scene.tray:
+                    outline[:, 1] = np.minimum(outline[:, 1], floor)
+                scene.products.append((row, outline))
+        if scene.tray:
+            front = draw_front(rng, scene.tray, width, round(rng.uniform(0.3, 0.6) * height))
+            scene.canvas.paste(front, (round(x), round(floor) - front.height), front)
         x += width + rng.uniform(1, 6)
     return x
 
@@ -281,19 +324,26 @@ def draw_row(
     x, kind, base = -rng.uniform(0, pitch), BOX, pick_ink(rng)
     while x < canvas.width:
         if rng.random() < 0.6:  # else the brand's next product
-            kind, base = KINDS[rng.integers(len(KINDS))], pick_ink(rng)
+            kinds = TRAY_KINDS if scene.tray else KINDS
+            kind, base = kinds[rng.integers(len(kinds))], pick_ink(rng)
         product = pick_product(rng, kind, base, pitch - deep)
         x = draw_run(rng, scene, product, row, (x, floor - 0.12 * deep), gap_rate)
     darken(canvas, top, top + 0.3 * pitch, 150, 0)
 
 
 def draw_scene(
-    rng: Rng, size: tuple[int, int], head: float, foot: float, rows: int, gap_rate: float
+    rng: Rng,
+    size: tuple[int, int],
+    head: float,
+    foot: float,
+    rows: int,
+    gap_rate: float,
+    tray: str | None,
 ) -> Scene:
     """Draw the flat shelf on a canvas; its rows fill head..foot (pixels)."""
-    steel = pick_colour(rng, (0.0, 0.1), (0.7, 0.9))
+    steel = pick_colour(rng, (0.0, 0.1), (0.05, 0.35) if tray else (0.7, 0.9))
     rail = steel if rng.random() < 0.7 else pick_colour(rng, (0.4, 0.9), (0.4, 0.8))
-    scene = Scene(Image.new("RGB", size, pick_colour(rng, (0.0, 0.5), (0.5, 0.9))))
+    scene = Scene(Image.new("RGB", size, pick_colour(rng, (0.0, 0.5), (0.5, 0.9))), tray)
     base = (0, foot, *size)
     ImageDraw.Draw(scene.canvas).rectangle(base, pick_colour(rng, (0.0, 0.2), (0.4, 0.7)))
     darken(scene.canvas, foot, foot + 0.02 * size[1], 160, 0)
@@ -363,6 +413,7 @@ def render_shelf(
     gap_rate: float = 0.08,  # 0..1, share of missing facings
     noise: float = 2.5,  # grey levels
     light: float = 0.4,  # 0..1, how uneven it is
+    tray: str | None = None,  # everything stands in trays with such a front, one of TRAYS
 ) -> RenderedShelf:
     """Draw the shelf of a seed: the same seed and settings give the same picture and boxes."""
     rng = np.random.default_rng(seed)
@@ -371,7 +422,7 @@ def render_shelf(
     half = np.ceil(np.abs(corners).max(axis=0))  # the canvas holds all the camera sees
     canvas = (int(2 * scale * half[0]), int(2 * scale * half[1]))
     head, foot = scale * (half[1] + np.array((-0.485, 0.465)) * height)
-    scene = draw_scene(rng, canvas, head, foot, rows, gap_rate)
+    scene = draw_scene(rng, canvas, head, foot, rows, gap_rate, tray)
     frame = np.array(((0, 0), (width, 0), (width, height), (0, height)), dtype=np.float64)
     coefficients = homography(scale * frame, scale * (corners + half))
     big = scene.canvas.transform(
@@ -399,15 +450,13 @@ def encode(shelf: RenderedShelf, *, turned: bool = False) -> bytes:
 
 def render_samples() -> dict[str, RenderedShelf]:
     """Draw the shelves of the sample bucket, by key."""
-    wide = {"width": 1080, "height": 810}
+    wide = partial(render_shelf, width=1080, height=810)
     return {
-        "store-17/aisle-4/full.jpg": render_shelf(31, **wide, rows=6, gap_rate=0.0),
-        "store-17/aisle-5/gaps.jpg": render_shelf(27, **wide, rows=5, gap_rate=0.2),
+        "store-17/aisle-4/full.jpg": wide(31, rows=6, gap_rate=0.0),
+        "store-17/aisle-5/gaps.jpg": wide(27, rows=5, gap_rate=0.2),
         "store-17/aisle-6/portrait.jpg": render_shelf(4, width=780, height=1170),
         "store-17/aisle-7/turned-by-exif.jpg": render_shelf(20, width=810, height=1080, rows=7),
-        "store-21/aisle-1/tilted shelf.jpg": render_shelf(
-            7, **wide, rows=6, tilt=5, perspective=0.6
-        ),
+        "store-21/aisle-1/tilted shelf.jpg": wide(7, rows=6, tilt=5, perspective=0.6),
         "store-21/aisle-2/corrupt.jpg": render_shelf(6, width=800, height=600, rows=5),
     }
 
@@ -465,6 +514,7 @@ def write_dataset(folder: Path, count: int, seed: int, *, gaps: bool = False) ->
             tilt=tilt,
             perspective=perspective,
             gap_rate=gap_rate,
+            tray=TRAYS[i // TRAY_EVERY % len(TRAYS)] if i % TRAY_EVERY == 0 else None,
         )
         (folder / "images" / f"{i:06d}.jpg").write_bytes(encode(shelf))
         (folder / "labels" / f"{i:06d}.txt").write_text(yolo_labels(shelf, gaps=gaps))

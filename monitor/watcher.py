@@ -77,9 +77,7 @@ class Watcher:
             else:
                 reason = reason_of(event)
                 with self._lane(key.id):
-                    self.publish(
-                        self.store.take_rejection(key, photo_of(event), reason, uploaded)
-                    )
+                    self.publish(self.store.take_rejection(key, photo_of(event), reason, uploaded))
             self.metrics.events.labels(event.get_type()).inc()
             self.metrics.event_seconds.observe(time.monotonic() - started)
             self.metrics.lag.set(max(0.0, time.time() - uploaded / 1000))

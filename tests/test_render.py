@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from model.render import RenderedShelf, main, render_shelf
+from model.render import TRAYS, RenderedShelf, main, render_shelf
 
 Boxes = npt.NDArray[np.float32]  # (n, 4) xyxy
 SAMPLES = Path(__file__).parents[1] / "local" / "samples"
@@ -119,6 +119,27 @@ def test_gaps_do_not_overlap_products_of_their_row(seed: int) -> None:
     assert len(shelf.gaps)
     # Packages stand a little turned, so a corner may reach a pixel into the gap beside it.
     assert (shared.max(axis=1) < 0.06 * area(shelf.gaps)).all()
+
+
+@pytest.mark.parametrize("tray", TRAYS)
+def test_a_tray_is_there_with_nothing_in_it(tray: str) -> None:
+    """And what sinks into one ends at the floor, as the tray does."""
+    shelf = render_shelf(
+        3, width=640, height=640, rows=4, perspective=0.0, gap_rate=0.4, noise=0.0, tray=tray
+    )
+
+    def contrast(low: float, high: float) -> float:
+        """Measure a band of the gaps, in shares of their height."""
+        bands = [
+            shelf.image[int(y0 + low * (y1 - y0)) : int(y0 + high * (y1 - y0)), int(x0) : int(x1)]
+            for x0, y0, x1, y1 in shelf.gaps.tolist()
+        ]
+        return float(np.median([band.std() for band in bands]))
+
+    assert contrast(0.6, 1) > 2 * contrast(0.1, 0.4)
+    for row in range(4):
+        floor = shelf.gaps[shelf.gap_row == row, 3].max()
+        assert shelf.xyxy[shelf.row == row, 3].max() <= floor + 1
 
 
 @pytest.mark.parametrize(("tilt", "perspective"), VIEWS)
