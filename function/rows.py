@@ -37,9 +37,10 @@ FLOOR_TOLERANCE = 0.35
 # product. Flat packages are a few pixels high, so noise gets an allowance: 2 pixels in 640.
 STACK_TOLERANCE = 0.15
 NOISE = 0.003
-# A stack is of one product. What stands on something a third higher or lower says half as much:
-# bags in trays reach up to the trays above them, some to their bottoms, and are on another board.
-ALIKE, UNLIKE_VOTE = 1.35, 0.5
+# A stack repeats itself: equal packs, or a flat one on each high one. A product says half as much
+# whose height differs from that of what is below it by a third more, or less, than its neighbours'
+# do: some bags in trays reach up to the trays above them, which are on another board.
+ODD_STEP, ODD_VOTE = 0.3, 0.5  # of logarithms
 # Far ends of a row, levelled by an imperfect fit, agree less well than neighbours.
 JOIN_TOLERANCE = 0.4
 # A few odd boxes (a price card, a product lying down) inside a row's band belong to that row.
@@ -245,9 +246,8 @@ def stacked_on(boxes: Doubles, above: Ints, segments: Segments) -> Ints:
     """Find the segment that each segment stands on, (s,), -1 for those on a board.
 
     Takes the pairs (2, p) of boxes above each other.
-    Half of a segment's products must touch one below them that is as high, or all of them one that
-    is not: a whole board is rarely that close to the tops of the next one, where single products
-    are.
+    The votes of its products that touch one below must be half of their number: a whole board is
+    rarely that close to the tops of the next one, where single products are.
     """
     _, top, _, floor = boxes.T
     swap = np.greater(*floor[above])
@@ -261,14 +261,18 @@ def stacked_on(boxes: Doubles, above: Ints, segments: Segments) -> Ints:
     order = (-space).argsort(kind="stable")
     nearest[upper[order]] = np.where(touches, lower, -1)[order]
     standing = np.flatnonzero(nearest >= 0)
-    on = nearest[standing]
-    high, low = np.maximum(height[standing], height[on]), np.minimum(height[standing], height[on])
-    say = np.where(high < ALIKE * low, 1.0, UNLIKE_VOTE)
-    return _elected(segments, segments.of[standing], segments.of[on], say)
+    over, on = segments.of[standing], nearest[standing]
+    scale = np.log(np.maximum(height, TINY))
+    step, (_, group) = scale[standing] - scale[on], np.unique(over, return_inverse=True)
+    odd = np.abs(step - medians(step, group)[group]) > ODD_STEP
+    return _elected(segments, over, segments.of[on], np.where(odd, ODD_VOTE, 1.0))
 
 
 def _elected(segments: Segments, over: Ints, under: Ints, say: Doubles) -> Ints:
-    """Choose what each segment stands on, (s,), by its products' votes: `over` for `under` (v,)."""
+    """Choose what each segment stands on, (s,), by its products' votes: `over` for `under` (v,).
+
+    A vote counts as much as `say` (v,), up to 1.
+    """
     size, floor = len(segments.count), segments.box[:, 3]
     votes = np.bincount(over * size + under, say, size * size).reshape(size, size)
     votes[floor[:, None] >= floor] = 0  # never on what is not lower

@@ -88,19 +88,38 @@ def test_a_sparse_board_is_a_row_however_far_back_its_products_stand(back: int) 
 
 
 @pytest.mark.parametrize(
-    ("heights", "rows"),
+    ("heights", "missed", "rows"),
     [
-        ((96,), 1),  # a wall of equal packs, each on the one below
-        ((96, 96, 96, 60), 1),  # of some, a part was found: what touches is of one height
-        ((96, 56, 92, 60), 5),  # bags in trays reach up to the trays above, half of them
+        ([[96] * 8] * 5, (), 1),  # a wall of equal packs, each on the one below
+        ([[96] * 8] * 5, (10, 20), 1),
+        ([[60, 96, 96, 96] * 2] * 5, (), 1),  # of some, a part was found
+        ([[40] * 8, [160] * 8], (9,), 1),  # flat packs on high ones, one of which was missed
+        ([[160] * 8, [40] * 8], (9,), 1),
     ],
 )
-def test_boards_are_told_from_a_wall_by_what_touches(heights: tuple[int, ...], rows: int) -> None:
-    """Five floors 100 apart of eight products; each is as high as its column and floor say."""
+def test_boards_are_told_from_a_wall_by_what_touches(
+    heights: list[list[int]], missed: tuple[int, ...], rows: int
+) -> None:
+    """Layers of eight products, the highest of each just below what stands on it."""
+    boxes, floor = [], 0
+    for layer in heights:
+        floor += max(layer) + 4
+        boxes += [(33 * i, floor - high, 33 * i + 30, floor) for i, high in enumerate(layer)]
+    found = [box for index, box in enumerate(boxes) if index not in missed]
+    row, _, _ = group_rows(np.array(found, np.float32))
+    assert row.max() + 1 == rows
+
+
+@pytest.mark.parametrize("seed", [3, 16, 28])
+def test_bags_that_reach_the_trays_above_make_no_stack(seed: int) -> None:
+    """Six boards of ten trays; half of the bags are high, of the others some are left."""
+    rng = np.random.default_rng(seed)
+    full = rng.random((6, 10)) < 0.5
+    height = np.where(full, rng.integers(88, 97, (6, 10)), rng.integers(40, 75, (6, 10)))
     boxes = [
-        (33 * i, 100 * floor - heights[(i + floor) % len(heights)], 33 * i + 30, 100 * floor)
-        for floor in range(1, 6)
-        for i in range(8)
+        (33 * i, 100 * (board + 1) - height[board, i], 33 * i + 30, 100 * (board + 1))
+        for board in range(6)
+        for i in range(10)
     ]
     row, _, _ = group_rows(np.array(boxes, np.float32))
-    assert row.max() + 1 == rows
+    assert row.max() + 1 == 6
