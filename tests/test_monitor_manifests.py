@@ -90,6 +90,17 @@ def test_what_the_manifests_set_is_a_setting_of_the_code(tmp_path: object) -> No
     )
 
 
+def test_the_monitor_has_a_token_of_its_own() -> None:
+    """Who may post photos' events to the function must not write the shelves' history."""
+    posted = [
+        variable["valueFrom"]["secretKeyRef"]
+        for _, template in pod_templates(PATH)
+        for variable in container(template).get("env", [])
+        if variable["name"] == "EVENTS_TOKEN"
+    ]
+    assert posted == [{"name": "shelfwatch-monitor", "key": "EVENTS_TOKEN"}] * 2
+
+
 def test_the_settings_and_the_promoted_image_are_those_of_everything_else() -> None:
     given = dict(line.split("=", 1) for line in example().splitlines() if "=" in line)
     data = config_map("shelfwatch-monitor")["data"]

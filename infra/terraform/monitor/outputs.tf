@@ -19,7 +19,7 @@ output "next" {
       GRANT CREATE ON DATABASE monitor TO monitor; GRANT CREATE, USAGE ON SCHEMA public TO monitor;
 
     %{~endif~}
-    kubectl -n ${var.namespace} create secret generic shelfwatch-monitor --from-literal=BOARD_TOKEN=… \
+    kubectl -n ${var.namespace} create secret generic shelfwatch-monitor --from-literal=BOARD_TOKEN=… --from-literal=EVENTS_TOKEN="$(openssl rand -hex 32)" \
       --from-literal='DATABASE_URL=postgresql://monitor:…@${var.database == null ? "…" : aws_db_instance.this[0].address}/monitor?sslmode=require'
 
     # Read the digest:
