@@ -10,7 +10,8 @@ import threading
 import time
 from collections.abc import Callable
 
-# The function runs one inference and lets two images wait; one of the slots is left to people.
+# What a pod of the function works on at a time, one on each of two processors: it begins there, as
+# more would wait.
 START = 2
 # One more only after this many full rounds without a refusal: a refused image has been fetched and
 # decoded for nothing.
