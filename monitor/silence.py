@@ -93,7 +93,7 @@ def publish_silences(watcher: Watcher, now: int) -> None:
     for key, since in silent(watcher.register, seen, now):
         if watcher.store.note_silence(key, since, now):
             log.warning("view.silent", extra={"bucket": key.bucket, "folder": key.folder})
-        watcher.publish(watcher.store.unpublished(key.id))
+            watcher.publish(watcher.store.unpublished(key.id))
 
 
 def silent(

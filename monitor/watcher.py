@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -39,10 +38,39 @@ log = logging.getLogger(__name__)
 
 # An audit of 3000 products has 400 kB.
 MAX_RESULT_BYTES = 4 * 1024 * 1024
-# A day's photos of a view may come at once; whoever takes in the next waits until the events of the
-# one before are told, else it finds them open and tells them again. Views share few locks; and a
-# repetition is better than a source (55 s) that gave up while SNS was slow.
-LANES, LANE_SECONDS = 64, 10.0
+# Events that are remembered as told: more than are folded while others are published.
+REMEMBERED = 10_000
+
+
+class Told:
+    """Which events this process is telling or has told, so that it tells none twice.
+
+    Photos of a view come at once, and whoever folds the next one finds the events of the one before
+    unmarked while they are on their way. Who leaves one to another loses nothing: the other has not
+    answered its own delivery yet, and gets it again if it fails.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._telling: set[str] = set()
+        self._told: dict[str, None] = {}  # the oldest first
+
+    def begin(self, events: Sequence[OutgoingEvent]) -> tuple[list[OutgoingEvent], list[str]]:
+        """Choose those that nobody tells yet, and list those that are told."""
+        with self._lock:
+            told = [entry.id for entry in events if entry.id in self._told]
+            left = [entry for entry in events if entry.id not in self._told]
+            mine = [entry for entry in left if entry.id not in self._telling]
+            self._telling.update(entry.id for entry in mine)
+            return mine, told
+
+    def end(self, mine: Sequence[OutgoingEvent], told: Sequence[str]) -> None:
+        """Let others tell what was begun and not told."""
+        with self._lock:
+            self._telling.difference_update(entry.id for entry in mine)
+            self._told.update(dict.fromkeys(told))
+            while len(self._told) > REMEMBERED:
+                del self._told[next(iter(self._told))]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +84,7 @@ class Watcher:
     results_bucket: str = ""
     sns: SNSClient | None = None
     topic_arn: str = ""
-    _lanes: tuple[Lock, ...] = field(default_factory=lambda: tuple(Lock() for _ in range(LANES)))
+    told: Told = field(default_factory=Told, repr=False, compare=False)
 
     def take(self, event: CloudEvent) -> None:
         """Take in one event, and publish what it changed.
@@ -72,32 +100,23 @@ class Watcher:
             if check_type(event):
                 view = self.register.view(key.bucket, key.folder)
                 incoming = read_audit(event, self._data_of(event), view)
-                with self._lane(key.id):
-                    self.publish(self.store.take_audit(key, incoming))
+                events = self.store.take_audit(key, incoming)
             else:
                 reason = reason_of(event)
-                with self._lane(key.id):
-                    self.publish(self.store.take_rejection(key, photo_of(event), reason, uploaded))
+                events = self.store.take_rejection(key, photo_of(event), reason, uploaded)
+            self.publish(events)
             self.metrics.events.labels(event.get_type()).inc()
             self.metrics.event_seconds.observe(time.monotonic() - started)
             self.metrics.lag.set(max(0.0, time.time() - uploaded / 1000))
 
-    @contextmanager
-    def _lane(self, view: str) -> Iterator[None]:
-        """Wait for the other photos of a view in this process, but not for long."""
-        lane = self._lanes[hash(view) % LANES]
-        held = lane.acquire(timeout=LANE_SECONDS)
-        try:
-            yield
-        finally:
-            if held:
-                lane.release()
-
     def publish(self, events: Sequence[OutgoingEvent]) -> None:
-        """Publish events, and mark them so. Raises `DependencyFailed` or `StoreAway`."""
-        published: list[str] = []
+        """Publish events that nobody publishes yet, and mark them so.
+
+        Raises `DependencyFailed` or `StoreAway`.
+        """
+        mine, published = self.told.begin(events)
         try:
-            for entry in events:
+            for entry in mine:
                 if self.sns and self.topic_arn:
                     event = new_monitor_event(entry.id, entry.type, entry.time, entry.data)
                     publish(event, self.sns, self.topic_arn)
@@ -109,6 +128,7 @@ class Watcher:
             msg = "SNS did not do its part"
             raise DependencyFailed(msg) from err
         finally:
+            self.told.end(mine, published)
             self.store.mark_published(published, round(time.time() * 1000))
 
     def _data_of(self, event: CloudEvent) -> Json:

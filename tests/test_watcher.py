@@ -27,8 +27,8 @@ from monitor.intake import DOUBTFUL
 from monitor.metrics import Metrics
 from monitor.queries import read_store, read_view
 from monitor.register import read_register
-from monitor.store import Store
-from monitor.watcher import Watcher
+from monitor.store import OutgoingEvent, Store
+from monitor.watcher import Told, Watcher
 
 TOKEN = {"Authorization": "Bearer s3cret"}
 MORNING = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
@@ -44,6 +44,11 @@ REGISTER = read_register(
     [stores.store-17.views.cam-9]
     """
 )
+
+REJECTED: dict[str, object] = {
+    "image": {"uri": "s3://shelves/x.jpg"},
+    "reason": {"type": "urn:shelfwatch:problem:image-corrupt", "title": "t", "status": 422},
+}
 
 
 def audit_data(empty: list[int], masked: bool = False, **image: object) -> dict[str, Any]:
@@ -133,11 +138,23 @@ def test_a_gap_is_told_when_it_opens_and_when_it_is_filled(client: FlaskClient, 
 def test_photos_of_one_view_at_once_tell_a_gap_once(client: FlaskClient, aws: Aws) -> None:
     """A day's photos that come at once: who folds the next must not repeat what is on its way."""
     bodies = [event(15 * i, audit_data([3] if 2 <= i < 20 else [])) for i in range(32)]
+    bodies[5::6] = [event(15 * i, REJECTED, kind=IMAGE_REJECTED) for i in range(5, 32, 6)]
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda body: post(client, body), bodies))
     assert answers == [(204, "")] * 32
     told = [told["id"] for told in received(aws)]
     assert sorted(told) == sorted(set(told)) != []
+
+
+def test_what_one_could_not_tell_is_left_to_the_next() -> None:
+    told, event = Told(), OutgoingEvent(id="1", type="t", time=0, data={})
+    assert told.begin([]) == ([], [])
+    assert told.begin([event]) == ([event], [])
+    assert told.begin([event]) == ([], [])  # somebody is at it
+    told.end([event], [])
+    assert told.begin([event]) == ([event], [])
+    told.end([event], ["1"])
+    assert told.begin([event]) == ([], ["1"])
 
 
 def test_what_a_mask_hides_and_what_a_doubtful_photo_shows_is_no_gap(
@@ -224,9 +241,7 @@ def test_events_want_the_token(client: FlaskClient) -> None:
 
 
 def test_a_rejected_photo_is_a_sign_of_life(client: FlaskClient, watcher: Watcher) -> None:
-    reason = {"type": "urn:shelfwatch:problem:image-corrupt", "title": "t", "status": 422}
-    data = {"image": {"uri": "s3://shelves/x.jpg"}, "reason": reason}
-    assert post(client, event(0, data, kind=IMAGE_REJECTED)) == (204, "")
+    assert post(client, event(0, REJECTED, kind=IMAGE_REJECTED)) == (204, "")
     page = read_store(watcher.store.engine, REGISTER, "store-17", ms(60), 1)
     assert page is not None
     assert (page.numbers.rejected, page.views[0].seen) == (1, ms(0))
