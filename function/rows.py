@@ -41,6 +41,11 @@ NOISE = 0.003
 # whose height differs from that of what is below it by a third more, or less, than its neighbours'
 # do: some bags in trays reach up to the trays above them, which are on another board.
 ODD_STEP, ODD_VOTE = 0.3, 0.5  # of logarithms
+# Flat packs of one size that lie on each other, edge on edge, are a column, which is judged as one
+# product: beside it the next may lie deeper by a pack and more. Flat is under half the width. Edges
+# lie within a fifth of the width, heights within three fifths, and what is between two is less than
+# two fifths of one.
+FLAT_PACK, EDGE_TOLERANCE, SIZE_TOLERANCE, LIES_ON = 0.5, 0.2, 1.6, 0.4
 # Far ends of a row, levelled by an imperfect fit, agree less well than neighbours.
 JOIN_TOLERANCE = 0.4
 # A few odd boxes (a price card, a product lying down) inside a row's band belong to that row.
@@ -292,13 +297,48 @@ def group_rows(xyxy: Floats) -> tuple[Ints, Level, Doubles]:
     level, pairs = fit_level(pixels)
     boxes = level.apply(pixels)
     beside, above = beside_and_above(boxes, pairs)
+    first, column = np.unique(_components(len(boxes), lying_on(boxes, above)), return_inverse=True)
+    if len(first) == len(boxes):
+        return _rows(boxes, beside, above), level, boxes
+    columns = _around_columns(boxes, column)
+    row = _rows(columns, *beside_and_above(columns, neighbours(columns)))
+    return row[column], level, boxes
+
+
+def lying_on(boxes: Doubles, above: Ints) -> Ints:
+    """Choose of pairs (2, p) above each other the flat packs of one size that lie on each other."""
+    first, second = boxes.T.take(above[0], axis=1), boxes.T.take(above[1], axis=1)
+    swap = first[3] > second[3]
+    upper, lower = np.where(swap, second, first), np.where(swap, first, second)
+    width = np.minimum(upper[2] - upper[0], lower[2] - lower[0])
+    heights = upper[3] - upper[1], lower[3] - lower[1]
+    low, high = np.minimum(*heights), np.maximum(*heights)
+    off = np.abs(upper - lower)
+    edge_on_edge = np.maximum(off[0], off[2]) < EDGE_TOLERANCE * width
+    touch = np.abs(lower[1] - upper[3]) < LIES_ON * low
+    alike = (high < FLAT_PACK * width) & (high < SIZE_TOLERANCE * low)
+    return above.compress(edge_on_edge & touch & alike, axis=1)
+
+
+def _around_columns(boxes: Doubles, column: Ints) -> Doubles:
+    """Give the box of each column (c, 4), as wide as most in it; (n,) numbers them from 0."""
+    order, count = column.argsort(kind="stable"), np.bincount(column)
+    start = count.cumsum() - count
+    left, top, right, floor = boxes.T
+    highest = np.minimum.reduceat(top[order], start)
+    lowest = np.maximum.reduceat(floor[order], start)
+    return np.array((medians(left, column), highest, medians(right, column), lowest)).T
+
+
+def _rows(boxes: Doubles, beside: Ints, above: Ints) -> Ints:
+    """Number the rows of levelled boxes, (n,), by who is beside and who is above whom (2, p)."""
     segments = Segments.from_links(boxes, _on_one_floor(boxes, beside))
     under = stacked_on(boxes, above, segments)
     row = _join(segments, np.flatnonzero(under < 0))
     from_floor_up = (-segments.box[:, 3]).argsort(kind="stable")
     for segment in from_floor_up[under[from_floor_up] >= 0].tolist():
         row[segment] = row[under[segment]]
-    return _on_one_board(boxes, _within_stacks(boxes, row[segments.of])), level, boxes
+    return _on_one_board(boxes, _within_stacks(boxes, row[segments.of]))
 
 
 def _within_stacks(boxes: Doubles, row: Ints) -> Ints:

@@ -123,3 +123,31 @@ def test_bags_that_reach_the_trays_above_make_no_stack(seed: int) -> None:
     ]
     row, _, _ = group_rows(np.array(boxes, np.float32))
     assert row.max() + 1 == 6
+
+
+def columns(*, packs: int, deeper: tuple[int, ...], floor: int = 600) -> list[tuple[int, ...]]:
+    """Columns of flat packs, 60 wide and 12 high, each so much higher up as it lies deeper."""
+    return [
+        (66 * i, floor - back - 13 * (k + 1), 66 * i + 60, floor - back - 13 * k - 1)
+        for i, back in enumerate(deeper)
+        for k in range(packs)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("boxes", "rows"),
+    [
+        (columns(packs=1, deeper=(0, 3, 0, 3)), 1),
+        (columns(packs=3, deeper=(0, 8, 0, 8)), 1),  # half a pack between neighbours
+        (columns(packs=3, deeper=(0, 8, 16, 24, 32)), 1),  # a board that is seen from aside
+        (columns(packs=5, deeper=(0, 20)), 1),
+        ([*columns(packs=5, deeper=(0, 8), floor=400), *columns(packs=5, deeper=(0, 8))], 2),
+        # On boards of their own, however low these are.
+        ([*columns(packs=1, deeper=(0, 0), floor=580), *columns(packs=1, deeper=(0, 0))], 2),
+        # A wider pack lies in no column; its votes say whose stack it is of.
+        ([*columns(packs=2, deeper=(0, 8)), (0, 550, 126, 573)], 1),
+    ],
+)
+def test_columns_of_flat_packs_are_of_one_board(boxes: list[tuple[int, ...]], rows: int) -> None:
+    row, _, _ = group_rows(np.array(boxes, np.float32))
+    assert row.max() + 1 == rows
