@@ -25,11 +25,11 @@ BURNT = 250  # of 255: all but white
 BLOCK = 8  # pixels; in the smoothest tenth of such blocks noise is all there is
 
 SHARP = 0.285
-BRIGHT = 48.0
-MAX_BURNT = 0.39
-MAX_NOISE = 0.058
+BRIGHT = 34.0
+MAX_BURNT = 0.45
+MAX_NOISE = 0.075
 # Pixels of the photo itself in the products' shorter sides: no second look adds to them. Where the
-# median is 8 to 10, a sixth of the products is lost.
+# median is 8 to 10, an eighth of the products is lost.
 SMALL_IN_PHOTO = 10.0
 # Of products of a kind that the model has not learned, such as loose fruit, half have a confidence
 # below this. Of 178 photos of shelves one has more than three tenths of such products.
