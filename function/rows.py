@@ -43,9 +43,11 @@ NOISE = 0.003
 ODD_STEP, ODD_VOTE = 0.3, 0.5  # of logarithms
 # Flat packs of one size that lie on each other, edge on edge, are a column, which is judged as one
 # product: beside it the next may lie deeper by a pack and more. Flat is under half the width. Edges
-# lie within a fifth of the width, heights within three fifths, and what is between two is less than
-# two fifths of one.
-FLAT_PACK, EDGE_TOLERANCE, SIZE_TOLERANCE, LIES_ON = 0.5, 0.2, 1.6, 0.4
+# lie within a fifth of the width, heights within three fifths, and one laps over the next by two
+# fifths of it at most.
+FLAT_PACK, EDGE_TOLERANCE, SIZE_TOLERANCE, LAP = 0.5, 0.2, 1.6, 0.4
+# A row of columns is a part of a row of single products when four fifths of it are in there.
+PART = 0.8
 # Far ends of a row, levelled by an imperfect fit, agree less well than neighbours.
 JOIN_TOLERANCE = 0.4
 # A few odd boxes (a price card, a product lying down) inside a row's band belong to that row.
@@ -301,8 +303,8 @@ def group_rows(xyxy: Floats) -> tuple[Ints, Level, Doubles]:
     if len(first) == len(boxes):
         return _rows(boxes, beside, above), level, boxes
     columns = _around_columns(boxes, column)
-    row = _rows(columns, *beside_and_above(columns, neighbours(columns)))
-    return row[column], level, boxes
+    row = _rows(columns, *beside_and_above(columns, neighbours(columns)))[column]
+    return _join_parts(row, _rows(boxes, beside, above), boxes[:, 3]), level, boxes
 
 
 def lying_on(boxes: Doubles, above: Ints) -> Ints:
@@ -315,7 +317,8 @@ def lying_on(boxes: Doubles, above: Ints) -> Ints:
     low, high = np.minimum(*heights), np.maximum(*heights)
     off = np.abs(upper - lower)
     edge_on_edge = np.maximum(off[0], off[2]) < EDGE_TOLERANCE * width
-    touch = np.abs(lower[1] - upper[3]) < LIES_ON * low
+    space = lower[1] - upper[3]
+    touch = (space < STACK_TOLERANCE * low + NOISE) & (space > -LAP * low)
     alike = (high < FLAT_PACK * width) & (high < SIZE_TOLERANCE * low)
     return above.compress(edge_on_edge & touch & alike, axis=1)
 
@@ -328,6 +331,21 @@ def _around_columns(boxes: Doubles, column: Ints) -> Doubles:
     highest = np.minimum.reduceat(top[order], start)
     lowest = np.maximum.reduceat(floor[order], start)
     return np.array((medians(left, column), highest, medians(right, column), lowest)).T
+
+
+def _join_parts(row: Ints, single: Ints, floor: Doubles) -> Ints:
+    """Join rows of columns (n,) that are parts of one row of `single` products (n,).
+
+    A missed pack parts a column in two; what stands around it may still say that both are a stack.
+    """
+    shared = np.zeros((row.max() + 1, single.max() + 1), np.int64)
+    np.add.at(shared, (row, single), 1)
+    whole = np.where(shared.max(axis=1) >= PART * shared.sum(axis=1), shared.argmax(axis=1), -1)
+    first = {part: index for index, part in reversed(list(enumerate(whole.tolist())))}
+    into = np.array([first[p] if p >= 0 else i for i, p in enumerate(whole.tolist())])[row]
+    _, joined = np.unique(into, return_inverse=True)
+    rank = medians(floor, joined).argsort(kind="stable").argsort()
+    return np.asarray(rank[joined])
 
 
 def _rows(boxes: Doubles, beside: Ints, above: Ints) -> Ints:

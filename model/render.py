@@ -7,7 +7,7 @@ homography then turns picture and outlines alike, and light, blur and noise make
 import argparse
 import colorsys
 import io
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -274,12 +274,13 @@ def draw_run(
         if first <= i < first + missing:
             scene.gaps.append((row, outline_of(BOX, width, height) + middle))
         else:
-            sunk = rng.uniform(0, MAX_SUNK) * height if scene.tray else 0.0
+            stands, sunk = product, 0
+            if scene.tray:
+                sunk = round(rng.uniform(0, MAX_SUNK) * height)
+                stands = replace(product, face=product.face.crop((0, 0, width, height - sunk)))
             for level in range(product.levels):
-                up = level * np.array((rng.normal(0, 0.03 * width), -height - 2)) + (0, sunk)
-                outline = place(rng, scene.canvas, product, middle + up)
-                if scene.tray:
-                    outline[:, 1] = np.minimum(outline[:, 1], floor)
+                up = level * np.array((rng.normal(0, 0.03 * width), sunk - height - 2))
+                outline = place(rng, scene.canvas, stands, middle + up + (0, sunk / 2))
                 scene.products.append((row, outline))
         if scene.tray:
             front = draw_front(rng, scene.tray, width, round(rng.uniform(0.3, 0.6) * height))

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from threading import Lock
+from threading import Condition
 from typing import TYPE_CHECKING
 
 from botocore.config import Config as BotoConfig
@@ -40,37 +40,41 @@ log = logging.getLogger(__name__)
 MAX_RESULT_BYTES = 4 * 1024 * 1024
 # Events that are remembered as told: more than are folded while others are published.
 REMEMBERED = 10_000
+# How long an event is left to another that is telling it; the source waits 55 s in all.
+LEFT_SECONDS = 5.0
 
 
 class Told:
     """Which events this process is telling or has told, so that it tells none twice.
 
     Photos of a view come at once, and whoever folds the next one finds the events of the one before
-    unmarked while they are on their way. Who leaves one to another loses nothing: the other has not
-    answered its own delivery yet, and gets it again if it fails.
+    unmarked while they are on their way. It waits to see what becomes of them, and tells what the
+    other could not, or does not get done: a repetition is better than a loss.
     """
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._changed = Condition()
         self._telling: set[str] = set()
         self._told: dict[str, None] = {}  # the oldest first
 
     def begin(self, events: Sequence[OutgoingEvent]) -> tuple[list[OutgoingEvent], list[str]]:
-        """Choose those that nobody tells yet, and list those that are told."""
-        with self._lock:
+        """Wait for those that others tell; choose what is left to tell, and list what is told."""
+        names = {entry.id for entry in events}
+        with self._changed:
+            self._changed.wait_for(lambda: names.isdisjoint(self._telling), LEFT_SECONDS)
             told = [entry.id for entry in events if entry.id in self._told]
-            left = [entry for entry in events if entry.id not in self._told]
-            mine = [entry for entry in left if entry.id not in self._telling]
+            mine = [entry for entry in events if entry.id not in self._told]
             self._telling.update(entry.id for entry in mine)
             return mine, told
 
     def end(self, mine: Sequence[OutgoingEvent], told: Sequence[str]) -> None:
         """Let others tell what was begun and not told."""
-        with self._lock:
+        with self._changed:
             self._telling.difference_update(entry.id for entry in mine)
             self._told.update(dict.fromkeys(told))
             while len(self._told) > REMEMBERED:
                 del self._told[next(iter(self._told))]
+            self._changed.notify_all()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +114,7 @@ class Watcher:
             self.metrics.lag.set(max(0.0, time.time() - uploaded / 1000))
 
     def publish(self, events: Sequence[OutgoingEvent]) -> None:
-        """Publish events that nobody publishes yet, and mark them so.
+        """Publish events that nobody has published, and mark them so.
 
         Raises `DependencyFailed` or `StoreAway`.
         """

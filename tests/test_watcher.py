@@ -14,6 +14,7 @@ import pytest
 from conftest import Aws
 from flask.testing import FlaskClient
 
+import monitor.watcher
 from events.codec import STRUCTURED, new_event, to_json
 from events.outbox import Outbox, Stored
 from events.types import DATA_SCHEMAS, IMAGE_REJECTED, SHELF_AUDITED
@@ -146,15 +147,24 @@ def test_photos_of_one_view_at_once_tell_a_gap_once(client: FlaskClient, aws: Aw
     assert sorted(told) == sorted(set(told)) != []
 
 
-def test_what_one_could_not_tell_is_left_to_the_next() -> None:
+@pytest.mark.parametrize("done", [True, False])
+def test_an_event_that_another_tells_is_waited_for(done: bool) -> None:
     told, event = Told(), OutgoingEvent(id="1", type="t", time=0, data={})
     assert told.begin([]) == ([], [])
     assert told.begin([event]) == ([event], [])
-    assert told.begin([event]) == ([], [])  # somebody is at it
-    told.end([event], [])
-    assert told.begin([event]) == ([event], [])
-    told.end([event], ["1"])
-    assert told.begin([event]) == ([], ["1"])
+    with ThreadPoolExecutor() as pool:
+        next_one = pool.submit(told.begin, [event])
+        assert not next_one.done()
+        told.end([event], ["1"] if done else [])
+        assert next_one.result() == (([], ["1"]) if done else ([event], []))
+
+
+def test_an_event_that_another_does_not_get_told_is_told_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(monitor.watcher, "LEFT_SECONDS", 0.01)
+    told, event = Told(), OutgoingEvent(id="1", type="t", time=0, data={})
+    assert told.begin([event]) == told.begin([event]) == ([event], [])
 
 
 def test_what_a_mask_hides_and_what_a_doubtful_photo_shows_is_no_gap(
