@@ -46,6 +46,9 @@ ODD_STEP, ODD_VOTE = 0.3, 0.5  # of logarithms
 # lie within a fifth of the width, heights within three fifths, and one laps over the next by two
 # fifths of it at most.
 FLAT_PACK, EDGE_TOLERANCE, SIZE_TOLERANCE, LAP = 0.5, 0.2, 1.6, 0.4
+# Between columns twice the space of single products is a touch: of many packs one box is a little
+# off, and boards are thicker than that.
+COLUMN_LOOSE = 2
 # A row of columns is a part of a row of single products when four fifths of it are in there.
 PART = 0.8
 # Far ends of a row, levelled by an imperfect fit, agree less well than neighbours.
@@ -249,10 +252,10 @@ def _components(count: int, links: Ints) -> Ints:
             label = label[label]
 
 
-def stacked_on(boxes: Doubles, above: Ints, segments: Segments) -> Ints:
+def stacked_on(boxes: Doubles, above: Ints, segments: Segments, reach: Doubles) -> Ints:
     """Find the segment that each segment stands on, (s,), -1 for those on a board.
 
-    Takes the pairs (2, p) of boxes above each other.
+    Takes the pairs (2, p) of boxes above each other, and the height by which each touches, (n,).
     The votes of its products that touch one below must be half of their number: a whole board is
     rarely that close to the tops of the next one, where single products are.
     """
@@ -263,7 +266,7 @@ def stacked_on(boxes: Doubles, above: Ints, segments: Segments) -> Ints:
     below = top[lower] > ((top + floor) / 2)[upper]
     upper, lower = upper[below], lower[below]
     space, height = top[lower] - floor[upper], floor - top
-    touches = space < STACK_TOLERANCE * np.minimum(height[upper], height[lower]) + NOISE
+    touches = space < STACK_TOLERANCE * np.minimum(reach[upper], reach[lower]) + NOISE
     nearest = np.full(len(boxes), -1)
     order = (-space).argsort(kind="stable")
     nearest[upper[order]] = np.where(touches, lower, -1)[order]
@@ -299,12 +302,16 @@ def group_rows(xyxy: Floats) -> tuple[Ints, Level, Doubles]:
     level, pairs = fit_level(pixels)
     boxes = level.apply(pixels)
     beside, above = beside_and_above(boxes, pairs)
+    height = boxes[:, 3] - boxes[:, 1]
+    single = _rows(boxes, beside, above, height)
     first, column = np.unique(_components(len(boxes), lying_on(boxes, above)), return_inverse=True)
     if len(first) == len(boxes):
-        return _rows(boxes, beside, above), level, boxes
+        return single, level, boxes
     columns = _around_columns(boxes, column)
-    row = _rows(columns, *beside_and_above(columns, neighbours(columns)))[column]
-    return _join_parts(row, _rows(boxes, beside, above), boxes[:, 3]), level, boxes
+    beside, above = beside_and_above(columns, neighbours(columns))
+    loose = np.where(np.bincount(column) > 1, COLUMN_LOOSE, 1)
+    row = _rows(columns, beside, above, loose * medians(height, column))[column]
+    return _join_parts(row, single, boxes[:, 3]), level, boxes
 
 
 def lying_on(boxes: Doubles, above: Ints) -> Ints:
@@ -348,10 +355,13 @@ def _join_parts(row: Ints, single: Ints, floor: Doubles) -> Ints:
     return np.asarray(rank[joined])
 
 
-def _rows(boxes: Doubles, beside: Ints, above: Ints) -> Ints:
-    """Number the rows of levelled boxes, (n,), by who is beside and who is above whom (2, p)."""
+def _rows(boxes: Doubles, beside: Ints, above: Ints, reach: Doubles) -> Ints:
+    """Number the rows of levelled boxes, (n,), by who is beside and who is above whom (2, p).
+
+    Takes the height by which each touches what it stands on, (n,).
+    """
     segments = Segments.from_links(boxes, _on_one_floor(boxes, beside))
-    under = stacked_on(boxes, above, segments)
+    under = stacked_on(boxes, above, segments, reach)
     row = _join(segments, np.flatnonzero(under < 0))
     from_floor_up = (-segments.box[:, 3]).argsort(kind="stable")
     for segment in from_floor_up[under[from_floor_up] >= 0].tolist():

@@ -163,6 +163,9 @@ ON_JARS = [
         ([*columns(packs=5, deeper=(0, 8), floor=400), *columns(packs=5, deeper=(0, 8))], 2),
         # On boards of their own, half a pack above those below.
         ([*columns(packs=1, deeper=(0,) * 4, floor=581), *columns(packs=1, deeper=(0,) * 4)], 2),
+        # As high a space as between a column and what is above it is no touch, however high it is.
+        ([*columns(packs=4, deeper=(0,) * 4, floor=540), *columns(packs=4, deeper=(0,) * 4)], 2),
+        ([*columns(packs=6, deeper=(0,) * 4, floor=514), *columns(packs=6, deeper=(0,) * 4)], 2),
         # A wider pack lies in no column; its votes say whose stack it is of.
         ([*columns(packs=2, deeper=(0, 8)), (0, 550, 126, 573)], 1),
     ],
