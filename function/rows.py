@@ -212,7 +212,7 @@ def _solve_slopes(slope: Doubles, y: Doubles, trust: Doubles) -> tuple[float, fl
 
 @dataclass(frozen=True)
 class Segments:
-    """Products side by side on one floor; parallel arrays over the segments."""
+    """Products that belong together, such as those side by side on one floor; parallel arrays."""
 
     of: Ints  # (n,) segment of each product
     count: Ints  # (s,)
@@ -260,8 +260,7 @@ def stacked_on(boxes: Doubles, above: Ints, segments: Segments, reach: Doubles) 
     rarely that close to the tops of the next one, where single products are.
     """
     _, top, _, floor = boxes.T
-    swap = np.greater(*floor[above])
-    upper, lower = np.where(swap, above[::-1], above)
+    upper, lower = _upper_first(boxes, above)
     # Of those that begin below its middle, the nearest one counts.
     below = top[lower] > ((top + floor) / 2)[upper]
     upper, lower = upper[below], lower[below]
@@ -276,6 +275,12 @@ def stacked_on(boxes: Doubles, above: Ints, segments: Segments, reach: Doubles) 
     step, (_, group) = scale[standing] - scale[on], np.unique(over, return_inverse=True)
     odd = np.abs(step - medians(step, group)[group]) > ODD_STEP
     return _elected(segments, over, segments.of[on], np.where(odd, ODD_VOTE, 1.0))
+
+
+def _upper_first(boxes: Doubles, above: Ints) -> Ints:
+    """Turn pairs (2, p) of boxes above each other so that the upper one comes first."""
+    floor = boxes[:, 3]
+    return np.where(np.greater(*floor[above]), above[::-1], above)
 
 
 def _elected(segments: Segments, over: Ints, under: Ints, say: Doubles) -> Ints:
@@ -304,21 +309,19 @@ def group_rows(xyxy: Floats) -> tuple[Ints, Level, Doubles]:
     beside, above = beside_and_above(boxes, pairs)
     height = boxes[:, 3] - boxes[:, 1]
     single = _rows(boxes, beside, above, height)
-    first, column = np.unique(_components(len(boxes), lying_on(boxes, above)), return_inverse=True)
-    if len(first) == len(boxes):
+    columns = Segments.from_links(boxes, lying_on(boxes, above))
+    if len(columns.count) == len(boxes):
         return single, level, boxes
-    columns = _around_columns(boxes, column)
-    beside, above = beside_and_above(columns, neighbours(columns))
-    loose = np.where(np.bincount(column) > 1, COLUMN_LOOSE, 1)
-    row = _rows(columns, beside, above, loose * medians(height, column))[column]
+    around = _around_columns(boxes, columns)
+    beside, above = beside_and_above(around, neighbours(around))
+    loose = np.where(columns.count > 1, COLUMN_LOOSE, 1)
+    row = _rows(around, beside, above, loose * medians(height, columns.of))[columns.of]
     return _join_parts(row, single, boxes[:, 3]), level, boxes
 
 
 def lying_on(boxes: Doubles, above: Ints) -> Ints:
     """Choose of pairs (2, p) above each other the flat packs of one size that lie on each other."""
-    first, second = boxes.T.take(above[0], axis=1), boxes.T.take(above[1], axis=1)
-    swap = first[3] > second[3]
-    upper, lower = np.where(swap, second, first), np.where(swap, first, second)
+    upper, lower = (boxes.T.take(side, axis=1) for side in _upper_first(boxes, above))
     width = np.minimum(upper[2] - upper[0], lower[2] - lower[0])
     heights = upper[3] - upper[1], lower[3] - lower[1]
     low, high = np.minimum(*heights), np.maximum(*heights)
@@ -330,14 +333,13 @@ def lying_on(boxes: Doubles, above: Ints) -> Ints:
     return above.compress(edge_on_edge & touch & alike, axis=1)
 
 
-def _around_columns(boxes: Doubles, column: Ints) -> Doubles:
-    """Give the box of each column (c, 4), as wide as most in it; (n,) numbers them from 0."""
-    order, count = column.argsort(kind="stable"), np.bincount(column)
-    start = count.cumsum() - count
+def _around_columns(boxes: Doubles, columns: Segments) -> Doubles:
+    """Give the box of each column (c, 4), as wide as most in it and as high as all."""
+    order, start = columns.of.argsort(kind="stable"), columns.count.cumsum() - columns.count
     left, top, right, floor = boxes.T
     highest = np.minimum.reduceat(top[order], start)
     lowest = np.maximum.reduceat(floor[order], start)
-    return np.array((medians(left, column), highest, medians(right, column), lowest)).T
+    return np.array((medians(left, columns.of), highest, medians(right, columns.of), lowest)).T
 
 
 def _join_parts(row: Ints, single: Ints, floor: Doubles) -> Ints:
@@ -347,10 +349,10 @@ def _join_parts(row: Ints, single: Ints, floor: Doubles) -> Ints:
     """
     shared = np.zeros((row.max() + 1, single.max() + 1), np.int64)
     np.add.at(shared, (row, single), 1)
-    whole = np.where(shared.max(axis=1) >= PART * shared.sum(axis=1), shared.argmax(axis=1), -1)
-    first = {part: index for index, part in reversed(list(enumerate(whole.tolist())))}
-    into = np.array([first[p] if p >= 0 else i for i, p in enumerate(whole.tolist())])[row]
-    _, joined = np.unique(into, return_inverse=True)
+    is_part = shared.max(axis=1) >= PART * shared.sum(axis=1)
+    alone = single.max() + 1 + np.arange(len(shared))
+    whole = np.where(is_part, shared.argmax(axis=1), alone)
+    _, joined = np.unique(whole[row], return_inverse=True)
     rank = medians(floor, joined).argsort(kind="stable").argsort()
     return np.asarray(rank[joined])
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from test_shelf import without
 
 from function.rows import Segments, group_rows, medians, quantile
 
@@ -105,8 +106,7 @@ def test_a_wall_is_one_row_whatever_its_layers(
     for layer in heights:
         floor += max(layer) + 4
         boxes += [(33 * i, floor - high, 33 * i + 30, floor) for i, high in enumerate(layer)]
-    found = [box for index, box in enumerate(boxes) if index not in missed]
-    row, _, _ = group_rows(np.array(found, np.float32))
+    row, _, _ = group_rows(np.array(without(boxes, *missed), np.float32))
     assert row.max() == 0
 
 
@@ -137,10 +137,6 @@ def columns(*, packs: int, deeper: tuple[int, ...], floor: int = 600) -> list[tu
         for i, back in enumerate(deeper)
         for k in range(packs)
     ]
-
-
-def without(boxes: list[tuple[int, ...]], *missed: int) -> list[tuple[int, ...]]:
-    return [box for index, box in enumerate(boxes) if index not in missed]
 
 
 JARS = [(66 * i, 500, 66 * i + 60, 598) for i in range(8)]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from function.shelf import audit_shelf
 from model.render import rotation
 
 Boxes = list[list[float]]
+Box = TypeVar("Box")
 WIDE = 10_000  # a picture so wide that no row reaches its border
 
 
@@ -34,7 +36,7 @@ def full(count: int, top: float = 0, width: float = 10, height: float = 20, at: 
     return facings([at + (width + 1) * i for i in range(count)], top, width, height)
 
 
-def without(boxes: Boxes, *missing: int) -> Boxes:
+def without(boxes: list[Box], *missing: int) -> list[Box]:
     return [box for i, box in enumerate(boxes) if i not in missing]
 
 
