@@ -23,6 +23,7 @@ from function.audit import audit_image
 from function.detections import Thresholds
 from function.detector import Detector, Timings
 from function.metrics import Metrics
+from function.worker import tune_malloc
 
 STAGES = ("decode", "preprocess", "queue", "postprocess", "audit")  # beside the inference
 REFUSED = 415
@@ -46,6 +47,7 @@ def account(
     part: Part, model: Path, pictures: dict[str, list[Path]], turns: int
 ) -> dict[str, object]:
     """Measure each part in turns, and write the table of what it sums up to."""
+    tune_malloc()  # as the function's process does
     detector = Detector.load(model)
     detector.warm_up()
     seen: dict[str, Seen] = {}

@@ -35,7 +35,7 @@ from function.memory_budget import Memory
 from function.result import ModelJson
 from function.session import OpenedSession, cpu_isa, open_session, open_single
 from function.spans import stage_span
-from function.tiles import Tile, merge
+from function.tiles import Tile, merge, seen_well
 
 log = logging.getLogger(__name__)
 
@@ -378,8 +378,10 @@ class Detector:
             bounds = (-tile.left, -tile.top, image.width - tile.left, image.height - tile.top)
             look = self.detect(part, thresholds, timings, bounds)
             looks.append((tile, look.moved(tile.left, tile.top)))
+        size = image.width, image.height
         with timings.stage("postprocess"):
-            return merge(first, looks, (image.width, image.height), thresholds)
+            large = seen_well(*size, self.model.input_size, first)
+            return merge(first, looks, size, thresholds, large)
 
     def _postprocess(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,7 @@ from function.boxes import Floats
 from function.detections import Detail, Detections, Thresholds
 from function.detector import Detector
 from function.metrics import Metrics
-from function.tiles import MAX_TILES, Tile, closer_size, merge, plan_tiles
+from function.tiles import MAX_TILES, SMALL, Tile, closer_size, merge, plan_tiles, seen_well
 from model.render import render_shelf
 
 INPUT = (800, 800)
@@ -84,8 +85,10 @@ RIGHT = Tile(left=80, top=0, right=180, bottom=100)
 SIZE = (180, 100)
 
 
-def joined(first: Detections, left: Detections, right: Detections) -> Floats:
-    merged = merge(first, [(LEFT, left), (RIGHT, right)], SIZE, Thresholds())
+def joined(
+    first: Detections, left: Detections, right: Detections, large: float = math.inf
+) -> Floats:
+    merged = merge(first, [(LEFT, left), (RIGHT, right)], SIZE, Thresholds(), large)
     return merged.xyxy[np.argsort(merged.xyxy[:, 0])]
 
 
@@ -110,6 +113,58 @@ def test_nothing_is_counted_twice_at_a_seam(
     expected: list[float],
 ) -> None:
     assert joined(found(first), found(left), found(right))[:, 0].tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("first", "left", "expected"),
+    [
+        pytest.param([], [], [], id="nothing"),
+        pytest.param([[20, 10, 32, 50]], [[20, 10, 32, 29], [20, 31, 32, 50]], [20], id="halves"),
+        pytest.param([[20, 10, 32, 50]], [[20, 10, 29, 50]], [20], id="a-narrower-one"),
+        pytest.param([[20, 10, 32, 50]], [[22, 20, 27, 26]], [20], id="a-letter-on-it"),
+        pytest.param([[20, 10, 32, 50]], [[60, 10, 69, 20]], [20, 60], id="a-small-one-elsewhere"),
+        pytest.param([], [[60, 10, 70, 20]], [], id="a-large-one-that-it-did-not-see"),
+        pytest.param(
+            [[20, 10, 29, 50]],
+            [[20, 10, 29, 29], [20, 31, 29, 50]],
+            [20, 20],
+            id="two-for-a-small-one",
+        ),
+        pytest.param([[20, 10, 29, 50]], [], [20], id="a-small-one-that-no-tile-shows"),
+        pytest.param(
+            [[20, 10, 32, 50], [30, 10, 42, 50]], [], [20, 30], id="neighbours-that-overlap"
+        ),
+    ],
+)
+def test_what_was_seen_well_stands_and_small_things_are_added(
+    first: list[list[float]], left: list[list[float]], expected: list[float]
+) -> None:
+    assert joined(found(first), found(left), NONE, large=10)[:, 0].tolist() == expected
+
+
+def test_gaps_and_faint_boxes_stand_by_their_size_too() -> None:
+    def look(*boxes: list[float]) -> Detections:
+        xyxy = np.array(boxes, np.float32)
+        sure = np.full(len(xyxy), 0.2, np.float32)
+        return replace(NONE, faint=xyxy, faint_confidence=sure, gap_xyxy=xyxy, gap_confidence=sure)
+
+    small, large, larger = [5, 5, 10, 10], [20, 5, 40, 25], [50, 5, 80, 35]
+    merged = merge(look(small, large), [(LEFT, look(small, larger))], SIZE, Thresholds(), large=10)
+    assert sorted(merged.faint.tolist()) == sorted(merged.gap_xyxy.tolist()) == [small, large]
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "side", "large"),
+    [
+        pytest.param(1600, 1600, 100, 2 * SMALL, id="ordinary"),
+        pytest.param(1600, 1600, 2 * SMALL - 1, math.inf, id="small-products"),
+        pytest.param(3600, 1200, 200, math.inf, id="wide"),
+    ],
+)
+def test_a_first_look_sees_well_what_is_as_large_as_products_should_be(
+    width: int, height: int, side: float, large: float
+) -> None:
+    assert seen_well(width, height, INPUT, found([[0, 0, side, side]])) == large
 
 
 def test_a_gap_at_a_seam_is_one() -> None:
@@ -157,6 +212,19 @@ def test_a_panorama_of_one_bay_counts_that_often(
         for times in (1, 2, 3, 4)
     ]
     assert counts == pytest.approx([counts[0] * times for times in (1, 2, 3, 4)], rel=0.05)
+
+
+def test_a_second_look_at_an_ordinary_photo_counts_no_parts(detector: Detector) -> None:
+    shelf = render_shelf(9, width=900, height=1200, rows=6, gap_rate=0.1)
+    large = PIL.Image.fromarray(shelf.image).resize((1800, 2400), PIL.Image.Resampling.BICUBIC)
+    details: tuple[Detail, ...] = ("fast", "fine")
+    fast, fine = (
+        audit_image(jpeg(np.asarray(large)), detector, Thresholds(detail=detail), Metrics())
+        for detail in details
+    )
+    assert (fast["looks"], fine["looks"]) == (1, 7)
+    assert fine["count"] == pytest.approx(fast["count"], rel=0.02)
+    assert len(fine["gaps"]) == len(fast["gaps"])
 
 
 def test_the_size_of_an_upload_does_not_change_its_gaps(
