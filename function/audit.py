@@ -64,7 +64,7 @@ from function.s3 import (
 )
 from function.shelf import audit_shelf
 from function.spans import work_span
-from function.tiles import closer_size, may_look_closer, plan_tiles
+from function.tiles import closer_size, may_look_closer, plan_second_look
 
 if TYPE_CHECKING:
     from cloudevents.core.v1.event import CloudEvent
@@ -105,12 +105,19 @@ def audit_image(
             look = measure(image.picture)
             detections = detector.detect(image, thresholds, timings)
             size = detector.model.input_size
-            tiles = plan_tiles(image.width, image.height, size, thresholds.detail, detections)
-            if tiles and closer:
+            second = plan_second_look(
+                image.width,
+                image.height,
+                size,
+                thresholds.detail,
+                detections,
+                detector.model.product_side,
+            )
+            if second.tiles and closer:
                 with timings.stage("decode"):
                     image = closer.decode()
-            if tiles:
-                detections = detector.look_closer(image, tiles, detections, thresholds, timings)
+            if second.looks:
+                detections = detector.look_again(image, second, detections, thresholds, timings)
             seen = _image_json(image, uri, uploaded)
             del image  # before the rows, which take memory of their own
             with timings.stage("audit"):
@@ -134,11 +141,11 @@ def audit_image(
         detections=detections,
         audit=audit,
         warnings=find_doubts(
-            look, detections, (seen["width"], seen["height"]), size, 1 + len(tiles)
+            look, detections, (seen["width"], seen["height"]), size, 1 + second.looks
         ),
         compliance=compliance,
         thresholds=thresholds,
-        looks=1 + len(tiles),
+        looks=1 + second.looks,
         timings_ms=timings,
     )
 

@@ -43,13 +43,15 @@ class Letterbox:
         return clipped
 
 
-def letterbox(width: int, height: int, size: tuple[int, int], step: int = 0) -> Letterbox:
-    """Fit an image into `size` (width, height), centred, with its aspect ratio kept.
+def letterbox(
+    width: int, height: int, size: tuple[int, int], step: int = 0, times: float = 1.0
+) -> Letterbox:
+    """Fit an image into `size` (width, height), or `times` smaller, centred, its aspect ratio kept.
 
     With a `step` the input is no larger than the image needs, in multiples of it. Rounding as in
     Ultralytics' LetterBox, so that its exports see the pixels they were trained on.
     """
-    scale = min(size[0] / width, size[1] / height)
+    scale = min(size[0] / width, size[1] / height) / times
     # A 5000 x 1 image would round to no rows at all.
     content = max(round(width * scale), 1), max(round(height * scale), 1)
     if step:

@@ -44,7 +44,7 @@ class Thresholds:
     iou: float = 0.6  # 0.3 merges neighbouring facings, 0.7 leaves doubles
     max_detections: int = 1000
     classes: tuple[int, ...] = ()  # class ids that count; none: all of them
-    # fast: one look; fine: a second one at tiles; auto: where a photo is wide or products are small
+    # fast: one look; auto: a second one where products are small or large; fine: at tiles, too
     detail: Detail = "auto"
 
     def __post_init__(self) -> None:
@@ -94,6 +94,12 @@ class Detections:
 
     def __len__(self) -> int:
         return len(self.xyxy)
+
+    @property
+    def counted(self) -> Floats:
+        """The confidences of what counts unless a caller says otherwise, whatever this one says."""
+        found = np.concatenate((self.confidence, self.faint_confidence))
+        return found[found >= Thresholds.confidence]
 
     def moved(self, right: int, down: int) -> Detections:
         """Move all boxes by so many pixels."""

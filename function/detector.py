@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import logging
+import math
 import re
 import threading
 import time
@@ -35,7 +36,7 @@ from function.memory_budget import Memory
 from function.result import ModelJson
 from function.session import OpenedSession, cpu_isa, open_session, open_single
 from function.spans import stage_span
-from function.tiles import Tile, merge, seen_well
+from function.tiles import SIDE, SecondLook, merge, seen_well
 
 log = logging.getLogger(__name__)
 
@@ -77,12 +78,16 @@ class Timings(dict[str, float]):
             self[name] = round(self.get(name, 0) + (time.perf_counter() - start) * 1000, 2)
 
 
-def preprocess(image: Image, size: tuple[int, int], step: int = 0) -> tuple[Pixels, Letterbox]:
+def preprocess(
+    image: Image, size: tuple[int, int], step: int = 0, times: float = 1.0
+) -> tuple[Pixels, Letterbox]:
     """Letterbox an image into `size` (width, height), or as much of it as the image needs.
+
+    The image is as large as fits, or `times` smaller.
 
     Returns the tensor (1, height, width, 3) of uint8 RGB and the `Letterbox` that undoes it.
     """
-    box = letterbox(image.width, image.height, size, step)
+    box = letterbox(image.width, image.height, size, step, times)
     width, height = box.size
     left, top = box.pad
     right, bottom = left + box.content[0], top + box.content[1]
@@ -212,6 +217,8 @@ class Model:
     input_step: int  # the sides may be any multiples of it up to input_size; 0: none but that
     input_dtype: InputType
     context: Context | None = None  # of its products, where `model.calibrate` fitted one
+    # The median of its products' shorter sides on the photos it learned from, in input pixels
+    product_side: float = math.inf
 
     @cached_property
     def products(self) -> dict[int, str]:
@@ -337,35 +344,41 @@ class Detector:
         thresholds: Thresholds,
         timings: Timings | None = None,
         bounds: Bounds | None = None,
+        times: float = 1.0,
     ) -> Detections:
         """Find the products in one image; `bounds` are the photo's where it is a part of one.
+
+        The model sees the image as large as fits into its input, or `times` smaller.
 
         Raises `NotReady` before the warm-up and `Overloaded` when the wait gets too long.
         """
         self.check_ready()
         timings = Timings() if timings is None else timings
         with timings.stage("preprocess"):
-            tensor, box = self.preprocess(image)
+            tensor, box = self.preprocess(image, times)
         with self._session_held(timings) as session, timings.stage("inference"):
             output = self._run(session, tensor)
         with timings.stage("postprocess"):
             return self._postprocess(output, box, thresholds, bounds)
 
-    def look_closer(
+    def look_again(
         self,
         image: Image,
-        tiles: list[Tile],
+        second: SecondLook,
         first: Detections,
         thresholds: Thresholds,
-        timings: Timings,
+        timings: Timings | None = None,
     ) -> Detections:
-        """Look at tiles of an image and join their detections with those of the first look.
+        """Look at an image a second time, and join that with what the first look found.
 
         Raises as `detect` does.
         """
+        if second.times > 1:
+            return self.detect(image, thresholds, timings, times=second.times)
+        timings = Timings() if timings is None else timings
         scale = image.picture.width / image.width
         looks = []
-        for tile in tiles:
+        for tile in second.tiles:
             corners = tile.left, tile.top, tile.right, tile.bottom
             left, top, right, bottom = (round(edge * scale) for edge in corners)
             part = Image(
@@ -396,9 +409,9 @@ class Detector:
             output, classes, box, thresholds, model.gap_classes, model.context, bounds
         )
 
-    def preprocess(self, image: Image) -> tuple[Pixels, Letterbox]:
+    def preprocess(self, image: Image, times: float = 1.0) -> tuple[Pixels, Letterbox]:
         """Letterbox an image as `preprocess` does, for this model."""
-        return preprocess(image, self.model.input_size, self.model.input_step)
+        return preprocess(image, self.model.input_size, self.model.input_step, times)
 
     @contextmanager
     def _session_held(self, timings: Timings) -> Iterator[ort.InferenceSession]:
@@ -460,6 +473,7 @@ def _describe(path: Path, opened: OpenedSession) -> Model:
         input_step=_stride(path, metadata) if free else 0,
         input_dtype=dtype,
         context=_context(path, metadata),
+        product_side=_product_side(path, metadata),
     )
 
 
@@ -498,6 +512,18 @@ def _context(path: Path, metadata: dict[str, str]) -> Context | None:
     except (ValueError, RecursionError) as err:
         msg = f"The metadata `{METADATA}` of {path} cannot be read: {err}"
         raise ModelError(msg) from err
+
+
+def _product_side(path: Path, metadata: dict[str, str]) -> float:
+    """Read how large products usually are; infinity where the file does not say."""
+    text = metadata.get(SIDE, "inf")
+    try:
+        if (side := float(text)) > 0:
+            return side
+    except ValueError:
+        pass
+    msg = f"The metadata `{SIDE}` of {path} must be a number of pixels above 0, got {text!r}"
+    raise ModelError(msg)
 
 
 def _check_output(path: Path, shape: list[int | str], classes: int) -> None:

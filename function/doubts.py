@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
-from function.detections import Detections, Thresholds
+from function.detections import Detections
 from function.result import WarningJson
-from function.tiles import SMALL, WIDE, input_scale, median_side
+from function.tiles import SMALL, input_scale, is_strip, median_side
 
 BANDS, ROWS = 8, 4  # how many, and the pixels in the height of each
 SIDE = 640  # pixels of the longer side
@@ -84,7 +84,7 @@ def find_doubts(
         "dark": look.light < BRIGHT,
         "overexposed": look.burnt > MAX_BURNT,
         "noisy": look.noise > MAX_NOISE,
-        "wide": looks == 1 and aspect >= WIDE,
+        "wide": looks == 1 and is_strip(*image, size, detections),
         "small_products": own < SMALL_IN_PHOTO or (looks == 1 and side < SMALL),
         "unsure": unsure > MAX_UNSURE,
         "truncated": detections.truncated,
@@ -98,7 +98,7 @@ def find_doubts(
         "dark": f"The brightest parts are at {look.light:.0f} of 255, below {BRIGHT:.0f}",
         "overexposed": f"{look.burnt:.0%} of the picture is white, above {MAX_BURNT:.0%}",
         "noisy": f"Noise is {look.noise:.1%} of the light, above {MAX_NOISE:.1%}",
-        "wide": f"The sides are {aspect:.1f} to 1, and the photo was looked at once",
+        "wide": f"The sides are {aspect:.1f} to 1, too wide for the products at one look",
         "small_products": f"Products are {small}",
         "unsure": f"{unsure:.1%} of the products have a confidence below {SURE}, above "
         f"{MAX_UNSURE:.0%}: the model may not know this kind of product",
@@ -110,8 +110,7 @@ def find_doubts(
 
 def _share_unsure(detections: Detections) -> float:
     """Give the share of the products that the model was not sure of, at whichever threshold."""
-    found = np.concatenate((detections.confidence, detections.faint_confidence))
-    counted = found[found >= Thresholds.confidence]
+    counted = detections.counted
     return float((counted < SURE).mean()) if len(counted) >= LEAST_COUNTED else 0.0
 
 

@@ -7,7 +7,8 @@ boxes stays, and with it average precision. INT8 moves scores a little, so what 
 again after it was quantised.
 
 Then a logistic regression learns from the same photos what the boxes around a product say of it
-(`function.context`); its weights go into the file's metadata.
+(`function.context`); its weights go into the file's metadata, and with them how large products are
+on those photos: what is much larger is looked at from further off (`function.tiles`).
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from function.context import (
 )
 from function.detector import Detector
 from function.errors import ModelError
+from function.tiles import SIDE, input_scale
 from model.evaluate import COUNT_CONFIDENCE, PROTOCOL
 from model.gate import GateError, head_of, load_model, metadata_of
 from model.labelled import LabelledPhoto, read_dataset, read_gaps
@@ -215,6 +217,20 @@ def _regress(terms: Floats, right: Floats) -> npt.NDArray[np.float64]:
     return weights
 
 
+def product_side(found: Sequence[Found], size: tuple[int, int]) -> float:
+    """Return the median of the photos' medians of their products' shorter sides, in input pixels.
+
+    Takes the model's input (width, height). Infinite where no photo has a product.
+    """
+    sides = [
+        float(np.median((of.labelled[:, 2:] - of.labelled[:, :2]).min(axis=1)))
+        * input_scale(of.bounds[2], of.bounds[3], size)
+        for of in found
+        if len(of.labelled)
+    ]
+    return float(np.median(sides)) if sides else math.inf
+
+
 def _shifted(found: list[Found], shift: float) -> list[Found]:
     """Return what would be found with `shift` on every logit."""
     times = np.float32(math.exp(shift))
@@ -240,7 +256,9 @@ def build(args: argparse.Namespace) -> dict[str, tuple[float, float]]:
         model = shift_scores(model, done[kind][1], classes)
         if kind == "products":
             context = fit_context(_shifted(found, done[kind][1]))
-            helper.set_model_props(model, metadata_of(model) | {METADATA: context.text()})
+            side = f"{product_side(found, detector.model.input_size):.1f}"
+            learned = {METADATA: context.text(), SIDE: side}
+            helper.set_model_props(model, metadata_of(model) | learned)
     onnx.save(model, args.output)
     return done
 
@@ -264,7 +282,8 @@ def main(argv: list[str] | None = None) -> None:
             f"{kind} counted right at {threshold:.3f}; {shift:+.3f} on every logit makes it "
             f"{COUNT_CONFIDENCE}"
         )
-    print(f"{METADATA} of products: {metadata_of(load_model(args.output))[METADATA]}")
+    learned = metadata_of(load_model(args.output))
+    print(f"{METADATA} of products: {learned[METADATA]}; their shorter sides: {learned[SIDE]} px")
     print(f"wrote {args.output}")
 
 

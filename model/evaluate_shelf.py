@@ -26,6 +26,7 @@ from function.image import Image
 from function.metrics import Metrics
 from function.result import Result
 from function.shelf import ShelfAudit, audit_shelf
+from function.tiles import plan_second_look
 from model.labelled import read_gaps
 from model.photos import DatasetError, read_photo, reading
 from model.render import RenderedShelf, render_shelf
@@ -161,13 +162,22 @@ def drawn(count: int, seed: int) -> Iterator[tuple[str, RenderedShelf]]:
         )
 
 
+def looked_at(image: Image, detector: Detector, thresholds: Thresholds) -> Detections:
+    """Find what the service finds, with its second look; the image is decoded whole."""
+    first, model = detector.detect(image, thresholds), detector.model
+    second = plan_second_look(
+        image.width, image.height, model.input_size, thresholds.detail, first, model.product_side
+    )
+    return detector.look_again(image, second, first, thresholds) if second.looks else first
+
+
 def score_photos(
     pictures: Iterable[tuple[str, Image, Floats]], detector: Detector, thresholds: Thresholds
 ) -> Report:
     """Compare the gaps of the audit with those that people marked."""
     report = Report()
     for name, image, labels in pictures:
-        detections = detector.detect(image, thresholds)
+        detections = looked_at(image, detector, thresholds)
         reported = gap_boxes(audit_shelf(detections, image.width, image.height))
         report.gaps_as_labelled.add(
             len(match_one_to_one(pairwise_iou(reported, labels), GAP_IOU)),
@@ -344,7 +354,7 @@ def run(options: argparse.Namespace) -> None:
     detector.warm_up()
 
     def detect(shelf: RenderedShelf) -> Detections:
-        return detector.detect(Image.of(shelf.image), thresholds)
+        return looked_at(Image.of(shelf.image), detector, thresholds)
 
     reports: dict[str, Report] = {}
     if options.photos:

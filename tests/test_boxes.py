@@ -57,10 +57,20 @@ def test_letterbox_keeps_the_aspect_ratio_and_centres_in_no_more_than_is_needed(
     assert (box.content, box.size, box.pad) == (content, size, pad)
 
 
+@pytest.mark.parametrize(
+    ("step", "size"),
+    [pytest.param(0, (640, 640), id="whole"), pytest.param(32, (320, 256), id="steps")],
+)
+def test_letterbox_makes_an_image_smaller_than_it_fits(step: int, size: tuple[int, int]) -> None:
+    box = letterbox(4032, 3024, (640, 640), step, times=2)
+    assert (box.content, box.size) == ((320, 240), size)
+
+
+@pytest.mark.parametrize("times", [1, 1.7])
 @pytest.mark.parametrize("step", [0, 32])
 @pytest.mark.parametrize(("width", "height"), [(640, 640), (4032, 3024), (333, 777), (5000, 1)])
-def test_undo_gives_back_image_pixels(width: int, height: int, step: int) -> None:
-    box = letterbox(width, height, (640, 640), step)
+def test_undo_gives_back_image_pixels(width: int, height: int, step: int, times: float) -> None:
+    box = letterbox(width, height, (640, 640), step, times)
     corners = [*box.pad, box.pad[0] + box.content[0], box.pad[1] + box.content[1]]
     np.testing.assert_allclose(box.undo(floats([corners])), [[0.0, 0, width, height]], atol=0.01)
     assert box.undo(floats([])).shape == (0, 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -149,9 +150,11 @@ def test_what_is_learned_is_written_and_served(tmp_path: Path) -> None:
     onnx.save(TinyYolo().model(), tmp_path / "raw.onnx")
     raw = Detector.load(tmp_path / "raw.onnx")
     raw.warm_up()
+    sides = []
     for index, of in enumerate(calibrate.find(raw, read_dataset(tmp_path / "images"))):
         right = of.xyxy[random.uniform(size=len(of.xyxy)) < of.confidence] / SIDE
         cxcywh = np.hstack(((right[:, :2] + right[:, 2:]) / 2, right[:, 2:] - right[:, :2]))
+        sides.append(np.median(cxcywh[:, 2:].min(axis=1)) * SIDE)
         lines = [f"0 {' '.join(f'{side:.6f}' for side in box)}\n" for box in cxcywh.tolist()]
         (tmp_path / f"labels/{index}.txt").write_text("".join(lines))
 
@@ -162,6 +165,8 @@ def test_what_is_learned_is_written_and_served(tmp_path: Path) -> None:
     calibrated = Detector.load(output)
     calibrated.warm_up()
     assert calibrated.model.context not in (None, ALONE)
+    assert raw.model.product_side == math.inf
+    assert calibrated.model.product_side == pytest.approx(np.median(sides), abs=0.05)
     photos = read_dataset(tmp_path / "images")
     off = np.array(served(calibrated, photos)) / [photo.count for photo in photos] - 1
     assert abs(np.median(off)) <= 0.05

@@ -14,10 +14,10 @@ import function.context
 from function.boxes import SHARED_BLOCK, box_iou, letterbox, non_max_suppression, suppress
 from function.context import TERMS, VOTING_IOU, Context, terms_of, vote
 from function.detections import Thresholds
-from function.detector import Detector, Timings, postprocess
+from function.detector import Detector, postprocess
 from function.errors import ModelError
 from function.image import Image
-from function.tiles import Tile
+from function.tiles import SecondLook, Tile
 
 PLAIN = dict.fromkeys(TERMS, 0.0) | {"score": 1.0}
 SQUARE = (0, 0, 100, 100)
@@ -311,9 +311,9 @@ def test_a_part_of_a_photo_has_the_photos_edges(tmp_path: Path) -> None:
     detector = Detector.load(save_model(tmp_path / "m.onnx", one_box, context=strict.text()))
     detector.warm_up()
     image = Image.of(np.zeros((32, 64, 3), np.uint8))
-    tiles = [Tile(left=left, top=0, right=left + 32, bottom=32) for left in (0, 32)]
+    tiles = tuple(Tile(left=left, top=0, right=left + 32, bottom=32) for left in (0, 32))
     first = postprocess(np.zeros((1, 5, 21), np.float32), 1, BOX, Thresholds())
-    found = detector.look_closer(image, tiles, first, Thresholds(), Timings())
+    found = detector.look_again(image, SecondLook(tiles=tiles), first, Thresholds())
     assert found.xyxy.tolist() == [[33, 9, 47, 23]]
 
 

@@ -1,5 +1,6 @@
 """The session: which files serve, that it is warm before it answers, and that it sheds load."""
 
+import io
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,12 +14,14 @@ import pytest
 from onnx import TensorProto, helper
 
 import function.detector
+from function.audit import audit_image
 from function.boxes import box_iou, letterbox
 from function.config import Config
-from function.detections import Thresholds
+from function.detections import Detail, Thresholds
 from function.detector import Detector, postprocess, preprocess, to_float_nchw
 from function.errors import ModelError, NotReady, Overloaded
 from function.image import Image, read_image
+from function.metrics import Metrics
 from model.render import render_shelf
 
 GREY = Image.of(np.full((48, 64, 3), 128, np.uint8))
@@ -33,6 +36,7 @@ def save_model(
     names: str | None = "{0: 'product'}",
     stride: str | None = None,
     context: str | None = None,
+    product_side: str | None = None,
 ) -> Path:
     """Write a model that takes an image and answers `output`."""
     size = helper.make_node("Shape", ["images"], ["size"])  # so that the input is used
@@ -47,7 +51,13 @@ def save_model(
         [helper.make_tensor_value_info("output0", TensorProto.FLOAT, output.shape)],
     )
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    given = {"imgsz": "[32, 32]", "names": names, "stride": stride, "context": context}
+    given = {
+        "imgsz": "[32, 32]",
+        "names": names,
+        "stride": stride,
+        "context": context,
+        "product_side": product_side,
+    }
     helper.set_model_props(made, {key: value for key, value in given.items() if value is not None})
     onnx.save(made, path)
     return path
@@ -89,6 +99,36 @@ def test_every_ultralytics_export_serves(
     assert detector.model.input_size == (32, 32)
 
 
+def test_an_image_is_seen_as_large_as_fits_or_smaller(tmp_path: Path) -> None:
+    detector = Detector.load(save_model(tmp_path / "m.onnx", ONE_BOX), threads=1)
+    detector.warm_up()
+    # Of 32 x 32 the image of 64 x 48 takes 16 x 12 now: the box is all of it.
+    detections = detector.detect(GREY, Thresholds(), times=2)
+    np.testing.assert_allclose(detections.xyxy, [[0, 0, 64, 48]], atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("product_side", "detail", "looks"),
+    [
+        pytest.param("6", "auto", 2, id="large-for-the-model"),
+        pytest.param("6", "fast", 1, id="but-fast"),
+        pytest.param("7", "auto", 1, id="usual"),
+        pytest.param(None, "auto", 1, id="a-model-that-does-not-say"),
+    ],
+)
+def test_what_the_model_has_learned_decides_on_a_look_from_further_off(
+    tmp_path: Path, product_side: str | None, detail: Detail, looks: int
+) -> None:
+    detector = Detector.load(save_model(tmp_path / "m.onnx", ONE_BOX, product_side=product_side))
+    detector.warm_up()
+    photo = io.BytesIO()
+    GREY.picture.save(photo, "JPEG")
+    result = audit_image(photo.getvalue(), detector, Thresholds(detail=detail), Metrics())
+    (product,) = result["detections"]
+    assert result["looks"] == looks
+    assert product["xyxy"] == ([0, 0, 64, 48] if looks == 2 else [16, 12, 48, 36])
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -121,6 +161,14 @@ def test_every_ultralytics_export_serves(
             lambda path: save_model(path, ONE_BOX, input_shape=(1, 3, "h", "w"), stride="[8]"),
             r"must be a number of pixels, got '\[8\]'",
             id="stride",
+        ),
+        *(
+            pytest.param(
+                lambda path, side=side: save_model(path, ONE_BOX, product_side=side),
+                f"must be a number of pixels above 0, got '{side}'",
+                id=f"product-side-{side}",
+            )
+            for side in ("large", "0", "nan")
         ),
     ],
 )

@@ -56,8 +56,9 @@ def at(confidence: float, one: Detections) -> Detections:
         (replace(GOOD, light=20), found(), (800, 600), 1, ["dark"]),
         (replace(GOOD, burnt=0.5), found(), (800, 600), 1, ["overexposed"]),
         (replace(GOOD, noise=0.1), found(), (800, 600), 1, ["noisy"]),
-        (GOOD, found(), (1600, 600), 1, ["wide"]),
-        (GOOD, found(), (1600, 600), 4, []),
+        (GOOD, found(), (1600, 600), 1, []),
+        (GOOD, found(side=30), (1600, 600), 1, ["wide"]),
+        (GOOD, found(side=30), (1600, 600), 4, []),
         (GOOD, found(side=16), (1600, 1200), 1, ["small_products"]),
         (GOOD, found(side=16), (1600, 1200), 5, []),
         (GOOD, found(side=9), (400, 300), 1, ["small_products"]),  # 18 px once enlarged

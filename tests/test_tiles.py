@@ -12,11 +12,22 @@ import PIL.Image
 import pytest
 
 from function.audit import audit_image
-from function.boxes import Floats
+from function.boxes import Floats, box_area, shared_area
 from function.detections import Detail, Detections, Thresholds
 from function.detector import Detector
 from function.metrics import Metrics
-from function.tiles import MAX_TILES, SMALL, Tile, closer_size, merge, plan_tiles, seen_well
+from function.tiles import (
+    MAX_TILES,
+    MAX_TIMES,
+    SMALL,
+    SecondLook,
+    Tile,
+    closer_size,
+    is_strip,
+    merge,
+    plan_second_look,
+    seen_well,
+)
 from model.render import render_shelf
 
 INPUT = (800, 800)
@@ -49,9 +60,10 @@ NONE = found([])
         pytest.param(1800, 1200, "auto", 45, 0, id="a-broad-one"),
         pytest.param(1600, 1200, "fine", 40, 6, id="fine"),
         pytest.param(1200, 1200, "fine", 40, 4, id="a-square"),
-        pytest.param(3600, 1200, "auto", 40, 4, id="a-panorama"),
-        pytest.param(3600, 1200, "fast", 40, 0, id="a-panorama-but-fast"),
-        pytest.param(1200, 3600, "auto", 40, 4, id="upright"),
+        pytest.param(3600, 1200, "auto", 80, 4, id="a-panorama"),
+        pytest.param(3600, 1200, "fast", 80, 0, id="a-panorama-but-fast"),
+        pytest.param(3600, 1200, "auto", 82, 0, id="a-strip-of-ordinary-products"),
+        pytest.param(1200, 3600, "auto", 80, 4, id="upright"),
         pytest.param(50_000, 1000, "auto", 40, 6, id="endless"),
     ],
 )
@@ -59,7 +71,7 @@ def test_a_second_look_goes_where_the_first_sees_too_little(
     width: int, height: int, detail: Detail, side: float, tiles: int
 ) -> None:
     first = found([[0, 0, side, side]] * 5)
-    planned = plan_tiles(width, height, INPUT, detail, first)
+    planned = plan_second_look(width, height, INPUT, detail, first).tiles
     assert len(planned) == tiles <= MAX_TILES
     if planned:
         seen = np.zeros((10, 1000), np.bool_)  # every part of the picture
@@ -71,8 +83,45 @@ def test_a_second_look_goes_where_the_first_sees_too_little(
         assert {tile.right for tile in planned if tile.right >= width} == {width}
 
 
-def test_nothing_found_is_nothing_small() -> None:
-    assert plan_tiles(1600, 1200, INPUT, "auto", NONE) == []
+def test_nothing_found_is_neither_small_nor_large() -> None:
+    assert plan_second_look(1600, 1200, INPUT, "auto", NONE, usual=20) == SecondLook()
+
+
+@pytest.mark.parametrize(
+    ("detail", "side", "usual", "times"),
+    [
+        pytest.param("auto", 39, 20, 1, id="ordinary"),
+        pytest.param("auto", 40, 20, 2, id="twice-as-large"),
+        pytest.param("auto", 60, 20, 3, id="larger"),
+        pytest.param("auto", 700, 20, MAX_TIMES, id="as-large-as-the-picture"),
+        pytest.param("fine", 60, 20, 3, id="fine"),
+        pytest.param("fast", 60, 20, 1, id="but-fast"),
+        pytest.param("auto", 700, math.inf, 1, id="a-model-that-does-not-say"),
+    ],
+)
+def test_a_close_up_is_looked_at_from_further_off(
+    detail: Detail, side: float, usual: float, times: float
+) -> None:
+    first = found([[0, 0, side, side]] * 5)
+    second = plan_second_look(800, 600, INPUT, detail, first, usual)
+    assert (second, second.looks) == (SecondLook(times=times), int(times > 1))
+
+
+@pytest.mark.parametrize(
+    ("width", "confidence", "strip"),
+    [
+        pytest.param(1900, [], True, id="nothing-found"),
+        pytest.param(1900, [0.3, 0.4, 0.9], True, id="unsure"),
+        pytest.param(1900, [0.3, 0.6, 0.9], False, id="sure"),
+        pytest.param(1800, [0.3, 0.4, 0.9], False, id="not-so-wide"),
+    ],
+)
+def test_a_wide_picture_of_which_little_is_seen_is_a_strip(
+    width: int, confidence: list[float], strip: bool
+) -> None:
+    first = found([[0, 0, 99, 99]] * len(confidence))
+    first = replace(first, confidence=np.array(confidence, np.float32))
+    assert is_strip(width, 1000, INPUT, first) == is_strip(1000, width, INPUT, first) == strip
 
 
 def test_tiles_of_a_panorama_want_its_height_at_the_size_of_the_input() -> None:
@@ -148,7 +197,7 @@ def test_gaps_and_faint_boxes_stand_by_their_size_too() -> None:
         sure = np.full(len(xyxy), 0.2, np.float32)
         return replace(NONE, faint=xyxy, faint_confidence=sure, gap_xyxy=xyxy, gap_confidence=sure)
 
-    small, large, larger = [5, 5, 10, 10], [20, 5, 40, 25], [50, 5, 80, 35]
+    small, large, larger = [5.0, 5, 10, 10], [20.0, 5, 40, 25], [50.0, 5, 80, 35]
     merged = merge(look(small, large), [(LEFT, look(small, larger))], SIZE, Thresholds(), large=10)
     assert sorted(merged.faint.tolist()) == sorted(merged.gap_xyxy.tolist()) == [small, large]
 
@@ -158,7 +207,8 @@ def test_gaps_and_faint_boxes_stand_by_their_size_too() -> None:
     [
         pytest.param(1600, 1600, 100, 2 * SMALL, id="ordinary"),
         pytest.param(1600, 1600, 2 * SMALL - 1, math.inf, id="small-products"),
-        pytest.param(3600, 1200, 200, math.inf, id="wide"),
+        pytest.param(3600, 1200, 80, math.inf, id="wide"),
+        pytest.param(3600, 1200, 200, 4.5 * SMALL, id="wide-with-large-products"),
     ],
 )
 def test_a_first_look_sees_well_what_is_as_large_as_products_should_be(
@@ -225,6 +275,27 @@ def test_a_second_look_at_an_ordinary_photo_counts_no_parts(detector: Detector) 
     assert (fast["looks"], fine["looks"]) == (1, 7)
     assert fine["count"] == pytest.approx(fast["count"], rel=0.02)
     assert len(fine["gaps"]) == len(fast["gaps"])
+
+
+@pytest.mark.parametrize(
+    ("seed", "left", "top", "right", "bottom", "looks"),
+    [
+        pytest.param(7, 0, 400, 900, 700, 1, id="two-boards-wide"),
+        pytest.param(9, 150, 200, 750, 1000, 2, id="close-up"),
+        pytest.param(10, 0, 390, 900, 800, 2, id="close-up-of-two-boards"),
+    ],
+)
+def test_a_part_of_a_bay_counts_what_is_on_it(
+    seed: int, left: int, top: int, right: int, bottom: int, looks: int, detector: Detector
+) -> None:
+    shelf = render_shelf(seed, width=900, height=1200, rows=6, gap_rate=0.1)
+    part = PIL.Image.fromarray(shelf.image).crop((left, top, right, bottom))
+    large = part.resize((part.width * 2, part.height * 2), PIL.Image.Resampling.BICUBIC)
+    inside = shared_area(shelf.xyxy, np.array([left, top, right, bottom], np.float32))
+    result = audit_image(jpeg(np.asarray(large)), detector, Thresholds(), Metrics())
+    assert result["looks"] == looks
+    true = int((inside >= box_area(shelf.xyxy) / 2).sum())
+    assert result["count"] == pytest.approx(true, abs=1)
 
 
 def test_the_size_of_an_upload_does_not_change_its_gaps(
