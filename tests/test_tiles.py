@@ -20,6 +20,7 @@ from function.tiles import (
     MAX_TILES,
     MAX_TIMES,
     SMALL,
+    TIMES_FOR_NOTHING,
     SecondLook,
     Tile,
     closer_size,
@@ -83,8 +84,31 @@ def test_a_second_look_goes_where_the_first_sees_too_little(
         assert {tile.right for tile in planned if tile.right >= width} == {width}
 
 
-def test_nothing_found_is_neither_small_nor_large() -> None:
-    assert plan_second_look(1600, 1200, INPUT, "auto", NONE, usual=20) == SecondLook()
+@pytest.mark.parametrize(
+    ("detail", "first", "usual", "times"),
+    [
+        pytest.param("auto", NONE, 20, TIMES_FOR_NOTHING, id="nothing"),
+        pytest.param("fast", NONE, 20, 1, id="but-fast"),
+        pytest.param("auto", NONE, math.inf, 1, id="a-model-that-does-not-say"),
+        pytest.param("auto", found([], [[5, 5, 99, 99]]), 20, 1, id="an-empty-shelf"),
+        pytest.param(
+            "auto",
+            replace(
+                NONE,
+                faint=np.array([[5, 5, 30, 30]], np.float32),
+                faint_confidence=np.array([0.5], np.float32),
+            ),
+            20,
+            1,
+            id="less-sure-than-was-asked-for",
+        ),
+    ],
+)
+def test_where_nothing_is_seen_it_may_be_too_close(
+    detail: Detail, first: Detections, usual: float, times: float
+) -> None:
+    second = plan_second_look(1600, 1200, INPUT, detail, first, usual)
+    assert second == SecondLook(times=times)
 
 
 @pytest.mark.parametrize(
@@ -283,6 +307,7 @@ def test_a_second_look_at_an_ordinary_photo_counts_no_parts(detector: Detector) 
         pytest.param(7, 0, 400, 900, 700, 1, id="two-boards-wide"),
         pytest.param(9, 150, 200, 750, 1000, 2, id="close-up"),
         pytest.param(10, 0, 390, 900, 800, 2, id="close-up-of-two-boards"),
+        pytest.param(5, 300, 400, 500, 650, 2, id="two-products"),
     ],
 )
 def test_a_part_of_a_bay_counts_what_is_on_it(
