@@ -408,7 +408,9 @@ def put(
         return 0
     names = () if keep else tuple(given[0])
     statement = _upsert(connection.dialect.name, table, tuple(keys), names)
-    written: int = connection.execute(statement, given).rowcount
+    # psycopg's count of a list of rows is lost unless it is asked for.
+    counted = {"preserve_rowcount": True}
+    written: int = connection.execute(statement, given, execution_options=counted).rowcount
     return written
 
 

@@ -437,17 +437,26 @@ def test_the_digest_says_what_is_open_in_plain_words(watcher: Watcher, client: F
     assert digest(empty, 0)[0] == "store-17: 1 open gap"
 
 
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_a_digest_goes_out_once_an_hour(
-    watcher: Watcher, capsys: pytest.CaptureFixture[str]
+    database: str,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     store = REGISTER.stores["store-17"]
-    engine = watcher.store.engine
+    url = f"sqlite:///{tmp_path}/monitor.sqlite"
+    if database == "postgresql":
+        url = request.getfixturevalue("postgresql").url
+    engine = open_database(url)
+    migrate(engine)
     assert [send(engine, REGISTER, store, ms(m), None, "") for m in (0, 30, 60)] == [
         True,
         False,
         True,
     ]
-    assert capsys.readouterr().out.count("No gap is open.") == 2
+    assert capsys.readouterr().out.count("Harbour Street, ") == 2
+    engine.dispose()
     assert due_stores(REGISTER, ms(0)) == []  # it names no hours
 
 
