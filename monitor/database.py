@@ -87,8 +87,10 @@ def _guarded() -> Iterator[None]:
 
 
 def migrate(engine: Engine, revision: str = "head") -> None:
-    """Bring the schema up to a revision; where it is, nothing happens."""
+    """Bring the schema up to a revision; where it is there or further, nothing happens."""
     with engine.begin() as connection:
+        if is_migrated(connection):
+            return
         config = _alembic()
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
