@@ -78,6 +78,11 @@ class Episode:
     ended: str = ""  # "filled", or "moved" with the camera
     settled: Position | None = None  # the audit that decided so
 
+    def stood_beside(self, other: Episode) -> bool:
+        """Tell whether both stood at one time."""
+        pairs = ((self, other), (other, self))
+        return all(one.closed is None or two.opened < one.closed for one, two in pairs)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Track:

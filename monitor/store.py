@@ -19,6 +19,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     delete,
+    exists,
     insert,
     or_,
     select,
@@ -37,6 +38,7 @@ from monitor.fold import (
     Position,
     Rules,
     State,
+    match,
     open_episodes,
     rank,
     step,
@@ -85,7 +87,11 @@ OF_SPAN = (
 )
 UNPUBLISHED = (
     select(outgoing_events)
-    .where(outgoing_events.c.view == bindparam("name"), outgoing_events.c.told.is_(None))
+    .where(
+        outgoing_events.c.view == bindparam("name"),
+        outgoing_events.c.told.is_(None),
+        ~exists().where(mutes.c.episode == outgoing_events.c.episode),
+    )
     .order_by(outgoing_events.c.time, outgoing_events.c.episode, outgoing_events.c.sequence)
 )
 
@@ -149,7 +155,9 @@ class Store:
     def mute(self, episode: str, now: int) -> bool:
         """Note that an episode is no gap; false where there is none. Raises `StoreAway`."""
         with writing(self.engine) as connection:
-            row = connection.execute(select(episodes).where(episodes.c.id == episode)).first()
+            # Locked, as an audit that gives it another beginning must find the mute.
+            named = select(episodes).where(episodes.c.id == episode).with_for_update()
+            row = connection.execute(named).first()
             if row is None:
                 return False
             facts = {"episode": episode, "view": row.view, "uri": row.uri, "box": row.box}
@@ -326,11 +334,29 @@ class _View:
         last = {row.episode: gap_event_of(row) for row in in_order}
         query = select(mutes.c.episode).where(mutes.c.episode.in_(changed))
         muted = frozenset(self._connection.execute(query).scalars())
+        free = [episode for episode in left if episode.id not in muted]
+        muted |= self._pass_on_mutes([known[name] for name in gone if name in muted], free)
         time = max(audit.captured for audit in new)
         for event in events_due({episode.id: episode for episode in left}, last, muted):
             data = gap_data(self._key, known[event.episode], uris[event.episode], event)
             row = {**asdict(event), "view": self._id, "time": time, "data": json.dumps(data)}
             self._connection.execute(insert(outgoing_events), row)
+
+    def _pass_on_mutes(self, gone: list[Episode], free: list[Episode]) -> set[str]:
+        """Mute what muted episodes are now, whose beginning and so name has changed; name these."""
+        heirs: set[str] = set()
+        for old in gone:
+            beside = [new for new in free if new.id not in heirs and new.stood_beside(old)]
+            found, _ = match([old.gap.box], [new.gap.box for new in beside])
+            if found:
+                heir = beside[found[0]].id
+                said = mutes.c.episode == old.id
+                self._connection.execute(update(mutes).where(said).values(episode=heir))
+                # They were held back by the mute that is another's now.
+                left = and_(outgoing_events.c.episode == old.id, outgoing_events.c.told.is_(None))
+                self._connection.execute(delete(outgoing_events).where(left))
+                heirs.add(heir)
+        return heirs
 
     def _uris(self, wanted: list[Episode]) -> dict[str, str]:
         """Name the first photo of each episode; that of an old one is known to its own row."""

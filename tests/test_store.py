@@ -29,7 +29,16 @@ from monitor.points import SPAN, read_points
 from monitor.records import episode_of, gap_event_of
 from monitor.register import Register
 from monitor.store import Store
-from monitor.tables import audits, checkpoints, episodes, outgoing_events, rejections, spans, views
+from monitor.tables import (
+    audits,
+    checkpoints,
+    episodes,
+    mutes,
+    outgoing_events,
+    rejections,
+    spans,
+    views,
+)
 from tests.faults.postgresql import Server
 
 COUNTER = itertools.count()
@@ -354,7 +363,64 @@ def test_a_muted_episode_is_told_no_more(store: Store) -> None:
     assert store.mute(name, 2)
     assert not store.mute("f" * 32, 1)
     take(store, key, [photo(30), photo(45)])
-    assert [entry.data["state"] for entry in store.unpublished(key.id)] == ["open"]
+    assert [row.state for row in rows(store, outgoing_events, key)] == ["open"]
+    assert store.unpublished(key.id) == []
+
+
+@pytest.mark.parametrize(
+    ("later", "opened"),
+    [
+        pytest.param([photo(0, (3,))], 0, id="a late photo"),
+        pytest.param([photo(15, generation=1)], 30, id="another audit"),
+        pytest.param([photo(15, (3,), shift=(1, 0), generation=1)], 15, id="another box"),
+        # The earlier one gets another beginning, and goes on into the later one.
+        pytest.param([photo(0, (3,)), photo(60, (3,), generation=1)], 0, id="two into one"),
+    ],
+)
+def test_a_muted_gap_with_another_beginning_is_muted(
+    store: Store, later: list[Audit], opened: int
+) -> None:
+    key = new_key()
+    empty = {15, 30, 45, 90, 105}
+    take(store, key, [photo(m, (3,) if m in empty else ()) for m in range(15, 120, 15)])
+    for name in held(store, key):
+        store.mute(name, 1)
+    assert store.unpublished(key.id) == []  # noted before they were muted
+    take(store, key, later)
+    found = held(store, key)
+    muted = [row.episode for row in rows(store, mutes, key)]
+    assert (min(e.opened for e in found.values()), len(muted)) == (opened * MINUTE, 2)
+    assert found.keys() <= set(muted)
+    assert store.unpublished(key.id) == []
+
+
+def test_two_muted_gaps_that_were_one_have_one_mute(store: Store) -> None:
+    key = new_key()
+    wide = Gap(box=(*SHELF[3][:2], *SHELF[4][2:]), row=0, facings=2.0)
+    first, later, last = (photo(m, (3, 4)) for m in (15, 20, 30))
+    take(store, key, [first, later, replace(last, gaps=(wide,))])
+    for name in held(store, key):
+        store.mute(name, 1)
+    take(store, key, [replace(first, gaps=(wide,), generation=1)])
+    (name,) = held(store, key)
+    muted = [row.episode for row in rows(store, mutes, key)]
+    assert (name in muted, len(muted)) == (True, 2)  # what was said of the other stays a label
+
+
+def test_a_later_gap_in_the_place_of_a_muted_one_is_a_gap(store: Store) -> None:
+    key = new_key()
+    first = photo(15, (3,))
+    take(store, key, [first, photo(30, (3,)), photo(45), photo(60), photo(185, (3,))])
+    (name,) = held(store, key)
+    store.mute(name, 1)
+    # Another audit finds that the first was taken last: now there is a gap where there was none.
+    take(store, key, [replace(photo(200, (3,), generation=1), photo=first.photo)])
+    (found,) = held(store, key).values()
+    assert (found.opened, [row.episode for row in rows(store, mutes, key)]) == (
+        185 * MINUTE,
+        [name],
+    )
+    assert [entry.data["episode"] for entry in store.unpublished(key.id)] == [found.id]
 
 
 def test_a_silence_and_its_end_are_told_once_each(store: Store) -> None:
