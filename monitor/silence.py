@@ -35,7 +35,7 @@ MISSED = 3
 # A queue in steady work holds a few messages at any time.
 MAX_WAITING = 10
 WAITING: Final = "ApproximateNumberOfMessages"
-LONGEST = timedelta(days=60)  # a view that has been silent for longer was published long ago
+DAY = timedelta(days=1)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -111,13 +111,18 @@ def silent(
 
 
 def _is_silent(store: Store, view: View, last: int, now: int) -> bool:
-    here = datetime.fromtimestamp(now / 1000, UTC)
-    since = max(datetime.fromtimestamp(last / 1000, UTC), here - LONGEST)
-    missed = timedelta(minutes=view.cadence * MISSED)
-    if not store.is_open(here):
+    since, here = (datetime.fromtimestamp(time / 1000, UTC) for time in (last, now))
+    cadence = timedelta(minutes=view.cadence)
+    if not store.is_open(here) or here - since <= MISSED * cadence:
         return False
-    open_for = sum((end - start for start, end in store.hours(since, here)), timedelta())
-    return open_for > missed
+    missed = 0.0
+    for start, end in store.hours(since - DAY, here + DAY):  # so that none is cut
+        passed = max(min(end, here) - max(start, since), timedelta())
+        # Of opening hours shorter than the cadence each day misses one, however short it is.
+        missed += passed / min(cadence, end - start)
+        if missed > MISSED:
+            return True
+    return False
 
 
 if __name__ == "__main__":

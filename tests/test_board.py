@@ -379,6 +379,38 @@ def test_a_view_is_silent_after_three_photos_of_opening_time(
     assert bool(list(silent(REGISTER, seen, ms(now)))) == expected
 
 
+@pytest.mark.parametrize(
+    ("hours", "minutes", "last", "due"),
+    [
+        ("'08:00-20:00'", 1440, "2026-06-01T10:00", "2026-06-04T10:00"),
+        ("'08:00-20:00'", 1440, "2026-06-01T07:00", "2026-06-04T08:00"),  # before it opens
+        ("'08:00-20:00'", 1440, "2026-06-01T21:00", "2026-06-05T08:00"),  # after it has closed
+        ("'00:00-24:00'", 1440, "2026-06-01T10:00", "2026-06-04T10:00"),
+        ("{sat = '09:00-13:00'}", 1440, "2026-06-06T10:00", "2026-06-27T10:00"),
+        ("{sat = '09:00-13:00'}", 480, "2026-06-06T10:00", "2026-06-27T10:00"),
+        (
+            "{mon = '09:00-17:00', tue = '09:00-17:00', wed = '09:00-17:00'}",
+            *(10080, "2026-06-01T10:00", "2026-06-22T10:00"),
+        ),
+        ("{sat = '09:00-13:00'}", 10080, "2026-06-06T10:00", "2026-06-27T10:00"),
+        ("{sat = '09:00-13:00'}", 60, "2026-06-06T09:30", "2026-06-06T12:30"),
+        ("{sat = '09:00-13:00'}", 60, "2026-06-06T11:00", "2026-06-13T10:00"),
+    ],
+)
+def test_a_view_with_few_photos_is_silent_after_three_days_that_are_open(
+    hours: str, minutes: int, last: str, due: str
+) -> None:
+    register = read_register(
+        f"[stores.s]\nopen = {hours}\n[stores.s.views.cam]\ncadence_minutes = {minutes}"
+    )
+    sent, missed = (
+        round(datetime.fromisoformat(f"{time}+00:00").timestamp() * 1000) for time in (last, due)
+    )
+    seen = {("shelves", "s/cam"): sent}
+    found = [bool(list(silent(register, seen, missed + more))) for more in (-60_000, 60_000)]
+    assert found == [False, True]
+
+
 def test_silence_is_told_once_and_so_is_its_end(watcher: Watcher, client: FlaskClient) -> None:
     play_a_morning(client)
     for minute in (300, 305):
