@@ -16,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from sqlalchemy import select
 
 from events.log import configure_logging
-from function.errors import TryAgain
+from function.errors import DependencyFailed, TryAgain
 from monitor.config import Config, ConfigError
 from monitor.database import reading
 from monitor.intake import ViewKey
@@ -61,14 +61,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def is_behind(sqs: SQSClient, queue_urls: Sequence[str]) -> bool:
-    """Tell whether more than a few messages wait; true where SQS cannot be asked."""
+    """Tell whether more than a few messages wait. Raises `DependencyFailed`."""
     for url in queue_urls:
         try:
             answer = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[WAITING])
             waiting = int(answer["Attributes"][WAITING])
         except (ClientError, BotoCoreError) as err:
-            log.warning("silence.unreadable", extra={"queue_url": url, "error": str(err)})
-            return True
+            log.warning("dependency.failed", extra={"queue_url": url, "error": str(err)})
+            msg = "SQS did not do its part"
+            raise DependencyFailed(msg) from err
         if waiting > MAX_WAITING:
             log.info("silence.behind", extra={"queue_url": url, "messages": waiting})
             return True

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Aws
 from flask.testing import FlaskClient
 from sqlalchemy import Engine
 from test_watcher import MORNING, REGISTER, audit_data, event, ms
 
 from events.codec import STRUCTURED
 from function.errors import DependencyFailed
+from local.aws import aws_env
 from monitor import digest as digest_module
 from monitor import silence as silence_module
 from monitor.app import create_app
@@ -439,6 +441,19 @@ def test_a_silence_that_could_not_be_published_is_by_the_next_run(
 
 def _no_topic(*_: object) -> None:
     raise DependencyFailed
+
+
+def test_silence_has_failed_where_a_queue_cannot_be_asked(
+    aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in aws_env(aws.endpoint_url).items():
+        monkeypatch.setenv(name, value)
+    url = f"sqlite:///{tmp_path}/monitor.sqlite"
+    migrate(open_database(url))
+    monkeypatch.setenv("DATABASE_URL", url)
+    for queue_url, code in ((aws.resources.queue_url, 0), (f"{aws.endpoint_url}/0/none", 1)):
+        monkeypatch.setenv("WATCHED_QUEUES", queue_url)
+        assert silence_module.main([]) == code
 
 
 def test_photos_without_a_folder_have_a_store_with_hours_of_its_own() -> None:
