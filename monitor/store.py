@@ -76,6 +76,9 @@ KNOWN = select(audits).where(
     audits.c.view == bindparam("name"), audits.c.photo == bindparam("named_photo")
 )
 INSERT_AUDIT = insert(audits)
+DROP_REJECTION = delete(rejections).where(
+    rejections.c.view == bindparam("name"), rejections.c.photo == bindparam("named_photo")
+)
 OF_SPAN = (
     select(*(audits.c[name] for name in ("captured", "count", "empty", "fill_rate", "doubtful")))
     .where(
@@ -129,7 +132,7 @@ class Store:
     def take_rejection(
         self, key: ViewKey, photo: str, reason: str, uploaded: int
     ) -> list[OutgoingEvent]:
-        """Take in a rejected photo: a sign of life of its camera.
+        """Take in a rejected photo: a sign of life of its camera. An audit of it says more.
 
         Returns the events of its view to be published, in order. Raises `StoreAway`.
         """
@@ -137,8 +140,9 @@ class Store:
             view = _View(connection, key, self.rules, self.keep_days * DAY)
             view.has_come(uploaded)
             view.save()
-            row = {"view": key.id, "photo": photo, "uploaded": uploaded, "reason": reason}
-            put(connection, rejections, ["view", "photo"], [row], keep=True)
+            if connection.execute(KNOWN, {"name": key.id, "named_photo": photo}).first() is None:
+                row = {"view": key.id, "photo": photo, "uploaded": uploaded, "reason": reason}
+                put(connection, rejections, ["view", "photo"], [row], keep=True)
             return _unpublished(connection, key.id)
 
     def note_silence(self, key: ViewKey, since: int, now: int) -> bool:
@@ -250,6 +254,7 @@ class _View:
             touched.add(span_of(known.captured))
             mine = and_(audits.c.view == self._id, audits.c.photo == audit.photo)
             self._connection.execute(delete(audits).where(mine))
+        self._connection.execute(DROP_REJECTION, named)
         self._connection.execute(INSERT_AUDIT, audit_record(self._id, incoming))
         self._keep_spans(touched)
         head = state_from_json(self._row.state) if self._row.state else State(view=self._id)

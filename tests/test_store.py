@@ -316,6 +316,14 @@ def test_a_duplicate_and_a_rejection_change_no_episode(store: Store) -> None:
         )
 
 
+def test_a_photo_with_an_audit_is_not_rejected_whichever_comes_first(store: Store) -> None:
+    key = new_key()
+    store.take_rejection(key, photo(0).photo, "urn:x", 0)
+    take(store, key, [photo(0, generation=1), photo(15)])
+    store.take_rejection(key, photo(15).photo, "urn:x", 15 * MINUTE)
+    assert (len(rows(store, audits, key)), rows(store, rejections, key)) == (2, [])
+
+
 def test_a_place_leads_on_in_either_database(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A time of today is beyond 32 bits, which one of them minds."""
     monkeypatch.setattr(queries, "PAGE", 1)
