@@ -131,6 +131,11 @@ def episode_json(line: EpisodeLine) -> dict[str, object]:
     }
 
 
+def episode_cells(line: EpisodeLine) -> dict[str, object]:
+    """Describe a gap for a table, where people count rows from 1."""
+    return {**episode_json(line), "row": line.row + 1}
+
+
 def audit_json(line: AuditLine) -> dict[str, object]:
     """Describe a photo."""
     return {

@@ -175,7 +175,7 @@ def create_app(config: Config, watcher: Watcher) -> Flask:
             abort(404)
         match answers.wanted_format():
             case "csv":
-                rows = [answers.episode_json(line) for line in page.episodes]
+                rows = [answers.episode_cells(line) for line in page.episodes]
                 before = answers.cursor(page.episodes_before)
                 more = urlencode({**request.args, "episodes_before": before})
                 next_page = f"{quote(request.path)}?{more}" if before else ""

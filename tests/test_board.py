@@ -130,6 +130,15 @@ def test_each_page_is_html_json_and_csv(client: FlaskClient) -> None:
     assert client.get("/stores/store-17?days=٣").status_code == 400
 
 
+def test_people_count_rows_from_1_and_programs_from_0(client: FlaskClient) -> None:
+    play_a_morning(client)
+    path = "/stores/store-17/views/cam-2"
+    table = csv.DictReader(io.StringIO(client.get(f"{path}?format=csv").text))
+    assert {line["row"] for line in table} == {"1"}
+    assert {gap["row"] for gap in client.get(path).get_json()["episodes"]} == {0}
+    assert "<title>row 1," in client.get(f"{path}?format=html").text
+
+
 def test_a_key_is_neither_markup_nor_a_formula(client: FlaskClient) -> None:
     post(client, 0, [], key='=cmd|"/<script>alert(1)<x>/1.jpg')
     page = client.get("/stores", headers={"Accept": "text/html"}).get_data(as_text=True)
