@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -195,7 +195,7 @@ def read_store(
         chosen = select(views.c.id).where(views.c.store == key)
         mine = (spans.c.store == key, episodes.c.store == key)
         of_store = _Past(connection, chosen, mine, now, days)
-        lines = _view_lines(of_store, register, store, found)
+        lines = _view_lines(connection, of_store, register, store, found)
         gaps = _open_gaps(connection, key, {row.id: row for row in found}, gaps_after)
     total = sum((time for _, time in lines), FacingTime())
     shown = [line for line, _ in lines]
@@ -246,7 +246,7 @@ def read_view(
         chosen = select(views.c.id).where(views.c.id.in_(names))
         own = (spans.c.view.in_(chosen), episodes.c.view.in_(chosen))
         past = _Past(connection, chosen, own, now, days)
-        lines = _view_lines(past, register, store, found)
+        lines = _view_lines(connection, past, register, store, found)
         wanted = (found[0].bucket, found[0].folder) if found else (bucket, folders[0])
         line = next(
             (
@@ -405,8 +405,29 @@ def _said(past: _Past, cadences: Mapping[str, int], hours: OpeningTime) -> dict[
     }
 
 
+def _newest_sure(connection: Connection, names: Sequence[str]) -> dict[str, Record]:
+    """Read the newest photo of each view that is not doubtful, however old."""
+    if not names:
+        return {}
+    of_view = audits.alias()
+    newest = select(func.max(of_view.c.captured)).where(
+        of_view.c.view == views.c.id, ~of_view.c.doubtful
+    )
+    query = (
+        select(*(audits.c[name] for name in ("view", "count", "empty", "fill_rate")))
+        .join(views, views.c.id == audits.c.view)
+        .where(views.c.id.in_(names), ~audits.c.doubtful)
+        .where(audits.c.captured == newest.scalar_subquery())
+    )
+    return {row.view: row for row in connection.execute(query.order_by(audits.c.photo))}
+
+
 def _view_lines(
-    past: _Past, register: Register, store: Store, found: Sequence[Record]
+    connection: Connection,
+    past: _Past,
+    register: Register,
+    store: Store,
+    found: Sequence[Record],
 ) -> list[tuple[ViewLine, FacingTime]]:
     """Describe the views of a store, registered ones that never sent, too."""
     days = past.days
@@ -419,6 +440,14 @@ def _view_lines(
     )
     known_views = {row.id: register.view(row.bucket, row.folder) for row in found}
     everything = _said(past, {name: view.cadence for name, view in known_views.items()}, hours)
+    unsaid = [row.id for row in found if everything.get(row.id, _Said()).count is None]
+    for name, last_one in _newest_sure(connection, unsaid).items():
+        everything[name] = replace(
+            everything.get(name, _Said()),
+            count=last_one._mapping["count"],
+            empty=last_one.empty,
+            fill_rate=last_one.fill_rate,
+        )
     lines = []
     for row in found:
         view = known_views[row.id]

@@ -156,6 +156,29 @@ def test_doubtful_photos_are_counted_and_say_nothing(client: FlaskClient) -> Non
     assert page["views"][0]["count"] == 9
 
 
+def test_the_last_numbers_stay_however_long_ago(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    post(client, 0, [3])
+    post(client, 15, [3, 4])
+    post(client, 15, [3, 4, 5], photo="b")  # at one time it is the last by name
+    post(client, 24 * 60, [], warnings=[{"code": "dark"}])
+    monkeypatch.setattr("monitor.app._now", lambda: ms(30 * 60))
+    (line, _) = client.get("/stores/store-17").get_json()["views"]
+    view = client.get("/stores/store-17/views/cam-2").get_json()
+    for page in (line, view):
+        assert (page["count"], page["empty_facings"], page["fill_rate"]) == (7, 3, 0.7)
+        assert (page["photos"], page["availability"]) == (1, None)
+
+
+def test_photos_without_a_fill_rate_are_not_called_none(client: FlaskClient) -> None:
+    path = "/stores/store-17/views/cam-2?format=html"
+    assert "No photo in this time." in client.get(path).text
+    body = audit_data([]) | {"detections": [], "fill_rate": None}
+    client.post("/", data=event(0, body), content_type=STRUCTURED)
+    assert "No photo in this time has a fill rate." in client.get(path).text
+
+
 def test_a_shelf_that_sold_out_was_not_refilled(client: FlaskClient) -> None:
     play_a_morning(client)
     for minute in (170, 175):
