@@ -77,20 +77,25 @@ def is_behind(sqs: SQSClient, queue_urls: Sequence[str]) -> bool:
 
 
 def publish_silences(watcher: Watcher, now: int) -> None:
-    """Note and publish the silences of registered views. Raises `TryAgain`."""
+    """Note and publish the silences of registered views, and forget others. Raises `TryAgain`."""
     unpublished = (
         select(views.c.id)
         .join(outgoing_events, outgoing_events.c.view == views.c.id)
         .where(views.c.silent_since.is_not(None), outgoing_events.c.told.is_(None))
         .distinct()
     )
+    names = ("id", "bucket", "folder", "seen", "silent_since")
     with reading(watcher.store.engine) as connection:
-        query = select(views.c.bucket, views.c.folder, views.c.seen)
-        rows = connection.execute(query.where(views.c.silent_since.is_(None))).all()
+        rows = connection.execute(select(*(views.c[name] for name in names))).all()
         left = connection.execute(unpublished.order_by(views.c.id)).scalars().all()
     for name in left:  # noted by a run that could not publish it
         watcher.publish(watcher.store.unpublished(name))
-    seen = {(row.bucket, row.folder): row.seen for row in rows if row.seen}
+    silenced = [row for row in rows if row.silent_since is not None]
+    watcher.store.forget_silences(
+        row.id for row in silenced if not watcher.register.view(row.bucket, row.folder).registered
+    )
+    waited_for = (row for row in rows if row.seen and row.silent_since is None)
+    seen = {(row.bucket, row.folder): row.seen for row in waited_for}
     for key, since in silent(watcher.register, seen, now):
         if watcher.store.note_silence(key, since, now):
             log.warning("view.silent", extra={"bucket": key.bucket, "folder": key.folder})

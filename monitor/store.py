@@ -156,6 +156,13 @@ class Store:
             view.save()
             return noted
 
+    def forget_silences(self, names: Iterable[str]) -> None:
+        """Note that some views are not silent, of which nobody is told. Raises `StoreAway`."""
+        if named := list(names):
+            with writing(self.engine) as connection:
+                mine = views.c.id.in_(named)
+                connection.execute(update(views).where(mine).values(silent_since=None))
+
     def mute(self, episode: str, now: int) -> bool:
         """Note that an episode is no gap; false where there is none. Raises `StoreAway`."""
         with writing(self.engine) as connection:

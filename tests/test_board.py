@@ -16,17 +16,18 @@ from typing import Any
 import pytest
 from conftest import Aws
 from flask.testing import FlaskClient
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 from test_watcher import MORNING, REGISTER, audit_data, event, ms
 
 from events.codec import STRUCTURED
+from events.types import VIEW_SILENT
 from function.errors import DependencyFailed
 from local.aws import aws_env
 from monitor import digest as digest_module
 from monitor import silence as silence_module
 from monitor.app import create_app
 from monitor.config import Config
-from monitor.database import migrate, open_database
+from monitor.database import migrate, open_database, reading
 from monitor.digest import due_stores, send
 from monitor.intake import ViewKey
 from monitor.metrics import Metrics
@@ -35,6 +36,7 @@ from monitor.register import Register, read_register
 from monitor.register import Store as KnownStore
 from monitor.silence import publish_silences, silent
 from monitor.store import Store
+from monitor.tables import outgoing_events, views
 from monitor.watcher import Watcher
 from monitor.words import digest
 
@@ -303,6 +305,14 @@ def test_a_view_that_is_no_longer_registered_is_silent_no_more(
     page = read_store(watcher.store.engine, Register(), "store-17", ms(60), 1)
     assert page is not None
     assert ([line.silent for line in later], page.views[0].silent_since) == ([0], None)
+    # A dashboard knows no register: it counts what the next look leaves.
+    silent_since = select(views.c.silent_since)
+    for register, since in ((Register(), None), (REGISTER, ms(0))):
+        publish_silences(replace(watcher, register=register), ms(65))
+        with reading(watcher.store.engine) as connection:
+            assert connection.execute(silent_since).scalars().all() == [since]
+            told = connection.execute(select(outgoing_events.c.type)).scalars().all()
+        assert told == [VIEW_SILENT]
 
 
 def test_a_store_with_many_gaps_lists_a_page_of_them_and_the_rest_at_the_cursor(
