@@ -141,7 +141,7 @@ def create_app(config: Config, watcher: Watcher) -> Flask:
     @app.get("/stores/<store>")
     def store(store: str) -> Response:
         board.check()
-        days, now = _days(), _now()
+        days, now = _days(watcher.store.keep_days), _now()
         after = answers.read_place("gaps_after", 2)
         page = read_store(engine, register, store, now, days, after)
         if page is None:
@@ -159,7 +159,7 @@ def create_app(config: Config, watcher: Watcher) -> Flask:
     @app.get("/stores/<store>/views/<folder:view>")
     def view(store: str, view: str) -> Response:
         board.check()
-        days, now = _days(), _now()
+        days, now = _days(watcher.store.keep_days), _now()
         page = read_view(
             engine,
             register,
@@ -280,8 +280,9 @@ def serve() -> Flask:
     return create_app(config, watcher)
 
 
-def _days() -> int:
-    return answers.read_number("days", 1, 1, answers.MAX_DAYS)
+def _days(kept: int) -> int:
+    """Read the days of the figures; of what is kept no longer there are none."""
+    return min(answers.read_number("days", 1, 1, answers.MAX_DAYS), kept)
 
 
 def _now() -> int:

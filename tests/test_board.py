@@ -181,6 +181,19 @@ def test_photos_without_a_fill_rate_are_not_called_none(client: FlaskClient) -> 
     assert "No photo in this time has a fill rate." in client.get(path).text
 
 
+@pytest.mark.parametrize(("asked", "covered"), [(1, 1), (3, 3), (28, 3)])
+def test_figures_are_for_no_longer_than_photos_are_kept(
+    watcher: Watcher, monkeypatch: pytest.MonkeyPatch, asked: int, covered: int
+) -> None:
+    kept = replace(watcher, store=replace(watcher.store, keep_days=3))
+    client = board(kept, monkeypatch)
+    post(client, 0, [])
+    for path in ("/stores/store-17", "/stores/store-17/views/cam-2"):
+        assert client.get(f"{path}?days={asked}").get_json()["days"] == covered
+        page = client.get(f"{path}?days={asked}&format=html").text
+        assert ("the figures of 3 days" in page) == (asked > covered)
+
+
 def test_a_shelf_that_sold_out_was_not_refilled(client: FlaskClient) -> None:
     play_a_morning(client)
     for minute in (170, 175):
