@@ -511,6 +511,15 @@ def test_silence_has_failed_where_a_queue_cannot_be_asked(
         assert silence_module.main([]) == code
 
 
+@pytest.mark.parametrize(("bucket", "silenced"), [("", ["old"]), ("new", [])])
+def test_a_view_that_moved_is_silent_in_its_old_bucket_unless_the_register_names_the_new(
+    bucket: str, silenced: list[str]
+) -> None:
+    register = read_register(f"[stores.s.views.cam]\nbucket = '{bucket}'")
+    seen = {("old", "s/cam"): ms(0), ("new", "s/cam"): ms(240)}
+    assert [key.bucket for key, _ in silent(register, seen, ms(240))] == silenced
+
+
 def test_photos_without_a_folder_have_a_store_with_hours_of_its_own() -> None:
     register = read_register("[stores.-]\nopen = '08:00-20:00'\n[stores.-.views.-]")
     seen = {("shelves", ""): ms(0)}

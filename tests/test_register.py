@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 from monitor.register import (
     Register,
@@ -42,6 +43,13 @@ def test_what_is_registered_is_found_by_bucket_and_folder() -> None:
     view = register.view("b", "s/cam/left")
     assert (view.registered, view.cadence, view.masks) == (True, 5, ((0, 0, 0.1, 1),))
     assert not register.view("other", "s/cam/left").registered
+
+
+def test_the_register_of_the_document_is_one() -> None:
+    text = (ROOT / "docs" / "stock.md").read_text()
+    register = read_register(text.partition("```toml\n")[2].partition("```")[0])
+    found = [register.view(bucket, "store-17/cam-2").registered for bucket in ("shelves", "other")]
+    assert found == [True, False]
 
 
 def test_hours_are_local_also_when_the_clocks_change() -> None:
