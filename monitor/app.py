@@ -7,7 +7,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from flask import Flask, Response, abort, render_template, request, url_for
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -82,7 +82,7 @@ class Board:
         """
         origin = request.headers.get("Origin")
         site = request.headers.get("Sec-Fetch-Site", "same-origin")
-        foreign = origin is not None and urlsplit(origin).netloc != request.host
+        foreign = origin is not None and _address(origin).netloc != request.host
         if foreign or site not in ("same-origin", "none"):
             msg = "Another site's page may not change anything here"
             raise CrossSite(msg)
@@ -194,12 +194,12 @@ def create_app(config: Config, watcher: Watcher) -> Flask:
     def mute(name: str) -> Response:
         board.check()
         board.check_own_page()
+        came_from = _address(request.referrer or "")
         if not watcher.store.mute(name, _now()):
             abort(404)
         key = view_key_of_episode(engine, name)
         if key is None or answers.wanted_format() != "html":
             return Response(status=204)
-        came_from = urlsplit(request.referrer or "")
         back = url_for("view", store=store_of(key.folder), view=view_name(key.folder))
         if came_from.netloc == request.host and came_from.path.startswith(url_for("stores")):
             back = came_from._replace(scheme="", netloc="").geturl()
@@ -278,6 +278,15 @@ def serve() -> Flask:
     if watcher.store.engine.dialect.name == "sqlite":
         migrate(watcher.store.engine)
     return create_app(config, watcher)
+
+
+def _address(given: str) -> SplitResult:
+    """Take apart where a request says that it comes from. Raises `CrossSite`."""
+    try:
+        return urlsplit(given)
+    except ValueError as err:
+        msg = f"`Origin` and `Referer` must be addresses, got {given!r}"
+        raise CrossSite(msg) from err
 
 
 def _days(kept: int) -> int:
