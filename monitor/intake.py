@@ -38,6 +38,7 @@ DOUBTFUL: Mapping[str, bool] = {
 }
 # As many as an audit can hold.
 MAX_BOXES = 3000
+MAX_SIDE = 2**31 - 1  # of a picture, in any format
 # A gap that lies in a mask by half is none.
 MASKED = 0.5
 # A photo is of a shelf: more rows and facings than this are none, nor a number that SQL holds.
@@ -214,8 +215,8 @@ def _text(given: str, name: str) -> str:
 
 def _side(image: Mapping[str, object], name: str) -> int:
     side = image.get(name)
-    if type(side) is not int or side <= 0:
-        msg = f"`image.{name}` must be a number of pixels, got {side!r}"
+    if type(side) is not int or not 1 <= side <= MAX_SIDE:
+        msg = f"`image.{name}` must be a number of pixels from 1 to {MAX_SIDE}, got {shown(side)}"
         raise InvalidEvent(msg)
     return side
 

@@ -49,6 +49,8 @@ def test_an_empty_shelf_is_an_audit() -> None:
         ),
         (event(0, audit_data([], captured_at="0001-01-01T00:00:00+14:00")), "captured_at` must"),
         (event(0, audit_data([], uri="s3://shelves/\0.jpg")), "`image.uri` must be"),
+        (event(0, audit_data([], width=10**20)), "`image.width` must be a number of pixels from 1"),
+        (event(0, audit_data([], height=True)), "`image.height` must be a number of pixels from 1"),
         (event(0, audit_data([]) | {"fill_rate": math.inf}), "`fill_rate` must be a share"),
         (event(0, audit_data([]) | {"fill_rate": 1.1}), "`fill_rate` must be a share"),
         (event(0, audit_data([]) | {"warnings": [{"code": "\0"}]}), "`warnings` must be"),
