@@ -12,6 +12,7 @@ from urllib.parse import SplitResult, quote, urlencode, urlsplit
 from flask import Flask, Response, abort, render_template, request, url_for
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from werkzeug.routing import PathConverter
 
 from events.codec import InvalidEvent, from_http
@@ -275,8 +276,15 @@ def serve() -> Flask:
     except ConfigError as err:
         log.critical("monitor.failed_to_start", extra={"error": str(err)})
         sys.exit(APP_LOAD_ERROR)
-    if watcher.store.engine.dialect.name == "sqlite":
-        migrate(watcher.store.engine)
+    engine = watcher.store.engine
+    if engine.dialect.name == "sqlite":
+        try:
+            migrate(engine)
+        except DBAPIError as err:
+            got = f"{engine.url.database!r}: {err.orig}"
+            error = f"`DATABASE_URL` must name a file that can be opened, got {got}"
+            log.critical("monitor.failed_to_start", extra={"error": error})
+            sys.exit(APP_LOAD_ERROR)
     return create_app(config, watcher)
 
 

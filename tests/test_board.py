@@ -25,7 +25,7 @@ from function.errors import DependencyFailed
 from local.aws import aws_env
 from monitor import digest as digest_module
 from monitor import silence as silence_module
-from monitor.app import create_app
+from monitor.app import APP_LOAD_ERROR, create_app, serve
 from monitor.config import Config
 from monitor.database import migrate, open_database, reading
 from monitor.digest import due_stores, send
@@ -645,6 +645,20 @@ def test_without_a_region_the_setting_is_odd(
     monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
     monkeypatch.setenv(name, "x")
     assert main([]) == 2
+
+
+def test_a_file_that_cannot_be_made_is_named_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "none" / "monitor.sqlite"
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{path}")
+    with pytest.raises(SystemExit) as end:
+        serve()
+    assert end.value.code == APP_LOAD_ERROR
+    (line,) = caplog.records
+    assert (
+        f"`DATABASE_URL` must name a file that can be opened, got '{path}'" in vars(line)["error"]
+    )
 
 
 def test_the_clock_is_real() -> None:
