@@ -23,7 +23,7 @@ from monitor.queries import read_store
 from monitor.register import Register, Store
 from monitor.store import put
 from monitor.tables import digests
-from monitor.watcher import make_watcher
+from monitor.watcher import BOTO_CONFIG, make_watcher
 from monitor.words import digest
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     if config.digest_topic_arn:
         import boto3
 
-        sns = boto3.client("sns")
+        sns = boto3.client("sns", config=BOTO_CONFIG)  # a transaction waits for it
     failed = False
     for store in due_stores(config.register, now):
         try:

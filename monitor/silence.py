@@ -23,7 +23,7 @@ from monitor.intake import ViewKey
 from monitor.process_checks import check_if_asked
 from monitor.register import Register, Store, View, store_of
 from monitor.tables import outgoing_events, views
-from monitor.watcher import Watcher, make_watcher
+from monitor.watcher import BOTO_CONFIG, Watcher, make_watcher
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -51,7 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
     import boto3
 
     try:
-        if config.watched_queues and is_behind(boto3.client("sqs"), config.watched_queues):
+        queues = config.watched_queues
+        if queues and is_behind(boto3.client("sqs", config=BOTO_CONFIG), queues):
             return 0
         publish_silences(watcher, round(time.time() * 1000))
     except TryAgain as err:

@@ -40,6 +40,10 @@ log = logging.getLogger(__name__)
 MAX_RESULT_BYTES = 4 * 1024 * 1024
 # Events that are remembered as told: more than are folded while others are published.
 REMEMBERED = 10_000
+# Three tries fit into the source's 55 s.
+BOTO_CONFIG = BotoConfig(
+    connect_timeout=3, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 3}
+)
 # How long an event is left to another that is telling it; the source waits 55 s in all.
 LEFT_SECONDS = 5.0
 
@@ -186,14 +190,8 @@ def make_watcher(config: Config) -> Watcher:
         if not session.region_name:
             msg = "`AWS_DEFAULT_REGION` must be set, got nothing"
             raise ConfigError(msg)
-        # Three tries fit into the source's 55 s.
-        settings = BotoConfig(
-            connect_timeout=3,
-            read_timeout=10,
-            retries={"mode": "standard", "total_max_attempts": 3},
-        )
-        s3 = session.client("s3", config=settings) if config.results_bucket else None
-        sns = make_client(session, settings) if config.topic_arn else None
+        s3 = session.client("s3", config=BOTO_CONFIG) if config.results_bucket else None
+        sns = make_client(session, BOTO_CONFIG) if config.topic_arn else None
     return Watcher(
         store=Store(engine, config.rules, config.keep_days),
         register=config.register,

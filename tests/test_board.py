@@ -633,6 +633,33 @@ def test_a_store_whose_digest_fails_keeps_back_no_other(
     assert capsys.readouterr().out.startswith("b, ")
 
 
+def test_both_commands_give_aws_as_long_as_the_service_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register = tmp_path / "stores.toml"
+    register.write_text(f"[stores.a]\ndigest_hours = {list(range(24))}\n")
+    settings = {
+        "DATABASE_URL": f"sqlite:///{tmp_path}/monitor.sqlite",
+        "STORES": str(register),
+        "DIGEST_TOPIC_ARN": "arn:aws:sns:us-east-1:0:digest",
+        "WATCHED_QUEUES": "http://127.0.0.1:9/0/queue",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    clients: list[Any] = []
+
+    def keep(*given: Any) -> bool:
+        clients.extend(value for value in given if hasattr(value, "meta"))
+        return True
+
+    monkeypatch.setattr(silence_module, "is_behind", keep)
+    monkeypatch.setattr(digest_module, "send", keep)
+    assert (silence_module.main([]), digest_module.main([])) == (0, 0)
+    found = [client.meta.config for client in clients]
+    assert [(c.connect_timeout, c.read_timeout) for c in found] == [(3, 10)] * 2
+
+
 @pytest.mark.parametrize(
     ("main", "name"),
     [(digest_module.main, "DIGEST_TOPIC_ARN"), (silence_module.main, "WATCHED_QUEUES")],
