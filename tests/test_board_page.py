@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from monitor.watcher import Watcher
 SCREENS = ROOT / "build" / "screens"
 AXE = files("axe_playwright_python") / "axe.min.js"
 QUARTER = timedelta(minutes=15)
+LONG = "L" * 200
 
 
 def play(url: str) -> None:
@@ -41,6 +43,7 @@ def play(url: str) -> None:
         data["image"]["uri"] = uri
         body = event(index, data, key=f"store-17/aisle-9/{index:04d}.jpg", time=taken)
         watcher.take(from_json(body))
+    watcher.take(from_json(event(0, audit_data([]), key=f"{LONG}/{LONG}/1.jpg", time=start)))
     engine.dispose()
 
 
@@ -101,6 +104,23 @@ def test_a_store_manager_finds_what_is_empty_and_since_when(url: str, page: Page
     if page.viewport_size == DESK["viewport"]:
         SCREENS.mkdir(parents=True, exist_ok=True)
         page.screenshot(path=SCREENS / "stock.png")
+
+
+def test_a_long_name_and_the_text_of_a_chart_fit_the_screen(url: str, page: Page) -> None:
+    for path in ("/stores", f"/stores/{LONG}", f"/stores/{LONG}/views/{LONG}"):
+        page.goto(f"{url}{path}")
+        wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        assert wide <= 0, path
+    page.goto(f"{url}/stores/store-17/views/aisle-9")
+    texts = page.locator("svg.history text:visible").all()
+    boxes = [box for text in texts if (box := text.bounding_box())]
+    width = page.evaluate("innerWidth")
+    assert len(boxes) >= 6
+    for box in boxes:
+        assert box["height"] >= 9
+        assert 0 <= box["x"] <= box["x"] + box["width"] <= width
+    for box, after in itertools.pairwise(boxes[3:]):  # the times
+        assert box["x"] + box["width"] < after["x"]
 
 
 def test_not_a_gap_is_a_button_and_stays_said(url: str, page: Page) -> None:
