@@ -36,7 +36,15 @@ from function.memory_budget import Memory
 from function.result import ModelJson
 from function.session import OpenedSession, cpu_isa, open_session, open_single
 from function.spans import stage_span
-from function.tiles import SIDE, SecondLook, merge, seen_well
+from function.tiles import (
+    SIDE,
+    TOO_FAR,
+    SecondLook,
+    input_scale,
+    merge,
+    merge_far,
+    seen_well,
+)
 
 log = logging.getLogger(__name__)
 
@@ -373,9 +381,12 @@ class Detector:
 
         Raises as `detect` does.
         """
-        if second.times > 1:
-            return self.detect(image, thresholds, timings, times=second.times)
         timings = Timings() if timings is None else timings
+        size = image.width, image.height
+        if second.times > 1:
+            far = self.detect(image, thresholds, timings, times=second.times)
+            small = TOO_FAR * second.times / input_scale(*size, self.model.input_size)
+            return merge_far(first, far, thresholds, small)
         scale = image.picture.width / image.width
         looks = []
         for tile in second.tiles:
@@ -391,7 +402,6 @@ class Detector:
             bounds = (-tile.left, -tile.top, image.width - tile.left, image.height - tile.top)
             look = self.detect(part, thresholds, timings, bounds)
             looks.append((tile, look.moved(tile.left, tile.top)))
-        size = image.width, image.height
         with timings.stage("postprocess"):
             large = seen_well(*size, self.model.input_size, first)
             return merge(first, looks, size, thresholds, large)

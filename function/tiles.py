@@ -50,6 +50,8 @@ MAX_TIMES = 4.0  # smaller; more was not measured
 # fifth to a tenth as wide, that held 802 products, a look as far off found 862. Of 102 parts of
 # floors and ceilings it took 10 for a product.
 TIMES_FOR_NOTHING = 3.0
+# What would be smaller than that from further off, in input pixels, stays as it was seen before.
+TOO_FAR = 10.0
 # Neighbours share a fifth of a tile: more than a product is wide.
 OVERLAP = 0.2
 # A tile's edge cuts what lies across it. The neighbour sees it whole.
@@ -210,51 +212,58 @@ def merge(
     """
     added = [_only(look, partial(_adds, tile=tile, size=size, large=large)) for tile, look in tiles]
     own = _only(first, lambda xyxy: _shorter_sides(xyxy) >= large)
-    products = _join(
-        np.concatenate([look.xyxy for look in added]),
-        np.concatenate([look.confidence for look in added]),
-        np.concatenate([look.class_id for look in added]),
-        first,
-        large,
-    )
-    xyxy, confidence, class_id = products
-    order = np.argsort(-confidence, kind="stable")
-    kept = order[: thresholds.max_detections]
     gaps = np.concatenate([first.gap_xyxy, *(look.gap_xyxy for look in added)])
     sure = np.concatenate([first.gap_confidence, *(look.gap_confidence for look in added)])
     best = non_max_suppression(gaps, sure, np.zeros(len(gaps), np.int64), SEAM_IOU, len(gaps))
-    return Detections(
+    xyxy = np.concatenate([look.xyxy for look in added])
+    confidence = np.concatenate([look.confidence for look in added])
+    class_id = np.concatenate([look.class_id for look in added])
+    kept = non_max_suppression(xyxy, confidence, class_id, SEAM_IOU, len(xyxy))
+    kept = kept[~_held_by_better(xyxy[kept])]
+    kept = kept[~_held_by(own.xyxy, xyxy[kept])]
+    seen = Detections(
         xyxy=xyxy[kept],
         confidence=confidence[kept],
         class_id=class_id[kept],
-        truncated=len(order) > len(kept) or any(look.truncated for look in (own, *added)),
+        truncated=any(look.truncated for look in (own, *added)),
         faint=np.concatenate([look.faint for look in (own, *added)]),
         faint_confidence=np.concatenate([look.faint_confidence for look in (own, *added)]),
         sees_gaps=first.sees_gaps,
         gap_xyxy=gaps[best],
         gap_confidence=sure[best],
     )
+    return _complete(seen, first, thresholds, large)
 
 
-def _join(
-    xyxy: Floats,
-    confidence: Floats,
-    class_id: npt.NDArray[np.int64],
-    first: Detections,
-    large: float,
-) -> tuple[Floats, Floats, npt.NDArray[np.int64]]:
-    """Drop doubles among the tiles' products, and add those that only the first look saw whole."""
-    stays = _shorter_sides(first.xyxy) >= large
-    kept = non_max_suppression(xyxy, confidence, class_id, SEAM_IOU, len(xyxy))
-    kept = kept[~_held_by_better(xyxy[kept])]
-    kept = kept[~_held_by(first.xyxy[stays], xyxy[kept])]
-    xyxy, confidence, class_id = xyxy[kept], confidence[kept], class_id[kept]
-    covered = [area for _, areas in _shared(first.xyxy, xyxy) for area in areas.sum(axis=1)]
-    stays |= np.array(covered) < KNOWN_SHARE * box_area(first.xyxy)
-    return (
-        np.concatenate((xyxy, first.xyxy[stays])),
-        np.concatenate((confidence, first.confidence[stays])),
-        np.concatenate((class_id, first.class_id[stays])),
+def merge_far(
+    first: Detections, far: Detections, thresholds: Thresholds, small: float
+) -> Detections:
+    """Join what a look from further off found with products that were too `small` for it.
+
+    What only the first look saw counts below that, in the picture's pixels: above it is a part.
+    """
+    own = _only(first, lambda xyxy: _shorter_sides(xyxy) < small)
+    return _complete(far, own, thresholds, math.inf)
+
+
+def _complete(
+    look: Detections, first: Detections, thresholds: Thresholds, large: float
+) -> Detections:
+    """Add products of the first look: those that are `large`, or that the other does not cover."""
+    covered = [area for _, areas in _shared(first.xyxy, look.xyxy) for area in areas.sum(axis=1)]
+    added = np.array(covered) < KNOWN_SHARE * box_area(first.xyxy)
+    added |= _shorter_sides(first.xyxy) >= large
+    xyxy = np.concatenate((look.xyxy, first.xyxy[added]))
+    confidence = np.concatenate((look.confidence, first.confidence[added]))
+    class_id = np.concatenate((look.class_id, first.class_id[added]))
+    order = np.argsort(-confidence, kind="stable")
+    kept = order[: thresholds.max_detections]
+    return replace(
+        look,
+        xyxy=xyxy[kept],
+        confidence=confidence[kept],
+        class_id=class_id[kept],
+        truncated=look.truncated or len(order) > len(kept),
     )
 
 
