@@ -66,9 +66,9 @@ INFERRED_CONFIDENCE = 0.5
 MAX_SEEN_OCCUPIED = 0.35
 # What is left when the products beside it are cut off must be two fifths of what was seen.
 MIN_LEFT = 0.4
-# Of one empty stretch the model sees several, one over the other: those that share a tenth of the
-# narrower one's width, and half of the lower one's height, are one.
-JOIN_WIDTH, JOIN_HEIGHT = 0.1, 0.5
+# Of one empty stretch the model sees several, one over or beside the other: those that lie apart by
+# a fifth of the narrower one's width at most, and share half of the lower one's height, are one.
+JOIN_SPACE, JOIN_HEIGHT = 0.2, 0.5
 # Boxes that are half as sure as the best of their stretch say how wide it is.
 MIN_SAY = 0.5
 SURE = 0.999  # odds have no end
@@ -260,8 +260,8 @@ def _one_stretch(box: Corners, other: Corners) -> bool:
     high = min(box[3], other[3]) - max(box[1], other[1])
     if high < JOIN_HEIGHT * min(box[3] - box[1], other[3] - other[1]):
         return False  # most are: other boards
-    wide = min(box[2], other[2]) - max(box[0], other[0])
-    return wide >= JOIN_WIDTH * min(box[2] - box[0], other[2] - other[0])
+    apart = max(box[0], other[0]) - min(box[2], other[2])
+    return apart <= JOIN_SPACE * min(box[2] - box[0], other[2] - other[0])
 
 
 def _cut_free(box: Corners, taken: Doubles) -> Corners | None:

@@ -227,13 +227,21 @@ def test_gaps_that_are_seen_are_set_into_rows(
     assert len(audit.rows) == max([gap.row + 1 for gap in audit.gaps] + [1 if xyxy else 0])
 
 
-@pytest.mark.parametrize(("wide", "count"), [(0.5, 1), (0.15, 3)])
-def test_a_box_over_several_stretches_joins_them_if_it_is_sure(wide: float, count: int) -> None:
-    three: Boxes = [[44, 0, 54, 20], [54, 0, 64, 20], [64, 0, 74, 20]]
-    boxes: Boxes = [*three, [44, 0, 74, 20]]
+@pytest.mark.parametrize(("wide", "count", "width"), [(0.5, 1, 36), (0.15, 3, 30)])
+def test_a_box_over_several_stretches_joins_them_if_it_is_sure(
+    wide: float, count: int, width: float
+) -> None:
+    three: Boxes = [[44, 0, 54, 20], [57, 0, 67, 20], [70, 0, 80, 20]]
+    boxes: Boxes = [*three, [44, 0, 80, 20]]
     audit = audit_shelf(seen([], boxes, [0.7, 0.7, 0.7, wide]), WIDE, WIDE)
     assert len(audit.gaps) == count
-    assert sum(gap.xyxy[2] - gap.xyxy[0] for gap in audit.gaps) == pytest.approx(30)
+    assert sum(gap.xyxy[2] - gap.xyxy[0] for gap in audit.gaps) == pytest.approx(width)
+
+
+@pytest.mark.parametrize(("apart", "count"), [(0, 1), (1.9, 1), (2.1, 2)])
+def test_a_hole_that_is_seen_in_parts_is_one(apart: float, count: int) -> None:
+    boxes: Boxes = [[44, 0, 54, 20], [54 + apart, 0, 70, 20]]
+    assert len(audit_shelf(seen([], boxes, 0.7), WIDE, WIDE).gaps) == count
 
 
 @pytest.mark.parametrize("seed", range(10))
