@@ -159,7 +159,7 @@ def audit_shelf(detections: Detections, width: int, height: int) -> ShelfAudit:
         levelled = _inferred(spaces)
     rows, gap_row = _rows_of_gaps(levelled, products)
     products = [products[index] if index >= 0 else [] for index in rows]
-    facing = [_facing(products[index], box) for index, box in _numbered(gap_row, levelled.box)]
+    facing = [_facing(products, index, box) for index, box in _numbered(gap_row, levelled.box)]
     corners = np.clip(
         level.undo(levelled.box), 0, np.array((width, height, width, height))
     ).tolist()
@@ -311,8 +311,13 @@ def _shared_height(box: Corners, band: tuple[float, float]) -> float:
     return common / max(min(box[3] - box[1], floor - top), TINY)
 
 
-def _facing(products: list[Corners], gap: Corners) -> float:
-    """Measure a gap in facings of its row: the median width of the products nearest to it."""
+def _facing(rows: list[list[Corners]], row: int, gap: Corners) -> float:
+    """Measure a gap in facings of its row: the median width of the products nearest to it.
+
+    An empty row takes what the one with the nearest floor has.
+    """
+    filled = sorted(filter(None, rows), key=lambda products: abs(products[0][3] - gap[3]))
+    products = rows[row] or (filled[0] if filled else [])
     if not products:
         return 1.0
     nearest = sorted(products, key=lambda p: max(p[0] - gap[2], gap[0] - p[2]))[: 2 * FACING_SPAN]

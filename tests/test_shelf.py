@@ -267,6 +267,22 @@ def test_seen_emptiness_counts_in_the_fill_rate() -> None:
     assert audit_shelf(seen([], [[22, 0, 110, 20]]), WIDE, WIDE).fill_rate == 0
 
 
+@pytest.mark.parametrize(
+    ("xyxy", "facings"),
+    [
+        pytest.param([], 1, id="no-product"),
+        pytest.param(TEN, 10, id="one-row"),
+        pytest.param(TEN + full(5, top=45, width=20), 5, id="the-nearer-floor"),
+        pytest.param(full(5, width=20) + full(10, top=45), 10, id="the-nearer-floor-is-below"),
+    ],
+)
+def test_an_empty_board_is_measured_in_facings_of_the_nearest_row(
+    xyxy: Boxes, facings: float
+) -> None:
+    (gap,) = audit_shelf(seen(xyxy, [[0, 30, 100, 50]]), WIDE, WIDE).gaps
+    assert gap.facings == pytest.approx(facings)
+
+
 def test_without_a_class_for_gaps_the_spaces_decide() -> None:
     (gap,) = audit_shelf(detections(without(TEN, 4)), WIDE, WIDE).gaps
     assert (gap.origin, gap.confidence) == ("inferred", 0.5)
