@@ -41,6 +41,8 @@ MAX_LOOKALIKES = 16  # of a boundary in a picture, looked at one by one
 MAX_PART_HEAD = 8 * 1024  # bytes; as long as one of the request's own headers may be
 BOUNDARY_ROOM = 64  # bytes around a boundary: line breaks, dashes and padding
 CODINGS = ("gzip", "deflate", "identity")
+# Writers of blocks, such as bgzip, begin a member every 64 KiB; each takes microseconds of its own.
+MAX_MEMBERS = {"gzip": 1000, "deflate": 1}
 AUTO_DETECT = 32  # of zlib: whether the header is gzip's or its own
 MEMORY = "shelfwatch.memory"  # the app's extension that bodies are held in
 
@@ -125,21 +127,36 @@ def _receive(request: flask.Request, limit: int, length: int | None) -> bytes:
 
 
 def _unpack(body: bytes, limit: int, coding: str) -> bytes:
-    """Undo gzip or deflate, to `limit` bytes at most."""
+    """Undo gzip, of one member or several, or deflate, to `limit` bytes at most.
+
+    https://www.rfc-editor.org/rfc/rfc1952#section-2.2
+    """
     # Some senders of "deflate" leave out zlib's header; gzip and zlib differ in theirs.
     raw = coding == "deflate" and body[:1] and (body[0] & 15 != zlib.DEFLATED)
-    unpacker = zlib.decompressobj(-zlib.MAX_WBITS if raw else zlib.MAX_WBITS | AUTO_DETECT)
-    try:
-        unpacked = unpacker.decompress(body, limit + 1)
-    except zlib.error as err:
-        msg = f"The body must be in {coding}, as its Content-Encoding says"
-        raise InvalidParameter(msg) from err
-    if len(unpacked) > limit:
-        raise RequestEntityTooLarge
+    window = -zlib.MAX_WBITS if raw else zlib.MAX_WBITS | AUTO_DETECT
+    unpacker, members = zlib.decompressobj(window), 1
+    pieces: list[bytes] = []
+    size, at = 0, 0
+    while at < len(body):
+        if unpacker.eof:
+            unpacker, members = zlib.decompressobj(window), members + 1
+            if members > MAX_MEMBERS[coding]:
+                msg = f"The body's members must be at most {MAX_MEMBERS[coding]}, got more bytes"
+                raise InvalidParameter(msg)
+        band = body[at : at + BAND]
+        try:
+            pieces.append(unpacker.decompress(band, limit + 1 - size))
+        except zlib.error as err:
+            msg = f"The body must be in {coding}, as its Content-Encoding says"
+            raise InvalidParameter(msg) from err
+        size += len(pieces[-1])
+        if size > limit:
+            raise RequestEntityTooLarge
+        at += len(band) - len(unpacker.unused_data)
     if not unpacker.eof:
         msg = f"The body must be whole in {coding}, got {len(body)} bytes that end early"
         raise InvalidParameter(msg)
-    return unpacked
+    return b"".join(pieces)
 
 
 def read_pictures(request: flask.Request, s3_pictures: S3Pictures | None) -> list[Picture]:

@@ -1,12 +1,22 @@
-"""Forms, taken apart in bands."""
+"""Forms, taken apart in bands; and bodies that came packed."""
 
+import gzip
 import random
+import zlib
 
 import pytest
+from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.sansio.multipart import MultipartDecoder
 
 from function.errors import InvalidParameter
-from function.inputs import MAX_LOOKALIKES, MAX_PART_HEAD, FormDecoder, parse_form
+from function.inputs import (
+    MAX_LOOKALIKES,
+    MAX_MEMBERS,
+    MAX_PART_HEAD,
+    FormDecoder,
+    _unpack,
+    parse_form,
+)
 from function.parameters import BAND
 
 HEAD = b'Content-Disposition: form-data; name="file"'
@@ -68,3 +78,52 @@ def test_a_boundary_is_where_werkzeugs_pattern_finds_it() -> None:
 def test_lookalikes_of_a_boundary_hide_none(lookalikes: int) -> None:
     body = b"y--X" * lookalikes
     assert parse_form(form_of(body, b"end"), "X") == [("file", "", body), ("file", "", b"end")]
+
+
+HI, LIMIT = b"hi" * 999, 4000
+
+
+def packed(*bodies: bytes) -> bytes:
+    return b"".join(gzip.compress(body) for body in bodies)
+
+
+@pytest.mark.parametrize(
+    ("coding", "body", "expected"),
+    [
+        ("gzip", packed(b""), b""),
+        ("gzip", packed(HI), HI),
+        ("gzip", packed(HI, b"", b"end"), HI + b"end"),
+        ("gzip", packed(*[b"x"] * MAX_MEMBERS["gzip"]), b"x" * MAX_MEMBERS["gzip"]),
+        ("gzip", packed(HI, HI), HI + HI),
+        ("deflate", zlib.compress(HI), HI),
+        ("deflate", zlib.compress(HI, wbits=-15), HI),
+    ],
+)
+def test_a_packed_body_is_unpacked_to_its_last_member(
+    coding: str, body: bytes, expected: bytes
+) -> None:
+    assert _unpack(body, LIMIT, coding) == expected
+
+
+@pytest.mark.parametrize(
+    ("coding", "body", "error"),
+    [
+        ("gzip", b"", "must be whole in gzip"),
+        ("gzip", packed(HI)[:-1], "must be whole in gzip"),
+        ("gzip", packed(HI, HI)[:-1], "must be whole in gzip"),
+        ("gzip", packed(HI) + b"more", "must be in gzip"),
+        ("gzip", packed(HI) + bytes(64), "must be in gzip"),
+        ("gzip", packed(*[b""] * (MAX_MEMBERS["gzip"] + 1)), "must be at most 1000"),
+        ("deflate", zlib.compress(HI) * 2, "must be at most 1,"),
+        ("deflate", zlib.compress(HI, wbits=-15) + b"\0", "must be at most 1,"),
+    ],
+)
+def test_what_is_no_member_is_refused(coding: str, body: bytes, error: str) -> None:
+    with pytest.raises(InvalidParameter, match=error):
+        _unpack(body, LIMIT, coding)
+
+
+@pytest.mark.parametrize("members", [(b"x" * 4001,), (HI, HI, b"12345"), (b"", b"x" * 10**7)])
+def test_no_more_is_unpacked_than_a_body_may_have(members: tuple[bytes, ...]) -> None:
+    with pytest.raises(RequestEntityTooLarge):
+        _unpack(packed(*members), LIMIT, "gzip")
