@@ -5,6 +5,7 @@ https://www.cipa.jp/std/documents/download_e.html?DC-008-Translation-2023-E
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +20,7 @@ ASCII, SHORT, LONG = 2, 3, 4
 ENTRY = 12
 MAX_ENTRIES = 1000  # cameras write sixty
 MAX_TEXT = 32  # characters of a time
+OFFSET = re.compile(r"[+-]\d\d:?\d\d|Z", re.ASCII)  # RFC 3339 knows no seconds of it
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ def _tags(tiff: bytes, order: str, at: int) -> dict[int, int | str]:
 
 
 def _time(text: int | str | None, offset: int | str | None) -> datetime | None:
+    if not OFFSET.fullmatch(str(offset)):
+        return None
     try:
         return datetime.strptime(f"{text} {offset}", "%Y:%m:%d %H:%M:%S %z")
     except ValueError:

@@ -247,7 +247,7 @@ def read_header(data: bytes, size: tuple[int, int] | None = None) -> Header:
 
 def captured_at(taken: datetime | None, uploaded: datetime) -> datetime:
     """Say when a photo was taken: what EXIF says where it is believable, else the upload."""
-    if taken and uploaded - OLDEST_CAPTURE <= taken <= uploaded + CLOCK_SKEW:
+    if taken and -CLOCK_SKEW <= uploaded - taken <= OLDEST_CAPTURE:
         return taken
     return uploaded
 

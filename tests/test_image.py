@@ -234,6 +234,8 @@ NOON = "2026:11:20 12:00:00"
         ({"file": NOON, "file_offset": "-05:30"}, "2026-11-20T12:00:00-05:30"),
         ({"original": "0000:00:00 00:00:00", "offset": "+01:00"}, None),
         ({"original": "noon", "offset": "+01:00"}, None),
+        ({"original": NOON, "offset": "+01:30:15"}, None),  # no time of JSON has such an offset
+        ({"original": NOON, "offset": "+0130"}, "2026-11-20T12:00:00+01:30"),
     ],
 )
 def test_when_a_photo_was_taken_is_read_where_exif_names_its_offset(
@@ -252,3 +254,9 @@ def test_a_time_in_the_future_or_two_days_old_is_not_believed(hours: float, beli
     taken = uploaded + timedelta(hours=hours)
     assert captured_at(taken, uploaded) == (taken if believed else uploaded)
     assert captured_at(None, uploaded) == uploaded
+
+
+@pytest.mark.parametrize("year", [datetime.min, datetime.max])
+def test_an_upload_at_the_end_of_time_has_a_time(year: datetime) -> None:
+    uploaded = year.replace(tzinfo=UTC)
+    assert captured_at(datetime(2026, 11, 20, tzinfo=UTC), uploaded) == uploaded
