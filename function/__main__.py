@@ -216,7 +216,9 @@ def read_reference_file(path: Path) -> Reference:
 def _print_all(photos: list[Photo], audit: Audit, options: argparse.Namespace) -> int:
     width = shutil.get_terminal_size().columns
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # a name need not be UTF-8
+        # A name need not be UTF-8, and not every terminal or pipe takes all that is.
+        utf_8 = sys.stdout.encoding.lower() == "utf-8"
+        sys.stdout.reconfigure(errors="surrogateescape" if utf_8 else "backslashreplace")
     refused = 0
     if options.csv:
         print(csv_text([CSV_HEADER]), end="")

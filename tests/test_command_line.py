@@ -134,6 +134,21 @@ def test_a_shelf_is_compared_with_a_reference(run: Command, tmp_path: Path) -> N
     assert "    100% in place: 0 missing, 0 extra, 0 moved" in printed.splitlines()
 
 
+@pytest.mark.parametrize(
+    ("encoding", "name"),
+    [("ascii", "caf\\xe9.jpg"), ("latin-1", "café.jpg"), ("utf-8", "café.jpg")],
+)
+def test_a_name_that_the_terminal_cannot_show_stops_nothing(
+    run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, name: str
+) -> None:
+    photo = tmp_path / "café.jpg"
+    photo.write_bytes(GAPS.read_bytes())
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding))
+    assert run(photo, "--csv")[0] == 0
+    assert printed.getvalue().decode(encoding).splitlines()[1].startswith(f"{name},gap,")
+
+
 def test_json_has_the_problem_of_a_refused_photo(run: Command) -> None:
     code, printed, _ = run(CORRUPT, "--json")
     outcome = json.loads(printed)
