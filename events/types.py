@@ -1,5 +1,6 @@
 """The words that processes share: event types, keys that are ours, what became of a message."""
 
+import re
 from enum import StrEnum
 
 # In: the CloudEvents adapter for S3, https://github.com/cloudevents/spec adapters/aws-s3.md;
@@ -44,6 +45,11 @@ RESULTS = "results/"
 PUBLISHED = "published/"
 REFERENCES = "references/"
 OUR_PREFIXES = (RESULTS, PUBLISHED, REFERENCES)
+
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
+# An access point has such a name as its alias; its ARN cannot stand in s3://bucket/key.
+BUCKET_NAME = re.compile(r"(?!.*\.\.)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+BUCKET_MUST_BE = "the name of a bucket: 3 to 63 of a-z, 0-9, dots and hyphens"
 
 
 class Ignored(StrEnum):

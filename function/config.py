@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from events.sqs import is_fifo
-from events.types import MAX_GENERATION
+from events.types import BUCKET_MUST_BE, BUCKET_NAME, MAX_GENERATION
 from function.detections import MUST_BE, Thresholds, read_detail
 from function.errors import InvalidParameter
 
@@ -69,16 +69,16 @@ class Config:
             thresholds=_thresholds(env),
             events_auth=events_auth,
             events_token=_secret(env, "EVENTS_TOKEN"),
-            events_buckets=_names(env, "EVENTS_BUCKETS"),
-            results_bucket=env.get("RESULTS_BUCKET", ""),
+            events_buckets=_buckets(env, "EVENTS_BUCKETS"),
+            results_bucket=_bucket(env, "RESULTS_BUCKET"),
             topic_arn=_standard_topic(env, "TOPIC_ARN"),
-            references_bucket=env.get("REFERENCES_BUCKET", ""),
+            references_bucket=_bucket(env, "REFERENCES_BUCKET"),
             predict_token=_secret(env, "PREDICT_TOKEN"),
-            predict_s3_buckets=_names(env, "PREDICT_S3_BUCKETS"),
+            predict_s3_buckets=_buckets(env, "PREDICT_S3_BUCKETS"),
             cors_origins=_origins(env),
             host=env.get("HOST") or cls.host,
             uploads_token=_secret(env, "UPLOADS_TOKEN"),
-            uploads_bucket=env.get("UPLOADS_BUCKET", ""),
+            uploads_bucket=_bucket(env, "UPLOADS_BUCKET"),
             audit_generation=_generation(env),
             revision=env.get("K_REVISION", ""),
             otlp_endpoint=env.get("OTEL_EXPORTER_OTLP_ENDPOINT", ""),
@@ -115,6 +115,22 @@ def _generation(env: Mapping[str, str]) -> int:
 
 def _names(env: Mapping[str, str], variable: str) -> frozenset[str]:
     return frozenset(name.strip() for name in env.get(variable, "").split(",") if name.strip())
+
+
+def _buckets(env: Mapping[str, str], variable: str) -> frozenset[str]:
+    return frozenset(_check_bucket(name, variable) for name in _names(env, variable))
+
+
+def _bucket(env: Mapping[str, str], variable: str) -> str:
+    name = env.get(variable, "").strip()
+    return name and _check_bucket(name, variable)
+
+
+def _check_bucket(name: str, variable: str) -> str:
+    if not BUCKET_NAME.fullmatch(name):
+        msg = f"`{variable}` must be {BUCKET_MUST_BE}, got {name!r}"
+        raise ConfigError(msg)
+    return name
 
 
 def _standard_topic(env: Mapping[str, str], variable: str) -> str:

@@ -12,6 +12,7 @@ TIMEOUT: Final = 60
 # Longer than the longest request, for which the source waits 55 s; Spot gives notice of 120 s.
 GRACEFUL_TIMEOUT: Final = 58
 KEEPALIVE: Final = 75  # longer than the proxies in front keep idle connections: they close first
+MAX_PORT: Final = 65_535
 # Heartbeats in memory: on a read-only root or a slow disk the worker would look dead.
 WORKER_TMP_DIR: Final = "/dev/shm" if os.path.isdir("/dev/shm") else None
 
@@ -26,6 +27,12 @@ def keep_for_good(_worker: object = None) -> None:
 
 
 def address(env: Mapping[str, str], port: int) -> str:
-    """Choose where to listen: loopback unless HOST says otherwise, at PORT or the given one."""
-    host = env.get("HOST", "127.0.0.1")
-    return f"{f'[{host}]' if ':' in host else host}:{env.get('PORT') or port}"
+    """Choose where to listen: loopback unless HOST says otherwise, at PORT or the given one.
+
+    Raises `SystemExit` with one sentence, as gunicorn reads its settings where nothing logs yet.
+    """
+    host, text = env.get("HOST", "127.0.0.1"), env.get("PORT") or str(port)
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= MAX_PORT):
+        msg = f"`PORT` must be a whole number from 1 to {MAX_PORT}, got {text!r}"
+        raise SystemExit(msg)
+    return f"{f'[{host}]' if ':' in host else host}:{int(text)}"

@@ -23,7 +23,7 @@ def test_every_setting_is_read() -> None:
             "EVENTS_AUTH": "none",
             "EVENTS_TOKEN": "secret",
             "EVENTS_BUCKETS": "shelves, backroom,",
-            "RESULTS_BUCKET": "results",
+            "RESULTS_BUCKET": " results ",
             "TOPIC_ARN": "arn:aws:sns:eu-central-1:1:events",
             "K_REVISION": "detector-00003",
         }
@@ -54,6 +54,42 @@ def test_every_setting_is_read() -> None:
 def test_an_odd_setting_is_named(name: str, value: str) -> None:
     with pytest.raises(ConfigError, match=name):
         Config.from_env({name: value})
+
+
+BUCKETS = ("EVENTS_BUCKETS", "PREDICT_S3_BUCKETS")
+BUCKET = ("RESULTS_BUCKET", "REFERENCES_BUCKET", "UPLOADS_BUCKET")
+
+
+@pytest.mark.parametrize("variable", [*BUCKETS, *BUCKET])
+@pytest.mark.parametrize(
+    ("value", "good"),
+    [
+        ("", True),
+        (" ", True),
+        ("shelves-1", True),
+        ("photos.shop.example", True),
+        ("point-abc1234567890-s3alias", True),  # of an access point
+        (63 * "a", True),
+        (64 * "a", False),
+        ("ab", False),
+        ("s3://shelves", False),
+        ("shelves/", False),
+        ("arn:aws:s3:us-east-1:123456789012:accesspoint/shelves", False),
+        ("arn:aws:s3:::shelves", False),
+        ("Shelves", False),
+        ("our shelves", False),
+        ("shelves..photos", False),
+        ("-shelves", False),
+        ("shelves\n.", False),
+    ],
+)
+def test_a_bucket_has_a_name_that_s3_takes(variable: str, value: str, good: bool) -> None:
+    if good:
+        name = getattr(Config.from_env({variable: value}), variable.lower())
+        assert name == (value.strip() if variable in BUCKET else {value.strip()} - {""})
+    else:
+        with pytest.raises(ConfigError, match=f"^`{variable}` must be the name of a bucket: "):
+            Config.from_env({variable: value})
 
 
 def test_the_token_is_not_shown() -> None:

@@ -131,7 +131,7 @@ def test_a_model_that_fails_its_warm_up_ends_the_process(tmp_path: Path) -> None
         ({"SHELFWATCH_MODEL": "README.md"}, "README.md is missing or not an ONNX model"),
         ({"EVENTS_AUTH": "off"}, "`EVENTS_AUTH` must be 'token' or 'none', got 'off'"),
         (
-            {"TOPIC_ARN": "arn:x", "EVENTS_BUCKETS": "b", "AWS_DEFAULT_REGION": ""},
+            {"TOPIC_ARN": "arn:x", "EVENTS_BUCKETS": "shelves", "AWS_DEFAULT_REGION": ""},
             "AWS_DEFAULT_REGION",
         ),
     ],

@@ -17,10 +17,18 @@ from function.serving import address
         ({"HOST": "0.0.0.0"}, "0.0.0.0:8081"),
         ({"HOST": "::", "PORT": "80"}, "[::]:80"),
         ({"PORT": ""}, "127.0.0.1:8081"),
+        ({"PORT": "65535"}, "127.0.0.1:65535"),
     ],
 )
 def test_a_server_listens_on_loopback_unless_told_where(env: dict[str, str], bound: str) -> None:
     assert address(env, 8081) == bound
+
+
+@pytest.mark.parametrize("port", ["abc", "0", "-1", "65536", "8080.0", " 80", "٣"])
+def test_an_odd_port_ends_the_start_in_one_sentence(port: str) -> None:
+    with pytest.raises(SystemExit, match=r"^`PORT` must be .* from 1 to 65535, got ") as ended:
+        address({"PORT": port}, 8081)
+    assert repr(port) in str(ended.value)
 
 
 @pytest.mark.parametrize(

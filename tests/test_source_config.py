@@ -43,6 +43,7 @@ def test_the_token_is_not_shown() -> None:
         ({"SINK_TIMEOUT": "-5"}, "SINK_TIMEOUT"),
         ({"AUDIT_GENERATION": "1.5"}, "AUDIT_GENERATION"),
         ({"METRICS_PORT": "65536"}, "METRICS_PORT"),
+        ({"RESULTS_BUCKET": "s3://results"}, "`RESULTS_BUCKET` must be the name of a bucket"),
         ({"K_CA_CERTS": "no certificate"}, "K_CA_CERTS"),
         ({"K_CE_OVERRIDES": "{"}, "K_CE_OVERRIDES"),
         ({"K_CE_OVERRIDES": "[]"}, "K_CE_OVERRIDES"),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from events.codec import shown
 from events.source.bodies import NOTIFICATIONS, SENDERS
 from events.sqs import is_fifo
-from events.types import MAX_GENERATION
+from events.types import BUCKET_MUST_BE, BUCKET_NAME, MAX_GENERATION
 
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html
 MAX_WAIT_SECONDS = 20
@@ -74,7 +74,7 @@ class SourceConfig:
             sink_timeout=_number(env, "SINK_TIMEOUT", int(cls.sink_timeout), 1, 600),
             queue_holds=_queue_holds(env),
             generation=_number(env, "AUDIT_GENERATION", cls.generation, 0, MAX_GENERATION),
-            results_bucket=env.get("RESULTS_BUCKET", ""),
+            results_bucket=_bucket(env, "RESULTS_BUCKET"),
             host=env.get("HOST", "") or cls.host,
             metrics_port=_number(env, "METRICS_PORT", cls.metrics_port, 0, 65535),
         )
@@ -93,6 +93,14 @@ def _standard_queue(env: Mapping[str, str], name: str) -> str:
         msg = f"`{name}` must be a standard queue, got {url!r}: S3 sends to no FIFO queue"
         raise SettingError(msg)
     return url
+
+
+def _bucket(env: Mapping[str, str], name: str) -> str:
+    bucket = env.get(name, "").strip()
+    if bucket and not BUCKET_NAME.fullmatch(bucket):
+        msg = f"`{name}` must be {BUCKET_MUST_BE}, got {bucket!r}"
+        raise SettingError(msg)
+    return bucket
 
 
 def _number(env: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
