@@ -48,6 +48,7 @@ COEFFICIENT_BYTES = 2  # of a JPEG of several scans
 # Decoded pixels for each of the model's input, a side: of 62 photos at 816 px in place of 896, AP
 # stays. At 800 px a shelf of flat packs was read as ten rows, not seven.
 ENOUGH = 0.9
+PLAIN = 16  # levels that pixels of one colour may lie apart in lossy data
 # What Pillow's decoders raise for damaged files, collected from its plugins.
 DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, IndexError)
 
@@ -174,7 +175,7 @@ class Header:
         """Decode to upright RGB. Raises `ImageCorrupt`."""
         container, exif = self.container, self.container.exif
         try:
-            picture = self._upright(self._load())
+            picture = self._upright(self._whole(self._load()))
         except (PIL.UnidentifiedImageError, *DECODE_ERRORS) as err:
             raise _corrupt(container, "it is truncated or damaged") from err
         width, height = self.width, self.height
@@ -208,6 +209,15 @@ class Header:
             if not data.whole:
                 raise _corrupt(container, "its last scan did not arrive whole")
             return file._new(file.im)
+
+    def _whole(self, image: PIL.Image.Image) -> PIL.Image.Image:
+        """Check that what the zeros at the data's end stand for is of one colour."""
+        if self.container.plain_from:
+            box = *self.container.plain_from, self.width, self.height
+            colours = image.crop(box).convert("RGB").getextrema()
+            if any(high - low > PLAIN for low, high in colours):  # type: ignore[misc]  # pairs, of several bands
+                raise _corrupt(self.container, "it did not arrive whole, its data ends in zeros")
+        return image
 
     def _upright(self, image: PIL.Image.Image) -> PIL.Image.Image:
         """Reduce, make opaque and turn; each step lets go of the one before."""

@@ -18,9 +18,9 @@ from function.image import read_image
 SHELF = PIL.Image.open(GOOD_SAMPLE).convert("RGB").resize((540, 405))
 
 
-def encoded(kind: str, **options: Any) -> bytes:
+def encoded(kind: str, picture: PIL.Image.Image = SHELF, **options: Any) -> bytes:
     file = io.BytesIO()
-    SHELF.save(file, kind, **options)
+    picture.save(file, kind, **options)
     return file.getvalue()
 
 
@@ -57,6 +57,23 @@ def test_a_whole_picture_passes_whatever_follows_or_lacks(kind: str) -> None:
         data[: len(data) - len(end)] + bytes(64),
     ):
         assert np.array_equal(read_image(whole).pixels, expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("colour", ["white", "black"])
+@pytest.mark.parametrize(
+    "box", [(0, 397, 540, 405), (0, 200, 540, 405), (340, 385, 540, 405)], ids=str
+)
+def test_a_whole_picture_may_end_in_one_colour(
+    kind: str, colour: str, box: tuple[int, int, int, int]
+) -> None:
+    """As one that was made square does; its encoder may end in zeros."""
+    name, options = KINDS[kind]
+    picture = SHELF.copy()
+    picture.paste(colour, box)
+    data = encoded(name, picture, **options)
+    expected = np.asarray(PIL.Image.open(io.BytesIO(data)).convert("RGB"))
+    assert np.array_equal(read_image(data).pixels, expected)
 
 
 @pytest.mark.parametrize("following", FOLLOWING)
