@@ -9,6 +9,7 @@ JPEG: ITU-T T.81, annexes B and G. PNG: https://www.w3.org/TR/png-3/. WebP: RFC 
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from dataclasses import dataclass
@@ -32,6 +33,13 @@ MAX_SCANS = 100
 MAX_SCANNED_PIXELS = 20 * MAX_IMAGE_PIXELS
 MAX_TABLES = 64  # segments of quantisation tables before the first scan; each has four at most
 LONGEST_TABLES = 4 * (1 + 2 * 64)
+# An upload in parts may lack one, and a file its pages: there are zeros from one sector's border to
+# another's, and a byte or two beside them may be zero by itself. Whole data has runs of them, too,
+# where a picture is of one colour, but hardly from border to border. Of pictures flat, half flat,
+# framed and drawn, in each quality and by each method, no run is longer than half the limits.
+HOLE, SECTOR, BESIDE = 4096, 512, 2
+ZERO_RUN = re.compile(rb"\0*")
+JPEG_BITS_A_BLOCK, PROGRESSIVE_BITS_A_BLOCK = 6, 3
 # Preallocated uploads end in zeros. So does a WebP whose picture ends in one colour, such as a
 # margin: of 1 000 made with every quality and method, lossy data had up to 9 bytes of them for each
 # block of it, lossless data 3 bits for a pixel.
@@ -124,6 +132,7 @@ class _Frame:
     missing: dict[int, list[int]]  # bits left, of each coefficient
     interval: int = 0  # units between restart markers
     units: int = 0  # blocks, or groups of them, in the scan that was taken last
+    blocks: int = 0  # in that scan
 
     @property
     def coefficients(self) -> int:
@@ -156,9 +165,11 @@ class _Frame:
         if count == 1:  # alone it has no blocks for the sake of the others
             h, v = self.sampling[components[0]]
             width, height = -(-self.width * h // across), -(-self.height * v // down)
-            self.units = -(-width // BLOCK) * -(-height // BLOCK)
+            self.units = self.blocks = -(-width // BLOCK) * -(-height // BLOCK)
         else:
             self.units = -(-self.width // (BLOCK * across)) * -(-self.height // (BLOCK * down))
+            sampling = (self.sampling[component] for component in components)
+            self.blocks = self.units * sum(h * v for h, v in sampling)
         for component in components:
             left = self.missing[component]
             if self.progressive:
@@ -217,6 +228,19 @@ def _check_parts(parts: int, kind: str) -> None:
     if parts > MAX_PARTS:
         msg = f"The {kind} image must have at most {MAX_PARTS} segments or chunks, got more"
         raise ImageTooLarge(msg)
+
+
+def _check_holes(data: bytes, start: int, end: int, most: float, kind: str) -> None:
+    """Refuse a picture's data with zeros in place of a part: too many, or whole sectors of them."""
+    hole = bytes(HOLE)
+    at = data.find(hole, start, end)
+    while at >= 0:
+        run = ZERO_RUN.match(data, at, end)
+        stop = run.end() if run else end
+        if stop - at > most or max(-at % SECTOR, stop % SECTOR) <= BESIDE:
+            msg = f"The {kind} image did not arrive whole: {stop - at} bytes of it are missing"
+            raise ImageCorrupt(msg)
+        at = data.find(hole, stop, end)
 
 
 def _still(kind: str) -> ImageUnsupported:
@@ -344,6 +368,8 @@ def _read_scans(data: bytes, at: int, frame: _Frame, kept: list[Bytes]) -> int:
         marker, start, end = _segment(data, at)
         scan = _scan_data(data, at, start)
         kept.append(scan)
+        bits = PROGRESSIVE_BITS_A_BLOCK if frame.progressive else JPEG_BITS_A_BLOCK
+        _check_holes(data, at, at + len(scan), bits / 8 * frame.blocks, "JPEG")
         if frame.whole and not frame.progressive and scans == 1:
             return scans  # the decoder tells whether it is whole
         if frame.lacks_restarts(scan):
@@ -439,7 +465,7 @@ def _png_chunk(name: bytes, body: bytes) -> bytes:
 
 def _read_webp(data: bytes) -> Container:
     chunks: dict[bytes, list[Bytes]] = {}
-    exif, at, parts, dropped = Exif(), 12, 0, False
+    exif, at, begins, parts, dropped = Exif(), 12, 0, 0, False
     while at + 8 <= len(data):
         parts += 1
         _check_parts(parts, "WEBP")
@@ -451,6 +477,7 @@ def _read_webp(data: bytes) -> Container:
                 msg = f"The WEBP image did not arrive whole: its data ends after {share:.0%}"
                 raise ImageCorrupt(msg)
             chunks.setdefault(name, []).append(memoryview(data)[at + 8 : end])
+            begins = at + 8 if name in (b"VP8 ", b"VP8L") else begins
         else:
             dropped = True
             if name == b"EXIF" and end <= len(data):
@@ -458,11 +485,11 @@ def _read_webp(data: bytes) -> Container:
             if not name.strip(b"\0"):
                 break  # zeros that a preallocated file ends in
         at = end + length % 2
-    return _webp_still(data, chunks, exif, dropped)
+    return _webp_still(data, chunks, begins, exif, dropped)
 
 
 def _webp_still(
-    data: bytes, chunks: dict[bytes, list[Bytes]], exif: Exif, dropped: bool
+    data: bytes, chunks: dict[bytes, list[Bytes]], begins: int, exif: Exif, dropped: bool
 ) -> Container:
     if b"ANMF" in chunks or b"ANIM" in chunks:
         raise _still("WEBP")
@@ -476,13 +503,16 @@ def _webp_still(
     if extended and _canvas(extended) != (width, height):
         raise _damaged("WEBP", "its header")
     _check_size(width, height)
+    side, size = (WEBP_BLOCK, BYTES_A_BLOCK) if name == b"VP8 " else (1, BYTES_A_PIXEL)
+    across, down = -(-width // side), -(-height // side)
+    _check_holes(data, begins, begins + len(picture), size * across * down, "WEBP")
     return Container(
         format="WEBP",
         data=_webp(chunks, extended, name) if dropped else data,
         width=width,
         height=height,
         exif=exif,
-        plain_from=_plain_from(picture, name, width, height),
+        plain_from=_plain_from(picture, (across, down), side, size),
     )
 
 
@@ -503,22 +533,22 @@ def _canvas(extended: bytes) -> tuple[int, int]:
     return int.from_bytes(width, "little") + 1, int.from_bytes(height, "little") + 1
 
 
-def _plain_from(picture: Bytes, name: bytes, width: int, height: int) -> tuple[int, int] | None:
+def _plain_from(
+    picture: Bytes, units: tuple[int, int], side: int, size: int
+) -> tuple[int, int] | None:
     """Tell where the part begins that the zeros stand for in which the data ends, left and top.
 
-    Pixels and blocks are stored row by row; of a last row alone it is what is furthest right.
-    Raises `ImageCorrupt` where zeros stand for more than the picture.
+    Its units, of so many pixels a side and bytes at most, are stored row by row; of a last row
+    alone it is what is furthest right.
     """
-    side, size = (WEBP_BLOCK, BYTES_A_BLOCK) if name == b"VP8 " else (1, BYTES_A_PIXEL)
-    across, down = -(-width // side), -(-height // side)
     if bytes(picture[-ZEROS:]).strip(b"\0"):
         return None
     zeros = len(picture) - len(bytes(picture).rstrip(b"\0"))
+    across, down = units
     rows, beside = divmod(zeros // size, across)
-    if rows > down:
-        msg = "The WEBP image did not arrive whole: its data ends in zeros"
-        raise ImageCorrupt(msg)
-    return (0, side * (down - rows)) if rows else (side * (across - beside), side * (down - 1))
+    if not rows:
+        return side * (across - beside), side * (down - 1)
+    return 0, side * max(down - rows, 0)
 
 
 def _webp(chunks: dict[bytes, list[Bytes]], extended: bytes, name: bytes) -> bytes:

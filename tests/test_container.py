@@ -9,6 +9,7 @@ import pytest
 from conftest import GOOD_SAMPLE
 
 from function.container import (
+    HOLE,
     MAX_SCANS,
     read_container,
 )
@@ -89,6 +90,40 @@ def test_what_did_not_arrive_whole_is_corrupt(
     for size in (None, (160, 160)):
         with pytest.raises(ImageCorrupt):
             read_image(cut, size)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.4, 0.7])
+@pytest.mark.parametrize(
+    ("kind", "align", "hole"),
+    [
+        *((kind, 512, HOLE) for kind in KINDS),
+        # Without loss a picture of one colour may take more than this one has.
+        *((kind, 1, 12_000) for kind in KINDS if kind != "webp-lossless"),
+    ],
+)
+def test_a_hole_in_the_data_is_corrupt(kind: str, share: float, align: int, hole: int) -> None:
+    """As an upload in parts leaves it that lacks one."""
+    name, options = KINDS[kind]
+    data = encoded(name, **options)
+    at = int(len(data) * share) // align * align
+    with pytest.raises(ImageCorrupt):
+        read_image(data[:at] + bytes(hole) + data[at + hole :])
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "baseline-fitted", "webp-fast"])
+@pytest.mark.parametrize("colour", ["white", "black", (120, 90, 40)], ids=str)
+@pytest.mark.parametrize("height", [0, 20, 100, 405])
+def test_data_may_hold_the_zeros_of_a_picture_of_one_colour(
+    kind: str, colour: Any, height: int
+) -> None:
+    more = {
+        "baseline-fitted": ("JPEG", {"optimize": True, "subsampling": 0}),
+        "webp-fast": ("WEBP", {"method": 0, "quality": 95}),
+    }
+    name, options = (KINDS | more)[kind]
+    picture = PIL.Image.new("RGB", SHELF.size, colour)
+    picture.paste(SHELF.crop((0, 0, 540, height)), (0, 405 - height))
+    assert read_image(encoded(name, picture, **options)).width == 540
 
 
 def test_a_baseline_jpeg_says_where_its_data_ends() -> None:
