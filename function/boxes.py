@@ -19,6 +19,7 @@ Real = TypeVar("Real", npt.NDArray[np.float32], npt.NDArray[np.float64])
 # more than the sums in them. 250 000 pairs take 15 MB.
 NMS_BLOCK, LEAST_NMS_BLOCK = 2048, 64
 MAX_PAIRS = 250_000
+MAX_SHARE = 2.0  # of the input: boxes that reach no further are not in pixels of it
 SHARED_BLOCK = 256  # boxes whose area shared with all others is measured at a time: 10 MB, not 1 GB
 # A slot or label of a shelf overlaps a handful of boxes; one as large as the picture, all of them.
 MAX_RIVALS = 50
@@ -75,21 +76,49 @@ def decode(
     exports; `of` are the classes to look at, all unless given. Returns xyxy (m, 4) in input pixels,
     confidence (m,), class_id (m,). Raises `ValueError` for any other shape.
     """
+    rows, end_to_end = _rows_of(output, classes)
+    read = _from_end_to_end if end_to_end else _from_anchors
+    return read(rows, confidence_threshold, of)
+
+
+def check_output(output: Floats, classes: int) -> None:
+    """Check on a first output that its boxes are what `decode` takes them for.
+
+    Raises `ValueError` for those of other families, whose shapes may be the same.
+    """
+    rows, end_to_end = _rows_of(output, classes)
+    if end_to_end and not _is_end_to_end(rows):
+        must_be = "corners, a confidence and a whole class number a row"
+        msg = f"The model's output {output.shape} must be {must_be}, got others"
+        raise ValueError(msg)
+    furthest = float(np.abs(rows[:4]).max(initial=0))
+    if not end_to_end and 0 < furthest <= MAX_SHARE:
+        msg = f"The model's boxes must be in pixels of its input, got {furthest:.2f} at most"
+        raise ValueError(msg)
+
+
+def _rows_of(output: Floats, classes: int) -> tuple[Floats, bool]:
+    """Give the rows of anchors (4 + classes, n), or end-to-end ones (k, 6), and which it is."""
     if output.ndim == 3 and output.shape[0] == 1:
         rows, columns = output.shape[1:]
         if rows == 4 + classes and rows != columns:
-            return _from_anchors(output[0], confidence_threshold, of)
-        if columns == 4 + classes and not (columns == 6 and _end_to_end(output[0])):
-            return _from_anchors(output[0].T, confidence_threshold, of)
+            return output[0], False
+        if columns == 4 + classes and not (columns == 6 and _is_end_to_end(output[0])):
+            return output[0].T, False
         if columns == 6:
-            return _from_end_to_end(output[0], confidence_threshold, of)
+            return output[0], True
     msg = f"Model output has shape {output.shape}, not (1, {4 + classes}, n) or (1, k, 6)"
     raise ValueError(msg)
 
 
-def _end_to_end(output: Floats) -> bool:
-    """Tell end-to-end rows (k, 6) from two-class anchors: only they end in whole class numbers."""
-    return bool(np.all(output[:, 5] == np.round(output[:, 5])))
+def _is_end_to_end(rows: Floats) -> bool:
+    """Tell end-to-end rows (k, 6) from anchors: only they are corners and whole class numbers.
+
+    Not each of them: a head that knows no least distance puts a few corners the wrong way round.
+    """
+    whole = np.all(rows[:, 5] == np.round(rows[:, 5]))
+    in_order = np.all(rows[:, 2:4] >= rows[:, :2], axis=1)
+    return bool(whole and 2 * np.count_nonzero(in_order) >= len(rows))
 
 
 def _from_anchors(

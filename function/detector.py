@@ -23,6 +23,7 @@ from function.boxes import (
     Floats,
     Ints,
     Letterbox,
+    check_output,
     decode,
     letterbox,
     non_max_suppression,
@@ -65,6 +66,7 @@ MAX_GAPS = 300
 WAIT_SECONDS = 10.0
 # YOLO11L takes a second on a slow processor. Readiness says it first, liveness ends the pod.
 STALLED_SECONDS, HUNG_SECONDS = 15.0, 30.0
+TASK = "detect"  # as Ultralytics calls it; exports of other tools may not say
 InputType = np.dtype[np.uint8] | np.dtype[np.float32]
 INPUT_TYPES: dict[str, InputType] = {
     "tensor(uint8)": np.dtype(np.uint8),  # (1, height, width, 3), what model.quantize makes
@@ -326,7 +328,9 @@ class Detector:
         grey = np.full((height, width, 3), LETTERBOX_GREY, dtype=np.uint8)
         tensor, box = self.preprocess(Image.of(grey))
         try:
-            self._postprocess(self._run(self.session, tensor), box, Thresholds())
+            output = self._run(self.session, tensor)
+            check_output(output, len(self.model.names))
+            self._postprocess(output, box, Thresholds())
         except ValueError as err:
             raise ModelError(str(err)) from err
         self._ready.set()
@@ -453,6 +457,10 @@ class Detector:
 def _describe(path: Path, opened: OpenedSession) -> Model:
     session = opened.session
     metadata = session.get_modelmeta().custom_metadata_map
+    task = metadata.get("task", TASK)
+    if task != TASK:
+        msg = f"The task of {path} must be {TASK!r}, got {task!r}"
+        raise ModelError(msg)
     names = _names(path, metadata)
     first = session.get_inputs()[0]
     if len(session.get_inputs()) != 1 or first.type not in INPUT_TYPES:
@@ -462,7 +470,7 @@ def _describe(path: Path, opened: OpenedSession) -> Model:
     not_one_image = f"The input of {path} must be one RGB image, got the shape {first.shape}"
     if len(first.shape) != 4:
         raise ModelError(not_one_image)
-    shape = _input_shape(first.shape, metadata)
+    shape = _input_shape(path, first.shape, metadata)
     if dtype == np.uint8:
         batch, height, width, channels = shape
     else:
@@ -500,10 +508,19 @@ def _names(path: Path, metadata: dict[str, str]) -> dict[int, str]:
     return names
 
 
-def _input_shape(shape: list[int | str], metadata: dict[str, str]) -> tuple[int, ...]:
+def _input_shape(path: Path, shape: list[int | str], metadata: dict[str, str]) -> tuple[int, ...]:
     """Fill the free axes of a dynamic export: one RGB image of the size in its metadata."""
-    sides = ast.literal_eval(metadata.get("imgsz", "[640, 640]"))
-    free = (1, 3, *sides) if shape[3] != 3 else (1, *sides, 3)
+    text = metadata.get("imgsz", "[640, 640]")
+    try:
+        height, width = map(int, ast.literal_eval(text))
+    except (ValueError, SyntaxError, TypeError, RecursionError):
+        height = width = 0
+    if all(isinstance(axis, int) for axis in shape):
+        return tuple(map(int, shape))
+    if min(height, width) < 1:
+        msg = f"The imgsz of {path} must be a height and a width in pixels, got {text!r}"
+        raise ModelError(msg)
+    free = (1, 3, height, width) if shape[3] != 3 else (1, height, width, 3)
     return tuple(axis if isinstance(axis, int) else free[i] for i, axis in enumerate(shape))
 
 

@@ -223,6 +223,15 @@ def test_decode_reads_every_ultralytics_layout(output: np.ndarray) -> None:
     assert class_id.tolist() == [1]
 
 
+def test_anchors_without_a_score_of_the_second_class_are_no_end_to_end_rows() -> None:
+    rows = np.zeros((1, 100, 6), np.float32)
+    rows[0, :, :2] = np.mgrid[5:100:10, 5:100:10].reshape(2, -1).T
+    rows[0, :, 2:5] = 8, 8, 0.9
+    xyxy, _, class_id = decode(rows, 2, 0.25)
+    np.testing.assert_array_equal(xyxy[0], [1, 1, 9, 9])
+    assert not class_id.any()
+
+
 def test_decode_keeps_a_score_at_the_threshold() -> None:
     assert len(decode(END_TO_END, 2, float(np.float32(0.8)))[0]) == 1
     assert len(decode(END_TO_END, 2, 0.9)[0]) == 0

@@ -37,6 +37,8 @@ def save_model(
     stride: str | None = None,
     context: str | None = None,
     product_side: str | None = None,
+    task: str | None = None,
+    imgsz: str = "[32, 32]",
 ) -> Path:
     """Write a model that takes an image and answers `output`."""
     size = helper.make_node("Shape", ["images"], ["size"])  # so that the input is used
@@ -52,11 +54,12 @@ def save_model(
     )
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     given = {
-        "imgsz": "[32, 32]",
+        "imgsz": imgsz,
         "names": names,
         "stride": stride,
         "context": context,
         "product_side": product_side,
+        "task": task,
     }
     helper.set_model_props(made, {key: value for key, value in given.items() if value is not None})
     onnx.save(made, path)
@@ -170,6 +173,21 @@ def test_what_the_model_has_learned_decides_on_a_look_from_further_off(
             )
             for side in ("large", "0", "nan")
         ),
+        pytest.param(
+            lambda path: save_model(path, np.zeros((1, 5, 21)), task="obb"),
+            "must be 'detect', got 'obb'",
+            id="task",
+        ),
+        *(
+            pytest.param(
+                lambda path, imgsz=imgsz: save_model(
+                    path, ONE_BOX, input_shape=(1, 3, "h", "w"), imgsz=imgsz
+                ),
+                "must be a height and a width in pixels, got",
+                id=f"imgsz-{imgsz}",
+            )
+            for imgsz in ("640", "abc", "[640]", "['a', 'b']", "[0, 640]", "[640, 640, 3]", "(")
+        ),
     ],
 )
 def test_a_file_that_cannot_serve_is_refused_in_one_sentence(
@@ -217,6 +235,49 @@ def test_an_output_that_only_shows_when_it_runs_is_refused_by_the_warm_up(
     monkeypatch.setattr(function.detector, "_check_output", lambda *_: None)  # as with free axes
     detector = Detector.load(path, threads=1)
     with pytest.raises(ModelError, match=r"\(1, 7, 21\)"):
+        detector.warm_up()
+    assert not detector.ready
+
+
+GRID = np.mgrid[4:32:8, 4:32:8].reshape(2, -1)  # the middles of 16 anchors
+SIDES = np.full_like(GRID, 6)
+
+
+@pytest.mark.parametrize(
+    ("output", "names", "words"),
+    [
+        pytest.param(
+            [*GRID, *SIDES, np.full(16, 0.01), np.full(16, 0.7)],
+            "{0: 'product'}",
+            r"output \(1, 16, 6\) must be corners, a confidence and a whole class number a row",
+            id="yolov5",
+        ),
+        pytest.param(
+            [*GRID, *SIDES, np.zeros(16), np.zeros(16)],
+            "{0: 'product'}",
+            "must be corners",
+            id="yolov5-rounded",
+        ),
+        pytest.param(
+            [*GRID / 32, *SIDES / 32, np.full(16, 0.9)],
+            "{0: 'product'}",
+            "must be in pixels of its input, got 0.88 at most",
+            id="rt-detr",
+        ),
+        pytest.param(
+            [*GRID / 32, *SIDES / 32, np.full(16, 0.9), np.full(16, 0.01)],
+            "{0: 'product', 1: 'gap'}",
+            "must be in pixels of its input",
+            id="rt-detr-of-two-classes",
+        ),
+    ],
+)
+def test_boxes_of_another_family_are_refused_by_the_warm_up(
+    tmp_path: Path, output: list[np.ndarray], names: str, words: str
+) -> None:
+    path = save_model(tmp_path / "m.onnx", np.array([np.array(output).T]), names=names)
+    detector = Detector.load(path, threads=1)
+    with pytest.raises(ModelError, match=words):
         detector.warm_up()
     assert not detector.ready
 
