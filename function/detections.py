@@ -75,7 +75,7 @@ class Detections:
     confidence: Floats  # (n,)
     class_id: Ints  # (n,)
     truncated: bool = False  # more were found than max_detections allowed
-    # (m, 4), boxes that may be products: too faint to count, enough not to call a spot empty
+    # (m, 4), boxes that do not count, yet nothing is empty there: too faint, or not asked for
     faint: Floats = field(default_factory=_no_boxes)
     faint_confidence: Floats = field(default_factory=_no_scores)  # (m,)
     sees_gaps: bool = False  # whether the model has a class for them

@@ -137,27 +137,27 @@ def postprocess(
         context.least(lowest) if context else lowest,
         products if gap_classes else (),
     )
-    if thresholds.classes:
-        wanted = np.isin(class_id, thresholds.classes)
-        xyxy, confidence, class_id = xyxy[wanted], confidence[wanted], class_id[wanted]
     if context:
         whole = bounds or (0, 0, box.width, box.height)
         xyxy, confidence, class_id, truncated = _in_context(
             xyxy, confidence, class_id, box, thresholds, context, whole
         )
     else:
-        # One more than allowed, so that "exactly at the cap" is not called truncated.
-        most = thresholds.max_detections + 1
+        # One more than allowed, so that "exactly at the cap" is not called truncated; all where
+        # the best may be of classes that are not asked for.
+        most = len(xyxy) if thresholds.classes else thresholds.max_detections + 1
         kept = non_max_suppression(xyxy, confidence, class_id, thresholds.iou, most)
         xyxy, confidence, class_id = box.undo(xyxy[kept]), confidence[kept], class_id[kept]
         truncated = False
-    allowed = slice(thresholds.max_detections)
-    truncated |= bool((confidence[thresholds.max_detections :] >= thresholds.confidence).any())
-    xyxy, confidence, class_id = xyxy[allowed], confidence[allowed], class_id[allowed]
+    # What is not asked for takes its place all the same: without it there would be gaps.
+    wanted = np.isin(class_id, thresholds.classes or class_id)
+    allowed = wanted & (wanted.cumsum() <= thresholds.max_detections)
+    counts = confidence >= thresholds.confidence
+    truncated |= bool((wanted & ~allowed & counts).any())
     # A box that lay in the padding has no area left.
     solid = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
-    sure = solid & (confidence >= thresholds.confidence)
-    faint = solid & ~sure & (confidence >= lowest)
+    sure = solid & allowed & counts
+    faint = solid & ~sure & (allowed | ~wanted) & (confidence >= lowest)
     gap_xyxy, gap_confidence = _seen_gaps(
         output, classes, box, gap_classes, min(thresholds.confidence, GAP_CONFIDENCE)
     )

@@ -326,6 +326,29 @@ def test_other_classes_count_as_little_as_if_they_were_not_there(
     assert found["truncated"] is False
 
 
+@pytest.mark.parametrize(
+    ("query", "count"), [("", 9), ("?classes=0", 5), ("?classes=1", 4), ("?classes=1,0", 9)]
+)
+@pytest.mark.parametrize("most", [9, 4])
+def test_products_that_are_not_asked_for_leave_no_gaps(
+    tmp_path: Path, make_image: Callable[..., bytes], query: str, count: int, most: int
+) -> None:
+    output = np.zeros((1, 6, 21))
+    output[0, 0, :9], output[0, 1, :9] = 3.5 * np.arange(9) + 2, 16
+    output[0, 2, :9], output[0, 3, :9] = 3, 8
+    output[0, 4, 0:9:2], output[0, 5, 1:9:2] = 0.9, 0.8
+    path = save_model(tmp_path / "two.onnx", output, names="{0: 'cola', 1: 'water'}")
+    detector = Detector.load(path, 1)
+    detector.warm_up()
+    thresholds = Thresholds(detail="fast", max_detections=most)
+    client = create_app(Config(thresholds=thresholds), detector).test_client()
+    image = make_image("JPEG", (320, 320))
+    found = client.post(f"/predict{query}", data=image, content_type="image/jpeg").get_json()
+    assert (found["count"], found["truncated"]) == (min(count, most), count > most)
+    if count <= most:
+        assert found["gaps"] == []
+
+
 def earlier_result(client: FlaskClient) -> dict[str, Any]:
     result: dict[str, Any] = json.loads(
         client.post("/predict", data=SAMPLE, content_type="image/jpeg").data
