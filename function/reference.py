@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TypeGuard
 
 import numpy as np
@@ -65,6 +65,9 @@ class Reference:
     row: Ints  # (n,), 0 at the top; all -1 where the boxes are to say it
     label: tuple[str, ...]  # (n,), "" takes any product
     position: tuple[str, ...] | None = None  # (n,), ids of a planogram's positions, not of slots
+    # (e, 4) and (e,), boards of an earlier result on which nothing stood
+    empty_xyxy: Floats = field(default_factory=lambda: np.zeros((0, 4), np.float32))
+    empty_row: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __len__(self) -> int:
         return len(self.row)
@@ -75,7 +78,7 @@ class Reference:
         order = np.lexsort((self.xyxy[:, 0], row)).tolist()
         position = self.position and tuple(self.position[i] for i in order)
         label = tuple(self.label[i] for i in order)
-        return Reference(xyxy=self.xyxy[order], row=row[order], label=label, position=position)
+        return replace(self, xyxy=self.xyxy[order], row=row[order], label=label, position=position)
 
 
 def parse_reference(body: bytes) -> Reference:
@@ -116,7 +119,9 @@ def read_reference(data: object) -> Reference:
             must_have = "a width and a height in pixels"
             msg = f"The reference's image must have {must_have}, got {shown(image)}"
             raise InvalidReference(msg)
-        return _from_slots(_list_of(data, "detections"), np.array(size, np.float64))
+        in_pixels = np.array(size, np.float64)
+        slots = _from_slots(_list_of(data, "detections"), in_pixels)
+        return _with_empty_rows(slots, data, in_pixels) if "rows" in data else slots
     msg = f"The reference must have slots, detections or positions, got {shown(list(data))}"
     raise InvalidReference(msg)
 
@@ -136,7 +141,7 @@ def _from_slots(slots: Sequence[object], size: npt.NDArray[np.float64]) -> Refer
         if not isinstance(slot, Mapping):
             msg = f"Slot {index} of the reference must be an object, got {kind(slot)}"
             raise InvalidReference(msg)
-        corners = _corners(slot.get("xyxy"), index)
+        corners = _corners(slot.get("xyxy"), f"slot {index}")
         given, label = slot.get("row"), slot.get("label", "")
         if not (given is None or (type(given) is int and 0 <= given < MAX_SLOTS)):
             msg = f"`row` of slot {index} must be a number from 0, got {shown(given)}"
@@ -152,6 +157,22 @@ def _from_slots(slots: Sequence[object], size: npt.NDArray[np.float64]) -> Refer
     numbered = len(known) == len(rows)
     row = np.array(known, np.int64) if numbered else np.full(len(rows), -1)
     return Reference(xyxy=xyxy, row=row, label=labels)
+
+
+def _with_empty_rows(
+    slots: Reference, data: Mapping[str, object], size: npt.NDArray[np.float64]
+) -> Reference:
+    """Add the rows of an earlier result that held nothing; its slots know their rows by number."""
+    boxes: list[list[float]] = []
+    numbers: list[int] = []
+    for number, row in enumerate(_list_of(data, "rows")):
+        if isinstance(row, Mapping) and row.get("count") == 0:
+            boxes.append(_corners(row.get("xyxy"), f"row {number}"))
+            numbers.append(number)
+    if (slots.row < 0).any():
+        return slots
+    xyxy = np.array(boxes, np.float64).reshape(-1, 4) / np.tile(size, 2)
+    return replace(slots, empty_xyxy=xyxy.astype(np.float32), empty_row=np.array(numbers, np.int64))
 
 
 def _label(text: object, where: str) -> str:
@@ -243,14 +264,14 @@ def _is_measure(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and type(value) is not bool and abs(value) < MAX_MEASURE
 
 
-def _corners(xyxy: object, index: int) -> list[float]:
+def _corners(xyxy: object, where: str) -> list[float]:
     if (
         not isinstance(xyxy, list)
         or len(xyxy) != 4
         or not all(map(_is_measure, xyxy))
         or not (xyxy[0] < xyxy[2] and xyxy[1] < xyxy[3])
     ):
-        msg = f"`xyxy` of slot {index} must be left, top, right, bottom, got {shown(xyxy)}"
+        msg = f"`xyxy` of {where} must be left, top, right, bottom, got {shown(xyxy)}"
         raise InvalidReference(msg)
     return xyxy
 
@@ -264,7 +285,8 @@ def compare(
     those that overlap is taken back. Takes the size of the image in pixels.
     """
     reference = reference.in_rows()
-    slots = reference.xyxy * np.array((width, height, width, height), np.float32)
+    size = np.array((width, height, width, height), np.float32)
+    slots = reference.xyxy * size
     allowed = _allowed(reference, detections, names)
     if reference.position is not None:
         slots = _fit(slots, detections.xyxy, allowed)
@@ -282,6 +304,9 @@ def compare(
     missing = sorted(set(range(len(slots))) - {slot for slot, _ in matched})
     extra = sorted(set(range(len(detections))) - {product for _, product in matched})
     extra_row = _rows_of_nearest(slots, reference.row, detections.xyxy[extra])
+    empty = reference.empty_xyxy * size + np.tile(shift, 2)
+    for number, board in zip(reference.empty_row.tolist(), empty, strict=True):
+        extra_row[_stands_on(detections.xyxy[extra], board)] = number
     boxes, products = xyxy_json(slots), xyxy_json(detections.xyxy)
     labels = [names.get(cls, str(cls)) for cls in detections.class_id.tolist()]
     rows = reference.row.tolist()
@@ -307,6 +332,7 @@ def compare(
         "extra": sorted(extra_slots, key=lambda slot: (slot["row"], slot["xyxy"])),
         "moved": [{"row": rows[i], "slot": boxes[i], "xyxy": products[j]} for i, j in moved],
         "rows": _row_differences(
+            int(np.concatenate((reference.row, reference.empty_row)).max(initial=-1)),
             reference.row,
             reference.row[np.array(missing, np.int64)],
             extra_row,
@@ -403,15 +429,22 @@ def _rows_of_nearest(slots: Floats, row: Ints, products: Floats) -> Ints:
     return np.asarray(row[np.square(step).sum(axis=2).argmin(axis=0)])
 
 
+def _stands_on(products: Floats, board: Floats) -> npt.NDArray[np.bool_]:
+    """Tell which products (n, 4) stand where a board (4,) was empty, and not in the next bay."""
+    middle = (products[:, 1] + products[:, 3]) / 2
+    beside = (products[:, 2] <= board[0]) | (products[:, 0] >= board[2])
+    return np.asarray((board[1] <= middle) & (middle <= board[3]) & ~beside)
+
+
 def _slot_json(row: int, xyxy: list[float], label: str) -> SlotJson:
     return {"row": row, "xyxy": xyxy, "label": label} if label else {"row": row, "xyxy": xyxy}
 
 
 def _row_differences(
-    slot: Ints, missing: Ints, extra: Ints, moved: Ints
+    last: int, slot: Ints, missing: Ints, extra: Ints, moved: Ints
 ) -> list[RowDifferenceJson]:
-    """Count by row of the reference; each argument holds the rows of some slots or products."""
-    rows = int(max(slot.max(initial=-1), extra.max(initial=-1))) + 1
+    """Count by row of the reference, up to the `last`; arrays hold rows of slots or products."""
+    rows = max(last, int(extra.max(initial=-1))) + 1
     expected, gone, added, aside = (
         np.bincount(row, minlength=rows).tolist() for row in (slot, missing, extra, moved)
     )

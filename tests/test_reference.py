@@ -108,6 +108,36 @@ def test_an_earlier_result_is_a_reference_whatever_its_size() -> None:
     assert [row["count"] - row["expected"] for row in compliance["rows"]] == [-1, 0]
 
 
+BAY = [[x1 + 650, y1, x2 + 650, y2] for x1, y1, x2, y2 in shelf(3, 2)]
+
+
+@pytest.mark.parametrize(
+    ("products", "counts"),
+    [
+        pytest.param(FULL[:5], [5, 0, 0], id="still-empty"),
+        pytest.param(FULL, [5, 5, 0], id="filled"),
+        pytest.param(by(FULL, dx=40, dy=-30), [5, 5, 0], id="filled-and-nudged"),
+        pytest.param(FULL[:5] + BAY[2:4], [5, 0, 2], id="another-bay"),
+    ],
+)
+def test_products_on_a_board_that_was_empty_are_extra_on_its_row(
+    products: Boxes, counts: list[int]
+) -> None:
+    earlier = {
+        "image": {"width": SIZE, "height": SIZE},
+        "detections": [{"xyxy": box, "row": 0} for box in FULL[:5]]
+        + [{"xyxy": box, "row": 2} for box in BAY[4:]],
+        "rows": [
+            {"xyxy": [100, 200, 640, 400], "count": 5},
+            {"xyxy": [100, 500, 640, 700], "count": 0},
+            {"xyxy": [750, 800, 960, 1000], "count": 2},
+        ],
+    }
+    compliance = compare(detections(products), NAMES, read_reference(earlier), SIZE, SIZE)
+    assert [row["count"] for row in compliance["rows"]] == counts
+    assert [row["expected"] for row in compliance["rows"]] == [5, 0, 2]
+
+
 @pytest.mark.parametrize(
     ("names", "rate"),
     [
@@ -132,6 +162,7 @@ def test_rows_may_be_given() -> None:
 
 
 GOOD = planogram(FULL[:1])
+EMPTY = {"detections": [], "image": {"width": SIZE, "height": SIZE}}
 
 
 def broken(**fields: object) -> dict[str, Any]:
@@ -153,6 +184,11 @@ def broken(**fields: object) -> dict[str, Any]:
         ({"detections": [], "image": {"width": 0, "height": 1}}, "must have a width and a height"),
         ({"detections": [], "image": {"width": 10**400, "height": 1}}, "must have a width and a"),
         ({"detections": [], "image": {"width": True, "height": 1}}, "must have a width and a"),
+        (
+            {**EMPTY, "rows": [{"count": 0, "xyxy": [0, 0]}]},
+            "`xyxy` of row 0 must be left, top, right, bottom, got",
+        ),
+        ({**EMPTY, "rows": {}}, "rows must be a list"),
         (broken(xyxy=None), "must be left, top, right, bottom, got None"),
         (broken(xyxy=[0, 0, 1]), "xyxy"),
         (broken(xyxy=[0, 0, 1, "1"]), "xyxy"),
