@@ -1,9 +1,9 @@
 """A shelf compared with how it should stand: what is missing, extra or moved. Pure; no IO.
 
-A reference is an earlier result of ours, or slots: `{"slots": [{"xyxy": [0.1, 0.2, 0.14, 0.3],
-"row": 0, "label": "cola"}, …]}` with corners as shares of the picture's width and height, `row` and
-`label` optional. Or it is a planogram as Azure's product recognition took it, with `width`,
-`height`, `products`, `fixtures` and `positions` in units of its own:
+A reference is an earlier result of ours, bare or as it came, or slots: `{"slots": [{"xyxy": [0.1,
+0.2, 0.14, 0.3], "row": 0, "label": "cola"}, …]}` with corners as shares of the picture's width and
+height, `row` and `label` optional. Or it is a planogram as Azure's product recognition took it,
+with `width`, `height`, `products`, `fixtures` and `positions` in units of its own:
 https://learn.microsoft.com/azure/ai-services/computer-vision/how-to/shelf-planogram
 One slot, or position, holds one facing.
 """
@@ -50,6 +50,10 @@ NO_CLASS = -1  # of a label that the model does not know
 # it in memory. The bytes of an earlier result with so many.
 MAX_SLOTS = 1500
 MAX_LABEL = 100  # characters
+FORMS = {"slots", "detections", "positions"}
+# An event has a result as its data, an outcome of a batch or of a folder as its result; the body
+# that Azure took has a planogram.
+WRAPPERS = ("data", "result", "planogram")
 # What nothing measures in any unit; JSON's whole numbers have no end, and arrays have one.
 MAX_MEASURE = 1e9
 # How often a planogram its positions may lie beside it; the products of a shelf hang over a little.
@@ -97,19 +101,21 @@ def parse_reference(body: bytes) -> Reference:
 
 
 def read_reference(data: object) -> Reference:
-    """Read an earlier result, slots or a planogram.
+    """Read an earlier result, slots or a planogram, bare or wrapped as they come.
 
     Raises `InvalidReference` that names what is wrong.
     """
     if not isinstance(data, Mapping):
         msg = f"The reference must be a JSON object, got {kind(data)}"
         raise InvalidReference(msg)
-    data = data.get("planogram", data)  # as the body that Azure took has it
-    if isinstance(data, Mapping) and "positions" in data:
+    for wrapper in WRAPPERS:
+        if wrapper in data and not data.keys() & FORMS:
+            data = data[wrapper]
+            if not isinstance(data, Mapping):
+                msg = f"The reference's {wrapper} must be a JSON object, got {kind(data)}"
+                raise InvalidReference(msg)
+    if "positions" in data:
         return _from_planogram(data)
-    if not isinstance(data, Mapping):
-        msg = f"The reference's planogram must be a JSON object, got {kind(data)}"
-        raise InvalidReference(msg)
     if "slots" in data:
         return _from_slots(_list_of(data, "slots"), np.ones(2))
     if "detections" in data:

@@ -2,7 +2,7 @@
 
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -98,12 +98,24 @@ def test_a_nudge_is_told_in_pixels_and_slots_move_with_it() -> None:
     assert compliance["missing"] == [{"row": 0, "xyxy": [140.0, 170.0, 240.0, 370.0]}]
 
 
-def test_an_earlier_result_is_a_reference_whatever_its_size() -> None:
-    earlier = {
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        pytest.param(lambda earlier: earlier, id="bare"),
+        pytest.param(lambda earlier: {"specversion": "1.0", "data": earlier}, id="event"),
+        pytest.param(lambda earlier: {"name": "a.jpg", "result": earlier}, id="outcome"),
+        pytest.param(lambda earlier: {**earlier, "data": 1, "result": 2}, id="beside-others"),
+    ],
+)
+def test_an_earlier_result_is_a_reference_whatever_its_size(
+    wrapped: Callable[[dict[str, object]], dict[str, object]],
+) -> None:
+    earlier: dict[str, object] = {
         "image": {"width": 2 * SIZE, "height": 2 * SIZE},
         "detections": [{"xyxy": [2 * edge for edge in box], "label": "product"} for box in FULL],
     }
-    compliance = compare(detections(FULL[1:]), NAMES, read_reference(earlier), SIZE, SIZE)
+    reference = read_reference(wrapped(earlier))
+    compliance = compare(detections(FULL[1:]), NAMES, reference, SIZE, SIZE)
     assert (compliance["expected"], compliance["in_place"]) == (10, 9)
     assert [row["count"] - row["expected"] for row in compliance["rows"]] == [-1, 0]
 
@@ -177,6 +189,8 @@ def broken(**fields: object) -> dict[str, Any]:
         (None, "must be a JSON object"),
         ([], "must be a JSON object"),
         ({}, "must have slots, detections or positions"),
+        ({"result": [1]}, "The reference's result must be a JSON object"),
+        ({"status": 422, "problem": {}}, "must have slots, detections or positions"),
         ({"slots": {}}, "slots"),
         ({"slots": [1]}, "Slot 0"),
         ({"slots": [{"xyxy": [0, 0, 1, 1]}] * (MAX_SLOTS + 1)}, str(MAX_SLOTS)),
