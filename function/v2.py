@@ -87,20 +87,24 @@ def make_blueprint(
         return jsonify(ready=True)
 
     @blueprint.get("/models/<name>")
-    def metadata(name: str) -> Response:
-        _need_model(name)
+    @blueprint.get("/models/<name>/versions/<version>")
+    def metadata(name: str, version: str = model.digest) -> Response:
+        _need_model(name, version, model.digest)
         return jsonify(model_json(model.digest))
 
     @blueprint.get("/models/<name>/ready")
-    def model_ready(name: str) -> Response:
-        _need_model(name)
+    @blueprint.get("/models/<name>/versions/<version>/ready")
+    def model_ready(name: str, version: str = model.digest) -> Response:
+        _need_model(name, version, model.digest)
         detector.check_ready()
         return jsonify(name=name, ready=True)
 
     @blueprint.post("/models/<name>/infer")
-    def infer(name: str) -> Response:
+    @blueprint.post("/models/<name>/versions/<version>/infer")
+    def infer(name: str, version: str = model.digest) -> Response:
         authorize()
-        _need_model(name)
+        _need_model(name, version, model.digest)
+        _need_no_query(request.args)
         asked = read_infer_request(read_body(request), request.headers.get(HEADER_LENGTH))
         thresholds = choose_thresholds(asked.parameters, config.thresholds, model.products)
         return answer_tensors(asked, audit(Picture(data=asked.image), thresholds))
@@ -108,10 +112,19 @@ def make_blueprint(
     return blueprint
 
 
-def _need_model(name: str) -> None:
+def _need_model(name: str, version: str, digest: str) -> None:
     if name != MODEL:
         msg = f"The model must be {MODEL!r}, got {name!r}"
         raise ModelNotFound(msg)
+    if version != digest:
+        msg = f"The model's version must be {digest!r}, got {version!r}"
+        raise ModelNotFound(msg)
+
+
+def _need_no_query(query: Mapping[str, str]) -> None:
+    for name in query:
+        msg = f"The query must be empty, as `parameters` hold the thresholds, got {name!r}"
+        raise InvalidParameter(msg)
 
 
 def server_json(version: str) -> Json:

@@ -174,4 +174,4 @@ def test_no_request_gets_a_5xx_or_an_undocumented_answer(tmp_path: Path) -> None
         print(done.stdout)
         child.check()
     assert done.returncode == 0, done.stdout
-    assert "Operations:       16 selected / 16 total" in done.stdout
+    assert "Operations:       19 selected / 19 total" in done.stdout

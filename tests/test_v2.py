@@ -59,6 +59,23 @@ def test_a_client_learns_of_server_and_model(triton: Any) -> None:
     assert {tensor["name"] for tensor in model["outputs"]} == {"boxes", "scores", "labels"}
 
 
+def test_the_version_that_metadata_names_may_be_asked_for(triton: Any) -> None:
+    (version,) = triton.get_model_metadata("shelf")["versions"]
+    assert triton.get_model_metadata("shelf", version) == triton.get_model_metadata("shelf")
+    assert triton.is_model_ready("shelf", version)
+    answer = triton.infer("shelf", [image_input(SAMPLE, True)], model_version=version)
+    assert answer.get_response()["model_version"] == version
+    assert not triton.is_model_ready("shelf", "1")
+    with pytest.raises(tritonhttp.InferenceServerException, match="version must be 'sha256:"):
+        triton.infer("shelf", [image_input(SAMPLE, True)], model_version="1")
+
+
+def test_a_query_is_refused_as_it_would_choose_nothing(client: FlaskClient) -> None:
+    answer = client.post(f"{INFER}?confidence=0.99", json=infer_json())
+    assert answer.status_code == 400
+    assert "got 'confidence'" in json.loads(answer.data)["detail"]
+
+
 @pytest.mark.parametrize("binary_in", [True, False])
 @pytest.mark.parametrize("binary_out", [True, False])
 def test_a_client_gets_the_boxes_that_predict_gives(
