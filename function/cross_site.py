@@ -18,6 +18,9 @@ from function.errors import CrossSite
 READING = ("GET", "HEAD", "OPTIONS")
 OWN_SITE = ("same-origin", "none")  # none: a person, not a page
 PREFLIGHT_SECONDS = 600
+LENGTH = "Inference-Header-Content-Length"  # of v2, in requests and in answers
+SENT = f"Authorization, Content-Type, {LENGTH}"
+READ = f"Retry-After, WWW-Authenticate, {LENGTH}"  # browsers hide all but a few
 
 
 def check_site(method: str, headers: Headers, allowed: frozenset[str], loopback: bool) -> None:
@@ -54,6 +57,7 @@ def allow_origin(headers: Headers, origin: str | None, allowed: frozenset[str]) 
     headers.add("Vary", "Origin")
     if origin in allowed:
         headers["Access-Control-Allow-Origin"] = origin
-        headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type"
+        headers["Access-Control-Allow-Headers"] = SENT
+        headers["Access-Control-Expose-Headers"] = READ
         headers["Access-Control-Allow-Methods"] = "GET, POST, OPTIONS"
         headers["Access-Control-Max-Age"] = str(PREFLIGHT_SECONDS)

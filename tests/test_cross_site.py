@@ -11,6 +11,7 @@ from function.config import Config, ConfigError
 from function.cross_site import check_site
 from function.detector import Detector
 from function.errors import CrossSite
+from function.v2 import HEADER_LENGTH
 
 EVIL, APP = "https://evil.example", "https://app.example"
 HOST = "shelves.example"
@@ -62,6 +63,12 @@ def test_a_listed_origin_may_ask_and_read(detector: Detector) -> None:
     for response in (asked, answer):
         assert response.headers["Access-Control-Allow-Origin"] == APP
         assert "Origin" in response.headers.getlist("Vary")
+        allowed, exposed = (
+            set(response.headers[f"Access-Control-{name}-Headers"].split(", "))
+            for name in ("Allow", "Expose")
+        )
+        assert allowed == {"Authorization", "Content-Type", HEADER_LENGTH}
+        assert exposed == {"Retry-After", "WWW-Authenticate", HEADER_LENGTH}
     assert answer.status_code == 415
 
 
