@@ -316,8 +316,9 @@ def _facing(rows: list[list[Corners]], row: int, gap: Corners) -> float:
 
     An empty row takes what the one with the nearest floor has.
     """
-    filled = sorted(filter(None, rows), key=lambda products: abs(products[0][3] - gap[3]))
-    products = rows[row] or (filled[0] if filled else [])
+    products = rows[row] or min(
+        filter(None, rows), key=lambda products: abs(products[0][3] - gap[3]), default=[]
+    )
     if not products:
         return 1.0
     nearest = sorted(products, key=lambda p: max(p[0] - gap[2], gap[0] - p[2]))[: 2 * FACING_SPAN]

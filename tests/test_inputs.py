@@ -84,19 +84,24 @@ HI, LIMIT = b"hi" * 999, 4000
 
 
 def packed(*bodies: bytes) -> bytes:
-    return b"".join(gzip.compress(body) for body in bodies)
+    return b"".join(gzip.compress(body, mtime=0) for body in bodies)
 
 
 @pytest.mark.parametrize(
     ("coding", "body", "expected"),
     [
-        ("gzip", packed(b""), b""),
-        ("gzip", packed(HI), HI),
-        ("gzip", packed(HI, b"", b"end"), HI + b"end"),
-        ("gzip", packed(*[b"x"] * MAX_MEMBERS["gzip"]), b"x" * MAX_MEMBERS["gzip"]),
-        ("gzip", packed(HI, HI), HI + HI),
-        ("deflate", zlib.compress(HI), HI),
-        ("deflate", zlib.compress(HI, wbits=-15), HI),
+        pytest.param("gzip", packed(b""), b"", id="nothing"),
+        pytest.param("gzip", packed(HI), HI, id="one"),
+        pytest.param("gzip", packed(HI, b"", b"end"), HI + b"end", id="an-empty-one-between"),
+        pytest.param(
+            "gzip",
+            packed(*[b"x"] * MAX_MEMBERS["gzip"]),
+            b"x" * MAX_MEMBERS["gzip"],
+            id="as-many-as-may-be",
+        ),
+        pytest.param("gzip", packed(HI, HI), HI + HI, id="to-the-limit"),
+        pytest.param("deflate", zlib.compress(HI), HI, id="deflate"),
+        pytest.param("deflate", zlib.compress(HI, wbits=-15), HI, id="deflate-without-header"),
     ],
 )
 def test_a_packed_body_is_unpacked_to_its_last_member(
@@ -108,14 +113,24 @@ def test_a_packed_body_is_unpacked_to_its_last_member(
 @pytest.mark.parametrize(
     ("coding", "body", "error"),
     [
-        ("gzip", b"", "must be whole in gzip"),
-        ("gzip", packed(HI)[:-1], "must be whole in gzip"),
-        ("gzip", packed(HI, HI)[:-1], "must be whole in gzip"),
-        ("gzip", packed(HI) + b"more", "must be in gzip"),
-        ("gzip", packed(HI) + bytes(64), "must be in gzip"),
-        ("gzip", packed(*[b""] * (MAX_MEMBERS["gzip"] + 1)), "must be at most 1000"),
-        ("deflate", zlib.compress(HI) * 2, "must be at most 1,"),
-        ("deflate", zlib.compress(HI, wbits=-15) + b"\0", "must be at most 1,"),
+        pytest.param("gzip", b"", "must be whole in gzip", id="empty"),
+        pytest.param("gzip", packed(HI)[:-1], "must be whole in gzip", id="cut"),
+        pytest.param("gzip", packed(HI, HI)[:-1], "must be whole in gzip", id="cut-in-the-second"),
+        pytest.param("gzip", packed(HI) + b"more", "must be in gzip", id="text-behind"),
+        pytest.param("gzip", packed(HI) + bytes(64), "must be in gzip", id="zeros-behind"),
+        pytest.param(
+            "gzip",
+            packed(*[b""] * (MAX_MEMBERS["gzip"] + 1)),
+            "must be at most 1000",
+            id="too-many",
+        ),
+        pytest.param("deflate", zlib.compress(HI) * 2, "must be at most 1,", id="deflate-of-two"),
+        pytest.param(
+            "deflate",
+            zlib.compress(HI, wbits=-15) + b"\0",
+            "must be at most 1,",
+            id="deflate-and-more",
+        ),
     ],
 )
 def test_what_is_no_member_is_refused(coding: str, body: bytes, error: str) -> None:
