@@ -6,6 +6,7 @@ import logging
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
@@ -211,6 +212,15 @@ def create_app(config: Config, watcher: Watcher) -> Flask:
         board.check()
         return answers.answer_json({"labels": read_labels(engine)})
 
+    def ask_database() -> None:
+        """Raise `StoreAway` unless it answers, and tell the metrics."""
+        try:
+            check_ready(watcher.store)
+        except StoreAway:
+            metrics.database_up.set(0)
+            raise
+        metrics.database_up.set(1)
+
     @app.get("/health/live")
     def live() -> Response:
         return answers.answer_json({"status": "live"})
@@ -218,18 +228,15 @@ def create_app(config: Config, watcher: Watcher) -> Flask:
     @app.get("/health")
     @app.get("/health/ready")
     def ready() -> Response:
-        try:
-            check_ready(watcher.store)
-        except StoreAway:
-            metrics.database_up.set(0)
-            raise
-        metrics.database_up.set(1)
+        ask_database()
         return answers.answer_json({"status": "ready"})
 
     @app.get("/metrics")
     def prometheus() -> Response:
         if PROXIED in request.headers:
             abort(404)  # as for a path that is not there: a domain publishes the whole host
+        with suppress(StoreAway):
+            ask_database()
         return Response(generate_latest(metrics.registry), content_type=CONTENT_TYPE_LATEST)
 
     @app.after_request

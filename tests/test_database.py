@@ -3,8 +3,10 @@
 import ast
 import itertools
 import os
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +19,15 @@ from psycopg.sql import SQL, Identifier
 from sqlalchemy import select, text
 from test_fold import MINUTE, photo
 
+import monitor.database
 from monitor.app import check_ready
-from monitor.database import MIGRATIONS, StoreAway, migrate, open_database
+from monitor.database import (
+    MIGRATIONS,
+    VANISHED_SECONDS,
+    StoreAway,
+    migrate,
+    open_database,
+)
 from monitor.intake import IncomingAudit, ViewKey
 from monitor.points import SPAN, read_points
 from monitor.records import audit_record
@@ -112,6 +121,34 @@ def test_an_older_release_starts_and_serves_on_a_newer_schema(url: str) -> None:
     migrate(engine)
     check_ready(Store(engine))
     engine.dispose()
+
+
+def test_a_lost_process_keeps_no_lock_and_a_lost_database_no_process(
+    postgresql: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitor.database, "IDLE_SECONDS", 1)
+    lost, waiting = open_database(postgresql.url), open_database(postgresql.url)
+    lock, holder = text("SELECT pg_advisory_xact_lock(17)"), lost.connect()
+    holder.execute(lock)  # and says nothing more
+    with waiting.begin() as other:
+        started = time.monotonic()
+        other.execute(lock)
+        assert 0.5 < time.monotonic() - started < 10
+        timeout = other.execute(text("SHOW tcp_user_timeout")).scalar_one()
+        driver = other.connection.driver_connection
+        assert driver is not None
+        with socket.fromfd(driver.fileno(), socket.AF_INET, socket.SOCK_STREAM) as ours:
+            limits = [
+                ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) / 1000,
+                ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+                + ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL)
+                * ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT),
+            ]
+    assert timeout == f"{VANISHED_SECONDS * 1000}"
+    assert limits == [VANISHED_SECONDS] * 2
+    holder.invalidate()
+    lost.dispose()
+    waiting.dispose()
 
 
 def test_an_empty_database_is_not_ready(tmp_path: Path) -> None:

@@ -125,8 +125,24 @@ def test_a_revision_keeps_its_own_settings() -> None:
         volume.get("configMap", {}).get("name") for volume in pod["volumes"]
     }
     assert len(stores["metadata"]["name"]) > len("shelfwatch-stores")
+    for kept in (stores, config_map("shelfwatch-monitor")):  # beside the next one
+        options = kept["metadata"]["annotations"]
+        assert options["argocd.argoproj.io/sync-options"] == "Prune=false"
     register = read_register(stores["data"]["stores.toml"])
     assert tomllib.loads(stores["data"]["stores.toml"])["stores"].keys() == register.stores.keys()
+
+
+def test_a_pod_whose_database_is_away_answers_so_itself() -> None:
+    probes = container(service()["spec"]["template"])
+    paths = {
+        kind: probes[f"{kind}Probe"]["httpGet"]["path"]
+        for kind in ("startup", "readiness", "liveness")
+    }
+    assert paths == {
+        "startup": "/health/ready",
+        "readiness": "/health/live",
+        "liveness": "/health/live",
+    }
 
 
 def test_the_schema_comes_before_the_revision_that_wants_it() -> None:

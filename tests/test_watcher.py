@@ -274,6 +274,7 @@ def test_a_database_that_is_away_is_a_503_and_the_queue_holds(
         )
         assert answer.headers["Retry-After"]
     assert client.get("/health/live").status_code == 200
+    watcher.metrics.database_up.set(1)
     assert "shelfwatch_monitor_database_up 0.0" in client.get("/metrics").get_data(as_text=True)
 
 
