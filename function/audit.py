@@ -103,7 +103,9 @@ def audit_image(
             with timings.stage("decode"):
                 image = header.decode()
             look = measure(image.picture)
-            detections = detector.detect(image, thresholds, timings)
+            # What is looked at, and how the looks are joined, hangs on no caller's thresholds.
+            broad = thresholds.broad()
+            detections = detector.detect(image, broad, timings)
             size = detector.model.input_size
             second = plan_second_look(
                 image.width,
@@ -117,7 +119,8 @@ def audit_image(
                 with timings.stage("decode"):
                     image = closer.decode()
             if second.looks:
-                detections = detector.look_again(image, second, detections, thresholds, timings)
+                detections = detector.look_again(image, second, detections, broad, timings)
+            detections = detections.asked(thresholds)
             seen = _image_json(image, uri, uploaded)
             del image  # before the rows, which take memory of their own
             with timings.stage("audit"):

@@ -52,6 +52,11 @@ class Thresholds:
         _within("iou", self.iou, 0, 1)
         _within("max_detections", self.max_detections, 1, MAX_DETECTIONS)
 
+    def broad(self) -> Thresholds:
+        """Ask for all that counts by default, and for no less than a caller wants."""
+        least = min(self.confidence, Thresholds.confidence)
+        return replace(self, confidence=least, max_detections=MAX_DETECTIONS)
+
 
 def _within(name: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:  # NaN is not within anything
@@ -96,10 +101,25 @@ class Detections:
         return len(self.xyxy)
 
     @property
-    def counted(self) -> Floats:
-        """The confidences of what counts unless a caller says otherwise, whatever this one says."""
-        found = np.concatenate((self.confidence, self.faint_confidence))
-        return found[found >= Thresholds.confidence]
+    def by_default(self) -> tuple[Floats, Floats]:
+        """Boxes (n, 4) and confidences (n,) that count unless a caller says otherwise."""
+        confidence = np.concatenate((self.confidence, self.faint_confidence))
+        counts = confidence >= Thresholds.confidence
+        return np.concatenate((self.xyxy, self.faint))[counts], confidence[counts]
+
+    def asked(self, thresholds: Thresholds) -> Detections:
+        """Leave what was asked for, of all that counts by default; what is less sure is faint."""
+        sure = self.confidence >= thresholds.confidence
+        kept = np.flatnonzero(sure)[: thresholds.max_detections]
+        return replace(
+            self,
+            xyxy=self.xyxy[kept],
+            confidence=self.confidence[kept],
+            class_id=self.class_id[kept],
+            truncated=self.truncated or len(kept) < int(sure.sum()),
+            faint=np.concatenate((self.xyxy[~sure], self.faint)),
+            faint_confidence=np.concatenate((self.confidence[~sure], self.faint_confidence)),
+        )
 
     def moved(self, right: int, down: int) -> Detections:
         """Move all boxes by so many pixels."""

@@ -38,9 +38,11 @@ from function.result import ModelJson
 from function.session import OpenedSession, cpu_isa, open_session, open_single
 from function.spans import stage_span
 from function.tiles import (
+    FEW,
     SIDE,
     TOO_FAR,
     SecondLook,
+    Tile,
     input_scale,
     merge,
     merge_far,
@@ -386,14 +388,29 @@ class Detector:
         Raises as `detect` does.
         """
         timings = Timings() if timings is None else timings
+        closer = self._look_closer(image, second.tiles, first, thresholds, timings)
+        if second.times == 1:
+            return closer
+        far = self.detect(image, thresholds, timings, times=second.times)
+        if second.tiles and len(closer) >= FEW:
+            return closer
+        scale = input_scale(image.width, image.height, self.model.input_size)
+        return merge_far(first, far, thresholds, TOO_FAR * second.times / scale)
+
+    def _look_closer(
+        self,
+        image: Image,
+        tiles: Sequence[Tile],
+        first: Detections,
+        thresholds: Thresholds,
+        timings: Timings,
+    ) -> Detections:
+        if not tiles:
+            return first
         size = image.width, image.height
-        if second.times > 1:
-            far = self.detect(image, thresholds, timings, times=second.times)
-            small = TOO_FAR * second.times / input_scale(*size, self.model.input_size)
-            return merge_far(first, far, thresholds, small)
         scale = image.picture.width / image.width
         looks = []
-        for tile in second.tiles:
+        for tile in tiles:
             corners = tile.left, tile.top, tile.right, tile.bottom
             left, top, right, bottom = (round(edge * scale) for edge in corners)
             part = Image(

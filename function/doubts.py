@@ -110,7 +110,7 @@ def find_doubts(
 
 def _share_unsure(detections: Detections) -> float:
     """Give the share of the products that the model was not sure of, at whichever threshold."""
-    counted = detections.counted
+    _, counted = detections.by_default
     return float((counted < SURE).mean()) if len(counted) >= LEAST_COUNTED else 0.0
 
 

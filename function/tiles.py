@@ -50,8 +50,10 @@ MAX_TIMES = 4.0  # smaller; more was not measured
 # fifth to a tenth as wide, that held 802 products, a look as far off found 862. Of 102 parts of
 # floors and ceilings it took 10 for a product.
 TIMES_FOR_NOTHING = 3.0
-# What would be smaller than that from further off, in input pixels, stays as it was seen before.
-TOO_FAR = 10.0
+# Sure products that would be smaller than that from further off, in input pixels, stay.
+TOO_FAR = 16.0
+# Tiles of a close-up find less: where the first look saw nothing, the one from further off counts.
+FEW = 10
 # Neighbours share a fifth of a tile: more than a product is wide.
 OVERLAP = 0.2
 # A tile's edge cuts what lies across it. The neighbour sees it whole.
@@ -92,7 +94,7 @@ def closer_size(width: int, height: int, size: tuple[int, int]) -> tuple[int, in
 
 @dataclass(frozen=True, kw_only=True)
 class SecondLook:
-    """What a second look goes to: tiles, or all of the picture `times` smaller; or nothing."""
+    """What a second look goes to: tiles, all of the picture `times` smaller, both or nothing."""
 
     tiles: tuple[Tile, ...] = ()
     times: float = 1.0
@@ -116,15 +118,15 @@ def plan_second_look(
     Takes the picture's size and the model's input (width, height), and the `usual` side of products
     there.
     """
-    if tiles := _plan_tiles(width, height, size, detail, first):
-        return SecondLook(tiles=tuple(tiles))
-    if detail == "fast" or usual == math.inf:
-        return SecondLook()
-    if not len(first.counted) and first.gap_confidence.max(initial=0) < SURE:
-        return SecondLook(times=TIMES_FOR_NOTHING)
     side = median_side(first) * input_scale(width, height, size)
-    close = len(first) and side >= CLOSE * usual
-    return SecondLook(times=min(side / usual, MAX_TIMES) if close else 1.0)
+    looks_far = detail != "fast" and usual < math.inf
+    if looks_far and CLOSE * usual <= side < math.inf:  # before tiles: they would show parts
+        return SecondLook(times=min(side / usual, MAX_TIMES))
+    seen = side < math.inf or first.gap_confidence.max(initial=0) >= SURE
+    return SecondLook(
+        tiles=tuple(_plan_tiles(width, height, size, detail, first)),
+        times=TIMES_FOR_NOTHING if looks_far and not seen else 1.0,
+    )
 
 
 def _plan_tiles(
@@ -165,7 +167,7 @@ def seen_well(width: int, height: int, size: tuple[int, int], first: Detections)
 def is_strip(width: int, height: int, size: tuple[int, int], first: Detections) -> bool:
     """Tell whether a picture is so wide (or high) that its longer side makes products too small."""
     aspect = max(width, height) / min(width, height)
-    counted = first.counted
+    _, counted = first.by_default
     unsure = not len(counted) or float(np.median(counted)) < SURE
     side = median_side(first) * input_scale(width, height, size)
     return (aspect >= BROAD and side < SMALL_WHERE_BROAD) or (aspect >= WIDE and unsure)
@@ -173,7 +175,8 @@ def is_strip(width: int, height: int, size: tuple[int, int], first: Detections) 
 
 def median_side(first: Detections) -> float:
     """Measure the products' shorter sides in the photo's pixels; infinite without any."""
-    return float(np.median(_shorter_sides(first.xyxy))) if len(first) else math.inf
+    xyxy, _ = first.by_default
+    return float(np.median(_shorter_sides(xyxy))) if len(xyxy) else math.inf
 
 
 def _shorter_sides(xyxy: Floats) -> Floats:
@@ -240,9 +243,16 @@ def merge_far(
 ) -> Detections:
     """Join what a look from further off found with products that were too `small` for it.
 
-    What only the first look saw counts below that, in the picture's pixels: above it is a part.
+    What only the first look saw, and was sure of, counts below that many of the picture's pixels:
+    above it is a part.
     """
-    own = _only(first, lambda xyxy: _shorter_sides(xyxy) < small)
+    kept = (_shorter_sides(first.xyxy) < small) & (first.confidence >= SURE)
+    own = replace(
+        first,
+        xyxy=first.xyxy[kept],
+        confidence=first.confidence[kept],
+        class_id=first.class_id[kept],
+    )
     return _complete(far, own, thresholds, math.inf)
 
 

@@ -120,6 +120,7 @@ def test_where_nothing_is_seen_it_may_be_too_close(
         pytest.param("auto", 60, 20, 3, id="larger"),
         pytest.param("auto", 700, 20, MAX_TIMES, id="as-large-as-the-picture"),
         pytest.param("fine", 60, 20, 3, id="fine"),
+        pytest.param("auto", 60, 30, 2, id="the-least"),
         pytest.param("fast", 60, 20, 1, id="but-fast"),
         pytest.param("auto", 700, math.inf, 1, id="a-model-that-does-not-say"),
     ],
@@ -130,6 +131,21 @@ def test_a_close_up_is_looked_at_from_further_off(
     first = found([[0, 0, side, side]] * 5)
     second = plan_second_look(800, 600, INPUT, detail, first, usual)
     assert (second, second.looks) == (SecondLook(times=times), int(times > 1))
+
+
+@pytest.mark.parametrize("detail", ["auto", "fine"])
+def test_a_close_up_is_cut_into_no_tiles(detail: Detail) -> None:
+    first = replace(found([[0, 0, 200, 200]] * 3), confidence=np.full(3, 0.3, np.float32))
+    assert plan_second_look(4000, 1600, INPUT, detail, first) == plan_second_look(
+        4000, 1600, INPUT, detail, first, usual=30
+    )
+    second = plan_second_look(4000, 1600, INPUT, detail, first, usual=20)
+    assert second == SecondLook(times=2)
+
+
+def test_a_wide_picture_of_which_nothing_is_seen_gets_both() -> None:
+    second = plan_second_look(3600, 1200, INPUT, "auto", NONE, usual=20)
+    assert (len(second.tiles), second.times, second.looks) == (4, TIMES_FOR_NOTHING, 5)
 
 
 @pytest.mark.parametrize(
@@ -255,6 +271,7 @@ def test_a_gap_at_a_seam_is_one() -> None:
         pytest.param([], [], [], id="nothing"),
         pytest.param([[20, 10, 35, 50]], [], [20], id="a-small-one-that-was-too-far-off"),
         pytest.param([[20, 10, 45, 50]], [], [], id="a-large-one"),
+        pytest.param([[20, 10, 35, 50], [60, 10, 75, 50]], [], [20, 60], id="two"),
         pytest.param([[20, 10, 35, 50], [36, 10, 51, 50]], [[20, 10, 51, 50]], [20], id="halves"),
         pytest.param([[60, 10, 75, 50]], [[20, 10, 51, 50]], [20, 60], id="a-small-one-beside"),
     ],
@@ -345,6 +362,37 @@ def test_a_part_of_a_bay_counts_what_is_on_it(
     assert result["looks"] == looks
     true = int((inside >= box_area(shelf.xyxy) / 2).sum())
     assert result["count"] == pytest.approx(true, abs=2)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        pytest.param(Thresholds(confidence=0.6), id="sure"),
+        pytest.param(Thresholds(confidence=0.9), id="surer"),
+        pytest.param(Thresholds(max_detections=5), id="five"),
+        pytest.param(Thresholds(classes=(0,)), id="a-class"),
+    ],
+)
+@pytest.mark.parametrize(
+    "times",
+    [
+        pytest.param(1, id="ordinary"),
+        pytest.param(4, id="panorama"),
+        pytest.param(0.5, id="close-up"),
+    ],
+)
+def test_a_box_is_the_same_whatever_is_asked_for(
+    asked: Thresholds, times: float, bay: npt.NDArray[np.uint8], detector: Detector
+) -> None:
+    picture = np.concatenate([bay] * int(times), axis=1) if times >= 1 else bay[300:700, 200:550]
+    photo = jpeg(picture)
+    whole = audit_image(photo, detector, Thresholds(), Metrics())
+    some = audit_image(photo, detector, asked, Metrics())
+    sure = [one for one in whole["detections"] if one["confidence"] >= asked.confidence]
+    kept = sure[: asked.max_detections]
+    assert some["looks"] == whole["looks"]
+    assert [one["xyxy"] for one in some["detections"]] == [one["xyxy"] for one in kept]
+    assert some["truncated"] == (len(kept) < len(sure))
 
 
 def test_the_size_of_an_upload_does_not_change_its_gaps(
