@@ -15,7 +15,14 @@ import PIL.Image
 
 from function.detections import Detections
 from function.result import WarningJson
-from function.tiles import SMALL, input_scale, is_strip, median_side
+from function.tiles import (
+    SMALL,
+    SMALL_WHERE_BROAD,
+    input_scale,
+    is_strip,
+    may_look_closer,
+    median_side,
+)
 
 BANDS, ROWS = 8, 4  # how many, and the pixels in the height of each
 SIDE = 640  # pixels of the longer side
@@ -79,12 +86,14 @@ def find_doubts(
     own = median_side(detections)
     side = own * input_scale(*image, size)
     unsure = _share_unsure(detections)
+    # In a picture no larger than the input that is unsure of large products, tiles would help none.
+    tiles_help = side < SMALL_WHERE_BROAD or may_look_closer(*image, size, "auto")
     holds = {
         "blurred": look.sharpness < SHARP,
         "dark": look.light < BRIGHT,
         "overexposed": look.burnt > MAX_BURNT,
         "noisy": look.noise > MAX_NOISE,
-        "wide": looks == 1 and is_strip(*image, size, detections),
+        "wide": looks == 1 and tiles_help and is_strip(*image, size, detections),
         "small_products": own < SMALL_IN_PHOTO or (looks == 1 and side < SMALL),
         "unsure": unsure > MAX_UNSURE,
         "truncated": detections.truncated,

@@ -59,6 +59,8 @@ def at(confidence: float, one: Detections) -> Detections:
         (GOOD, found(), (1600, 600), 1, []),
         (GOOD, found(side=30), (1600, 600), 1, ["wide"]),
         (GOOD, found(side=30), (1600, 600), 4, []),
+        (GOOD, found(side=99, unsure=18), (1600, 600), 1, ["wide", "unsure"]),
+        (GOOD, found(side=99, unsure=18), (800, 300), 1, ["unsure"]),
         (GOOD, found(side=16), (1600, 1200), 1, ["small_products"]),
         (GOOD, found(side=16), (1600, 1200), 5, []),
         (GOOD, found(side=9), (400, 300), 1, ["small_products"]),  # 18 px once enlarged
