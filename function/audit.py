@@ -64,7 +64,7 @@ from function.s3 import (
 )
 from function.shelf import audit_shelf
 from function.spans import work_span
-from function.tiles import closer_size, may_look_closer, plan_second_look
+from function.tiles import closer_size, may_look_closer
 
 if TYPE_CHECKING:
     from cloudevents.core.v1.event import CloudEvent
@@ -107,19 +107,11 @@ def audit_image(
             broad = thresholds.broad()
             detections = detector.detect(image, broad, timings)
             size = detector.model.input_size
-            second = plan_second_look(
-                image.width,
-                image.height,
-                size,
-                thresholds.detail,
-                detections,
-                detector.model.product_side,
-            )
+            second = detector.plan(image, thresholds.detail, detections)
             if second.tiles and closer:
                 with timings.stage("decode"):
                     image = closer.decode()
-            if second.looks:
-                detections = detector.look_again(image, second, detections, broad, timings)
+            detections = detector.look_again(image, second, detections, broad, timings)
             detections = detections.asked(thresholds)
             seen = _image_json(image, uri, uploaded)
             del image  # before the rows, which take memory of their own

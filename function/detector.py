@@ -30,7 +30,7 @@ from function.boxes import (
     suppress,
 )
 from function.context import METADATA, VOTING_IOU, Bounds, Context, vote
-from function.detections import MAX_DETECTIONS, Detections, Thresholds
+from function.detections import MAX_DETECTIONS, Detail, Detections, Thresholds
 from function.errors import ModelError, NotReady
 from function.image import RESIZED_BY, Image
 from function.memory_budget import Memory
@@ -46,6 +46,7 @@ from function.tiles import (
     input_scale,
     merge,
     merge_far,
+    plan_second_look,
     seen_well,
 )
 
@@ -375,6 +376,13 @@ class Detector:
         with timings.stage("postprocess"):
             return self._postprocess(output, box, thresholds, bounds)
 
+    def plan(self, image: Image, detail: Detail, first: Detections) -> SecondLook:
+        """Choose what of an image to look at again, by what the first look found."""
+        model = self.model
+        return plan_second_look(
+            image.width, image.height, model.input_size, detail, first, model.product_side
+        )
+
     def look_again(
         self,
         image: Image,
@@ -383,7 +391,7 @@ class Detector:
         thresholds: Thresholds,
         timings: Timings | None = None,
     ) -> Detections:
-        """Look at an image a second time, and join that with what the first look found.
+        """Look at an image as planned, and join that with what the first look found.
 
         Raises as `detect` does.
         """

@@ -206,7 +206,7 @@ class Result(TypedDict):
     compliance: NotRequired[ComplianceJson]
     thresholds: ThresholdsJson
     looks: Annotated[
-        Positive, {"description": "how often the model looked: again where that sees more"}
+        Positive, {"description": "how often the model looked; again where it then sees more"}
     ]
     timings_ms: Annotated[
         dict[str, Annotated[float, {"minimum": 0}]], {"description": "Milliseconds a stage took."}

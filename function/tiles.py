@@ -176,10 +176,10 @@ def is_strip(width: int, height: int, size: tuple[int, int], first: Detections) 
 def median_side(first: Detections) -> float:
     """Measure the products' shorter sides in the photo's pixels; infinite without any."""
     xyxy, _ = first.by_default
-    return float(np.median(_shorter_sides(xyxy))) if len(xyxy) else math.inf
+    return float(np.median(shorter_sides(xyxy))) if len(xyxy) else math.inf
 
 
-def _shorter_sides(xyxy: Floats) -> Floats:
+def shorter_sides(xyxy: Floats) -> Floats:
     """Measure the shorter sides (n,) of boxes (n, 4)."""
     return np.asarray((xyxy[:, 2:] - xyxy[:, :2]).min(axis=1))
 
@@ -214,7 +214,7 @@ def merge(
     is as the first look saw it (`seen_well`).
     """
     added = [_only(look, partial(_adds, tile=tile, size=size, large=large)) for tile, look in tiles]
-    own = _only(first, lambda xyxy: _shorter_sides(xyxy) >= large)
+    own = _only(first, lambda xyxy: shorter_sides(xyxy) >= large)
     gaps = np.concatenate([first.gap_xyxy, *(look.gap_xyxy for look in added)])
     sure = np.concatenate([first.gap_confidence, *(look.gap_confidence for look in added)])
     best = non_max_suppression(gaps, sure, np.zeros(len(gaps), np.int64), SEAM_IOU, len(gaps))
@@ -246,7 +246,7 @@ def merge_far(
     What only the first look saw, and was sure of, counts below that many of the picture's pixels:
     above it is a part.
     """
-    kept = (_shorter_sides(first.xyxy) < small) & (first.confidence >= SURE)
+    kept = (shorter_sides(first.xyxy) < small) & (first.confidence >= SURE)
     own = replace(
         first,
         xyxy=first.xyxy[kept],
@@ -262,7 +262,7 @@ def _complete(
     """Add products of the first look: those that are `large`, or that the other does not cover."""
     covered = [area for _, areas in _shared(first.xyxy, look.xyxy) for area in areas.sum(axis=1)]
     added = np.array(covered) < KNOWN_SHARE * box_area(first.xyxy)
-    added |= _shorter_sides(first.xyxy) >= large
+    added |= shorter_sides(first.xyxy) >= large
     xyxy = np.concatenate((look.xyxy, first.xyxy[added]))
     confidence = np.concatenate((look.confidence, first.confidence[added]))
     class_id = np.concatenate((look.class_id, first.class_id[added]))
@@ -326,7 +326,7 @@ def _adds(
     margin = CUT * max(tile.right - tile.left, tile.bottom - tile.top)
     left, top, right, bottom = xyxy.T
     return np.asarray(
-        (_shorter_sides(xyxy) < large)
+        (shorter_sides(xyxy) < large)
         & ((left > tile.left + margin) | (tile.left <= 0))
         & ((top > tile.top + margin) | (tile.top <= 0))
         & ((right < tile.right - margin) | (tile.right >= width))

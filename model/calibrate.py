@@ -40,7 +40,7 @@ from function.context import (
 )
 from function.detector import Detector
 from function.errors import ModelError
-from function.tiles import SIDE, input_scale
+from function.tiles import SIDE, input_scale, shorter_sides
 from model.evaluate import COUNT_CONFIDENCE, PROTOCOL
 from model.gate import GateError, head_of, load_model, metadata_of
 from model.labelled import LabelledPhoto, read_dataset, read_gaps
@@ -223,8 +223,7 @@ def product_side(found: Sequence[Found], size: tuple[int, int]) -> float:
     Takes the model's input (width, height). Infinite where no photo has a product.
     """
     sides = [
-        float(np.median((of.labelled[:, 2:] - of.labelled[:, :2]).min(axis=1)))
-        * input_scale(of.bounds[2], of.bounds[3], size)
+        float(np.median(shorter_sides(of.labelled))) * input_scale(of.bounds[2], of.bounds[3], size)
         for of in found
         if len(of.labelled)
     ]

@@ -26,7 +26,6 @@ from function.image import Image
 from function.metrics import Metrics
 from function.result import Result
 from function.shelf import ShelfAudit, audit_shelf
-from function.tiles import plan_second_look
 from model.labelled import read_gaps
 from model.photos import DatasetError, read_photo, reading
 from model.render import RenderedShelf, render_shelf
@@ -164,11 +163,9 @@ def drawn(count: int, seed: int) -> Iterator[tuple[str, RenderedShelf]]:
 
 def looked_at(image: Image, detector: Detector, thresholds: Thresholds) -> Detections:
     """Find what the service finds, with its second look; the image is decoded whole."""
-    first, model = detector.detect(image, thresholds), detector.model
-    second = plan_second_look(
-        image.width, image.height, model.input_size, thresholds.detail, first, model.product_side
-    )
-    return detector.look_again(image, second, first, thresholds) if second.looks else first
+    first = detector.detect(image, thresholds)
+    second = detector.plan(image, thresholds.detail, first)
+    return detector.look_again(image, second, first, thresholds)
 
 
 def score_photos(

@@ -52,14 +52,19 @@ def open_database(url: str) -> Engine:
     if parsed.get_backend_name() != "postgresql":
         msg = f"`DATABASE_URL` must name sqlite or postgresql, got {parsed.get_backend_name()!r}"
         raise ValueError(msg)
+    # Of each side's own connection; the database's names of the first three begin with "tcp_".
+    keepalives = {
+        "keepalives_idle": VANISHED_SECONDS - 2 * PROBE_SECONDS,
+        "keepalives_interval": PROBE_SECONDS,
+        "keepalives_count": 2,
+    }
+    unanswered = {"tcp_user_timeout": VANISHED_SECONDS * 1000}
     settings = {
         "statement_timeout": STATEMENT_SECONDS * 1000,
         "lock_timeout": STATEMENT_SECONDS * 1000,
         "idle_in_transaction_session_timeout": IDLE_SECONDS * 1000,
-        "tcp_keepalives_idle": VANISHED_SECONDS - 2 * PROBE_SECONDS,
-        "tcp_keepalives_interval": PROBE_SECONDS,
-        "tcp_keepalives_count": 2,
-        "tcp_user_timeout": VANISHED_SECONDS * 1000,
+        **{f"tcp_{name}": value for name, value in keepalives.items()},
+        **unanswered,
     }
     return create_engine(
         parsed.set(drivername="postgresql+psycopg"),
@@ -69,10 +74,8 @@ def open_database(url: str) -> Engine:
         pool_pre_ping=True,  # after a failover the pool's connections are dead
         connect_args={
             "connect_timeout": CONNECT_SECONDS,
-            "keepalives_idle": VANISHED_SECONDS - 2 * PROBE_SECONDS,
-            "keepalives_interval": PROBE_SECONDS,
-            "keepalives_count": 2,
-            "tcp_user_timeout": VANISHED_SECONDS * 1000,
+            **keepalives,
+            **unanswered,
             "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
         },
     )
