@@ -37,11 +37,15 @@ def photos(until: datetime) -> Iterator[tuple[str, bytes]]:
 
 def _sold(shelf: Image.Image, count: int) -> Image.Image:
     """Take some facings away, and show the wall behind them."""
+    return painted_over(shelf, GONE[count]) if count else shelf
+
+
+def painted_over(shelf: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
+    """Show the wall behind in a part of the picture: left, top, right, bottom in pixels."""
     picture = shelf.copy()
-    if count:
-        left, top, right, bottom = GONE[count]
-        dark, light = WALL
-        wall = Image.linear_gradient("L").resize((right - left, bottom - top))
-        wall = wall.point([dark + (light - dark) * value // 255 for value in range(256)])
-        picture.paste(wall.convert("RGB"), (left, top))
+    left, top, right, bottom = box
+    dark, light = WALL
+    wall = Image.linear_gradient("L").resize((right - left, bottom - top))
+    wall = wall.point([dark + (light - dark) * value // 255 for value in range(256)])
+    picture.paste(wall.convert("RGB"), (left, top))
     return picture

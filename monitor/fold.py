@@ -27,6 +27,14 @@ MOVED_SHARE = 0.3
 MIN_PRODUCTS = 5
 # A gap is the same one where half of the smaller box is shared: it grows as its neighbours sell.
 SAME_GAP = 0.5
+# Products that take a quarter of a gap's place stand in it.
+FILLED = 0.25
+# Of photos of a shelf that nobody touched, one in nine misses a gap that was there before, and five
+# in six of these show no product in its place. Such a photo says a third of one that does.
+FILLED_SAYS, UNSEEN_SAYS = 3, 1
+# Where neither a product stood before nor a gap was seen, the model was not sure of one of both
+# photos: so many times as many must show the gap (docs/stock.md has what both rules are worth).
+UNSURE_TIMES = 2
 
 Box = tuple[int, int, int, int]
 Position = tuple[int, str]  # (captured, photo): the order of a view's audits
@@ -92,8 +100,8 @@ class Track:
     photo: str
     gap: Gap
     box: Box  # where the last photo shows it, in the frame of the last photo
-    shown: int = 1  # photos in a row
-    missed: int = 0  # photos in a row
+    shown: int = 1  # photos in a row, less those that it needs more than others
+    missed: int = 0  # what photos in a row say that do not show it
     missed_since: int = 0  # milliseconds since 1970
     open: bool = False
 
@@ -180,6 +188,7 @@ def _watch(
     """Match the gaps of an audit with those that are being watched."""
     moved = [_moved(track, shift) for track in state.tracks]
     seen, covered = match([track.box for track in moved], [gap.box for gap in audit.gaps])
+    before, now = boxes(state.products) + np.tile(shift, 2), boxes(audit.products)
     tracks: list[Track] = []
     closed: list[Episode] = []
     for index, track in enumerate(moved):
@@ -187,8 +196,10 @@ def _watch(
             box = audit.gaps[seen[index]].box if index in seen else track.box
             tracks.append(_shown(track, box, audit, rules))
         elif track.open:
-            missed = _missed(track, audit)
-            if missed.missed < rules.photos or _too_soon(missed.missed_since, audit, rules):
+            missed = _missed(track, audit, now)
+            if missed.missed < FILLED_SAYS * rules.photos or _too_soon(
+                missed.missed_since, audit, rules
+            ):
                 tracks.append(missed)
             else:
                 closed.append(
@@ -196,7 +207,11 @@ def _watch(
                 )
     for index, gap in enumerate(audit.gaps):
         if index not in seen.values():
-            track = Track(opened=audit.captured, photo=audit.photo, gap=gap, box=gap.box, shown=0)
+            sold = not len(before) or _stand_in(gap.box, before)
+            more = 0 if sold else rules.photos * (UNSURE_TIMES - 1)
+            track = Track(
+                opened=audit.captured, photo=audit.photo, gap=gap, box=gap.box, shown=-more
+            )
             tracks.append(_shown(track, gap.box, audit, rules))
     return tuple(tracks), closed
 
@@ -207,9 +222,21 @@ def _shown(track: Track, box: Box, audit: Audit, rules: Rules) -> Track:
     return replace(track, box=box, shown=shown, missed=0, missed_since=0, open=track.open or sure)
 
 
-def _missed(track: Track, audit: Audit) -> Track:
-    since = track.missed_since if track.missed else audit.captured
-    return replace(track, missed=track.missed + 1, missed_since=since)
+def _missed(track: Track, audit: Audit, products: Floats) -> Track:
+    filled = _stand_in(track.box, products)
+    # Photos before that said too little by themselves; this one shows what fills it.
+    begins = not track.missed or (filled and track.missed < FILLED_SAYS)
+    return replace(
+        track,
+        missed=track.missed + (FILLED_SAYS if filled else UNSEEN_SAYS),
+        missed_since=audit.captured if begins else track.missed_since,
+    )
+
+
+def _stand_in(place: Box, products: Floats) -> bool:
+    """Tell whether products (n, 4) stand in a gap's place."""
+    box = np.array(place, np.float32)
+    return bool(shared_area(box, products).sum() >= FILLED * box_area(box))
 
 
 def _too_soon(since: int, audit: Audit, rules: Rules) -> bool:

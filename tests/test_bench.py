@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bench.against import median_interval, running_tree
@@ -13,8 +14,12 @@ from bench.contenders import form
 from bench.load import Step, knee
 from bench.report import BLOCK, PAGE, PLOTS, QUOTE, fill
 from bench.results import quantile, ratio, table
+from bench.watch import SOLD, Score, in_frame, rows_of, to_sell, watch
+from bench.watch import main as watch_main
+from function.result import Result
 from local.processes import ROOT
 from local.stack import answers
+from monitor.fold import Audit, Gap, Rules, pack
 
 
 @pytest.mark.parametrize(
@@ -121,3 +126,90 @@ def test_a_median_has_its_interval_by_ranks(
     values: list[float], expected: tuple[float, float, float]
 ) -> None:
     assert median_interval(values) == expected
+
+
+SLOTS = [(3000 + 6000 * column, 20000, 8500 + 6000 * column, 40000) for column in range(10)]
+
+
+def shelf_photos(empty: dict[int, tuple[int, ...]]) -> list[Audit]:
+    """Eighteen photos of a row of ten facings, some of which are empty on some of them."""
+    audits = []
+    for index in range(18):
+        gone = empty.get(index, ())
+        boxes = np.array([box for slot, box in enumerate(SLOTS) if slot not in gone], float)
+        gaps = tuple(Gap(box=SLOTS[slot], row=0, facings=1.0) for slot in gone)
+        audits.append(
+            Audit(
+                photo=f"{index:02d}",
+                generation=0,
+                captured=900_000 * index,
+                doubtful=False,
+                products=pack(boxes / 65535),
+                gaps=gaps,
+            )
+        )
+    return audits
+
+
+@pytest.mark.parametrize(
+    ("empty", "expected"),
+    [
+        pytest.param({}, Score(views=1, sold=1), id="a sale that nobody saw"),
+        pytest.param(
+            {index: (4,) for index in SOLD},
+            Score(views=1, gaps=1 / 3, sold=1, after_sold=[2], refilled=1, after_refilled=[2]),
+            id="what was sold is told, and that it was refilled",
+        ),
+        pytest.param(
+            {index: (1,) for index in range(18)},
+            Score(views=1, gaps=1, stood=1, sold=1),
+            id="a gap that stands",
+        ),
+        pytest.param(
+            {3: (1,), 4: (1,)},
+            Score(views=1, gaps=1 / 9, opened=1, filled=1, sold=1),
+            id="one that nobody made",
+        ),
+        pytest.param(
+            {index: (4,) for index in range(18)}, Score(views=1, gaps=1), id="no sale: it was empty"
+        ),
+    ],
+)
+def test_what_a_watched_shelf_scores(empty: dict[int, tuple[int, ...]], expected: Score) -> None:
+    score = Score()
+    watch(score, shelf_photos(empty), SLOTS[4], Rules())
+    assert score == expected
+
+
+def test_a_score_of_no_views_is_a_table() -> None:
+    assert [row[1] for row in rows_of(Score())] == [
+        "0.0",
+        "0.0",
+        "0.00",
+        "0.00",
+        "0.00",
+        "0%",
+        "0%",
+        "0%",
+        "0%",
+    ]
+
+
+def test_two_facings_in_the_middle_of_a_row_are_sold() -> None:
+    def result(facings: int, confidence: float) -> Result:
+        found = [
+            {"confidence": confidence, "row": 0, "xyxy": [10.0 * i, 5.0, 10.0 * i + 9, 30.0]}
+            for i in range(facings)
+        ]
+        return {"detections": found}  # type: ignore[typeddict-item]
+
+    assert to_sell(result(0, 0.9), 0) is None
+    assert to_sell(result(5, 0.9), 0) is None
+    assert to_sell(result(6, 0.5), 0) is None
+    assert to_sell(result(6, 0.9), 0) == (20, 5, 39, 30)
+    assert in_frame((50, 50, 98, 98), (100, 100)) == (32768, 32768, 65535, 65535)
+
+
+def test_a_folder_without_photos_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="holds no photos"):
+        watch_main([str(tmp_path)])

@@ -37,13 +37,14 @@ def photo(
     minute: float,
     empty: tuple[int, ...] = (),
     *,
+    unseen: tuple[int, ...] = (),
     shelf: list[Box] = SHELF,
     shift: tuple[int, int] = (0, 0),
     doubtful: bool = False,
     generation: int = 0,
     name: str = "",
 ) -> Audit:
-    """An audit of the shelf `minute` minutes after 1970, with some facings empty."""
+    """An audit `minute` minutes after 1970, with some facings empty, some of those not seen so."""
     across, down = shift
     moved = [(a + across, b + down, c + across, d + down) for a, b, c, d in shelf]
     products = np.array([box for i, box in enumerate(moved) if i not in empty], float)
@@ -53,8 +54,13 @@ def photo(
         captured=round(minute * MINUTE),
         doubtful=doubtful,
         products=pack(products.reshape(-1, 4) / 65535),
-        gaps=tuple(Gap(box=moved[i], row=i // 10, facings=1.0) for i in empty),
+        gaps=tuple(Gap(box=moved[i], row=i // 10, facings=1.0) for i in empty if i not in unseen),
     )
+
+
+def unseen(first: int, end: int) -> list[Audit]:
+    """Photos that miss the gap at facing 3, a quarter of an hour apart."""
+    return [photo(15 * i, (3,), unseen=(3,)) for i in range(first, end)]
 
 
 def folded(*audits: Audit, rules: Rules = RULES) -> Folded:
@@ -84,6 +90,26 @@ def spans(result: Folded) -> list[tuple[float, float | None, str]]:
         ),
         pytest.param([photo(0, (3,)), photo(15), photo(30, (3,))], [], id="a gap that flickers"),
         pytest.param(
+            [*unseen(0, 1), *(photo(15 * i, (3,)) for i in range(1, 4))],
+            [],
+            id="three photos of what may have been there before",
+        ),
+        pytest.param(
+            [*unseen(0, 1), *(photo(15 * i, (3,)) for i in range(1, 5))],
+            [(15, None, "")],
+            id="four photos are enough for it",
+        ),
+        pytest.param(
+            [
+                *unseen(0, 2),
+                *(photo(15 * i) for i in range(2, 4)),
+                photo(60, (3,)),
+                photo(75, (3,)),
+            ],
+            [(60, None, "")],
+            id="two of what was sold",
+        ),
+        pytest.param(
             [photo(0, (3,)), photo(15, (3,)), photo(30)],
             [(0, None, "")],
             id="one photo does not close it",
@@ -97,6 +123,26 @@ def spans(result: Folded) -> list[tuple[float, float | None, str]]:
             [photo(0, (3,)), photo(15, (3,)), photo(30), photo(45, (3,)), photo(60)],
             [(0, None, "")],
             id="a shopper in front of it",
+        ),
+        pytest.param(
+            [*(photo(15 * i, (3,)) for i in range(2)), *unseen(2, 7)],
+            [(0, None, "")],
+            id="not seen five times, and nothing stands there",
+        ),
+        pytest.param(
+            [*(photo(15 * i, (3,)) for i in range(2)), *unseen(2, 8)],
+            [(0, 30, "filled")],
+            id="not seen six times",
+        ),
+        pytest.param(
+            [*(photo(15 * i, (3,)) for i in range(2)), *unseen(2, 4), photo(60), photo(75)],
+            [(0, 60, "filled")],
+            id="not seen, then filled: at the first photo that shows products there",
+        ),
+        pytest.param(
+            [*(photo(15 * i, (3,)) for i in range(2)), photo(30), *unseen(3, 5), photo(75)],
+            [(0, 30, "filled")],
+            id="filled, not seen, filled",
         ),
         pytest.param(
             [photo(0, (3,)), photo(15, (3,)), photo(30, doubtful=True), photo(45)],
