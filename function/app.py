@@ -230,6 +230,9 @@ def _compress(response: Response) -> None:
     response.direct_passthrough = False
     response.set_data(_gzipped(response.get_data()))
     response.content_encoding = "gzip"
+    # The address names the file, and no range of these bytes is served. Twenty answers make a page.
+    for name in ("Content-Disposition", "Accept-Ranges"):
+        response.headers.pop(name, None)
     etag, _ = response.get_etag()
     if etag:
         response.set_etag(etag, weak=True)  # other bytes of the same content
