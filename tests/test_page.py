@@ -1120,6 +1120,27 @@ def test_a_lost_connection_is_told_and_heals_by_itself(clocked: Page, console: C
     expect(page.locator("#problem")).to_be_hidden()
 
 
+@pytest.mark.parametrize("status", [502, 504])
+def test_a_proxy_that_reaches_no_service_is_waited_for(
+    status: int, clocked: Page, console: Console
+) -> None:
+    """As while a pod restarts: no picture of the line is given up for it."""
+    page = clocked
+    console.expected.append(str(status))
+    page.route(
+        re.compile("/predict|/health"),
+        lambda route: route.fulfill(status=status, content_type="text/html", body="<html>"),
+    )
+    page.set_input_files("#choose", [GAPS, TURNED])
+    expect(page.locator("#service")).to_contain_text("The service does not answer.")
+    page.clock.run_for(4000)
+    expect(page.locator("#service")).to_contain_text("The service does not answer.")
+    expect(page.locator(".strip li").nth(1)).to_have_attribute("data-state", "waiting")
+    page.unroute_all()
+    page.clock.run_for(2000)
+    expect(page.locator(".strip li[data-state=counted]")).to_have_count(2)
+
+
 def test_a_picture_that_never_gets_through_is_sent_again_once(
     clocked: Page, console: Console
 ) -> None:

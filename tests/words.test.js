@@ -200,6 +200,15 @@ tableIn(["en"], "an unknown problem is its title, and none is its status", (...a
   [[{ status: 400, problem: "<html>" }], "The service answered with status 400."],
 ]);
 
+tableIn(["en"], "what a proxy refuses without a word is told by its status", (...args) => describeRefusal(...args).title, [
+  [[{ status: 401, problem: null }], "This service needs an access token."],
+  [[{ status: 408, problem: null }], "The upload took too long."],
+  [[{ status: 413, problem: null }], "This picture is too large."],
+  [[{ status: 429, problem: null }], "The service is busy."],
+  [[{ status: 503, problem: { error: "no upstream" } }], "The service is busy."],
+  [[refusal(413, "brand-new")], "Some title."],
+]);
+
 table("only what may pass the next time is tried again", (status) => describeRefusal({ status, problem: null, bytes: 0 }).retry, [
   [[0], true], [[400], false], [[401], true], [[413], false], [[422], false], [[429], true], [[500], true], [[503], true],
 ]);

@@ -10,7 +10,9 @@ export function setToken(text) {
   keep("sessionStorage", "token", text);
 }
 
-/** The audit of one picture, compared with its reference where it has one; throws `{ status, problem, retryAfter, bytes }`, status 0 where there was no answer. */
+const NOT_REACHED = new Set([502, 504]); // a proxy's own answer, while the service behind it is away
+
+/** The audit of one picture, compared with its reference where it has one; throws `{ status, problem, retryAfter, bytes }`, status 0 where the service gave no answer. */
 export async function predict({ file, reference }, signal) {
   const body = new FormData();
   body.append("file", file);
@@ -21,7 +23,8 @@ export async function predict({ file, reference }, signal) {
   if (response?.ok && Array.isArray(answer?.detections)) return answer; // else a portal's or a proxy's word
   const retryAfter = response?.headers.get("Retry-After") ?? null;
   if (!response && !(await isReadable(file))) throw Object.assign(new Error("The file is gone"), GONE);
-  const refusal = { status: response?.status ?? 0, problem: answer, retryAfter, bytes: file.size };
+  const status = NOT_REACHED.has(response?.status) && !answer?.type ? 0 : response?.status ?? 0;
+  const refusal = { status, problem: answer, retryAfter, bytes: file.size };
   throw Object.assign(new Error("The picture was not counted"), refusal);
 }
 
@@ -33,6 +36,6 @@ function isReadable(file) {
 /** "ready", "starting" or "away"; a service that hides its health is taken as ready. */
 export async function askHealth() {
   const response = await fetch("health/ready", { cache: "no-store" }).catch(() => null);
-  if (!response) return "away";
+  if (!response || NOT_REACHED.has(response.status)) return "away";
   return response.status === 503 ? "starting" : "ready";
 }

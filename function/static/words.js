@@ -152,13 +152,18 @@ export function describeQueue(items) {
 
 const RETRYABLE = new Set([0, 401, 408, 425, 429, 500, 502, 503, 504]); // 0: no answer at all
 
+/** What a status means where a proxy before the service answers with it, and says no more. */
+const SLUGS = { 401: "unauthorized", 408: "request-timeout", 413: "request-entity-too-large", 429: "overloaded", 503: "overloaded" };
+
 /** `refusal` is `{ status, problem, bytes }`: an answer that is not 2xx, its problem+json or null. */
 export function describeRefusal({ status, problem, bytes }) {
   const retry = RETRYABLE.has(status);
   if (status === 0) return { ...describeSilence(bytes), said: "", retry };
+  const { problems } = speaker.words;
   const slug = String(problem?.type ?? "").split(/[:/#]/).at(-1);
   const told = problem?.title ? `${problem.title}.` : say("answeredWith", { status: String(status) });
-  const [title, detail] = speaker.words.problems[slug] ?? [told, say(retry ? "later" : "pictureNotCounted")];
+  const known = problems[slug] ?? (problem?.title ? null : problems[SLUGS[status]]);
+  const [title, detail] = known ?? [told, say(retry ? "later" : "pictureNotCounted")];
   return { title, detail, said: problem?.detail ?? "", retry };
 }
 
