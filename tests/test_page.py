@@ -632,6 +632,28 @@ def test_a_sample_is_one_click_away(page: Page, url: str) -> None:
     expect(page.locator("#main")).to_have_attribute("data-state", "empty")
 
 
+def test_a_sample_that_does_not_come_is_told_and_can_be_clicked_again(
+    clocked: Page, console: Console
+) -> None:
+    page = clocked
+    console.expected += ["net::ERR", "503"]
+    sample = page.locator("[data-name='gaps.jpg']")
+    answers: list[Callable[[Route], None]] = [
+        lambda route: route.abort(),
+        lambda route: route.fulfill(status=503, body="{}"),
+    ]
+    for answer in answers:
+        page.route("**/samples/gaps.jpg", answer)
+        sample.press("Enter")
+        expect(page.locator("#service")).to_contain_text("The service does not answer.")
+        page.clock.run_for(2000)
+        expect(page.locator("#service")).to_be_hidden()
+        page.unroute_all()
+    sample.press("Enter")
+    expect(page.locator(".strip li")).to_have_attribute("data-state", "counted")
+    expect(page.locator("#frame")).to_be_focused()  # the button that had the focus went away
+
+
 def test_the_picture_zooms_and_moves(counted: Page) -> None:
     page = counted
     zoom, frame = page.locator("#zoom"), page.locator("#frame")
@@ -1272,6 +1294,15 @@ def small_targets(page: Page) -> list[str]:
         .map(([name, { width, height }]) => `${name} ${width} x ${height}`)"""
     found: list[str] = page.evaluate(measure, TOUCH)
     return found
+
+
+def test_a_page_whose_words_do_not_come_works_in_english(phone: Page, console: Console) -> None:
+    console.expected.append("net::ERR")
+    phone.route("**/words/es.js", lambda route: route.abort())
+    phone.reload()
+    choose(phone, GAPS)
+    expect(phone.locator("#refill-title")).to_contain_text("places to fill")
+    assert phone.evaluate("document.documentElement.lang") == "en"
 
 
 def test_the_picture_stays_in_sight_on_a_phone_while_the_list_is_tapped(phone: Page) -> None:

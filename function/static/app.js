@@ -88,10 +88,12 @@ function isPicture(file) {
 }
 
 async function addSample(name) {
-  element("frame").focus(); // the sample's button goes away
-  const response = await fetch(`static/samples/${name}`);
+  const response = await fetch(`static/samples/${name}`).catch(() => null);
+  const picture = response?.ok ? await response.blob().catch(() => null) : null;
+  if (!picture) return watchService("away");
   const lastModified = Date.parse(response.headers.get("Last-Modified") ?? "") || Date.now(); // ticks are kept by it
-  await addFiles([new File([await response.blob()], name, { type: "image/jpeg", lastModified })]);
+  addFiles([new File([picture], name, { type: "image/jpeg", lastModified })]);
+  element("frame").focus(); // the sample's button went away
 }
 
 /** The picture stays in sight while the list is read: style.css holds it at the top. */

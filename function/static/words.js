@@ -7,11 +7,15 @@ const LANGUAGES = ["en", "es"]; // each a file in words/
 
 const speaker = { words: english, language: "en", locale: undefined };
 
-/** Speak the first of a person's languages that there are words for, else English; numbers follow the first of all. */
+/**
+ * Speak the first of a person's languages that there are words for, else English; numbers follow the first of all.
+ * Words that do not arrive leave the page in English: it works all the same.
+ */
 export async function speak(languages) {
-  const language = languages.map((name) => name.split("-")[0].toLowerCase()).find((name) => LANGUAGES.includes(name)) ?? "en";
-  const words = language === "en" ? english : (await import(`./words/${language}.js`)).default;
-  Object.assign(speaker, { words, language, locale: languages.find(isLocale) });
+  const wanted = languages.map((name) => name.split("-")[0].toLowerCase()).find((name) => LANGUAGES.includes(name)) ?? "en";
+  const found = wanted === "en" ? null : await import(`./words/${wanted}.js`).catch(() => null);
+  const language = found ? wanted : "en";
+  Object.assign(speaker, { words: found?.default ?? english, language, locale: languages.find(isLocale) });
   return language;
 }
 
