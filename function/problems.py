@@ -84,5 +84,12 @@ def _answer_http_error(err: HTTPException) -> Response:
 
 
 def _answer_broken_body(err: ParseException) -> Response:
-    """Answer a body that is no HTTP, or too slow: gunicorn says so when it is read."""
-    return answer_problem(http_problem(status_of(err)))
+    """Answer a body that is no HTTP, or too slow: gunicorn says so when it is read.
+
+    A browser, which names its `Origin`, repeats unasked what was answered 408, once for each
+    connection that it has kept: a person would wait for minutes, and send a slow picture each time.
+    """
+    told = http_problem(status_of(err))
+    if told["status"] == 408 and "Origin" in request.headers:
+        told["status"] = 400
+    return answer_problem(told)

@@ -82,13 +82,19 @@ def drip(port: int, head: bytes) -> tuple[bytes, float]:
             b"Transfer-Encoding: chunked\r\n\r\n100000\r\n",
             id="chunk",
         ),
+        pytest.param(
+            b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\n"
+            b"Origin: http://localhost\r\nContent-Length: 100000\r\n\r\n",
+            id="browser",
+        ),
     ],
 )
 def test_who_sends_a_byte_at_a_time_is_answered_in_time(
     impatient: tuple[int, Path], head: bytes
 ) -> None:
     answer, seconds = drip(impatient[0], head)
-    status = b"401" if b"POST / " in head else b"408"
+    # Chromium sends again by itself what was answered 408 on a connection that it had kept.
+    status = b"401" if b"POST / " in head else b"400" if b"Origin: " in head else b"408"
     assert answer.startswith(b"HTTP/1.1 " + status), answer
     assert answer.count(b"HTTP/1.1") == 1
     assert b"application/problem+json" in answer

@@ -213,6 +213,10 @@ table("only what may pass the next time is tried again", (status) => describeRef
   [[0], true], [[400], false], [[401], true], [[413], false], [[422], false], [[429], true], [[500], true], [[503], true],
 ]);
 
+table("a browser's upload that took too long may pass, whatever its status", (...args) => describeRefusal(...args).retry, [
+  [[refusal(400, "request-timeout")], true], [[refusal(408, "request-timeout")], true], [[refusal(400, "bad-request")], false],
+]);
+
 test("the service's own words stand beside ours", () => {
   assert.equal(describeRefusal(refusal(413, "image-too-large", "51 megapixels")).said, "51 megapixels");
   assert.equal(describeRefusal(refusal(413, "image-too-large")).said, "");

@@ -161,10 +161,10 @@ const SLUGS = { 401: "unauthorized", 408: "request-timeout", 413: "request-entit
 
 /** `refusal` is `{ status, problem, bytes }`: an answer that is not 2xx, its problem+json or null. */
 export function describeRefusal({ status, problem, bytes }) {
-  const retry = RETRYABLE.has(status);
+  const slug = String(problem?.type ?? "").split(/[:/#]/).at(-1);
+  const retry = RETRYABLE.has(status) || slug === "request-timeout"; // a browser gets that with 400
   if (status === 0) return { ...describeSilence(bytes), said: "", retry };
   const { problems } = speaker.words;
-  const slug = String(problem?.type ?? "").split(/[:/#]/).at(-1);
   const told = problem?.title ? `${problem.title}.` : say("answeredWith", { status: String(status) });
   const known = problems[slug] ?? (problem?.title ? null : problems[SLUGS[status]]);
   const [title, detail] = known ?? [told, say(retry ? "later" : "pictureNotCounted")];
