@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { createQueue, secondsToWait } from "../function/static/queue.js";
+import { createQueue, nameApart, secondsToWait } from "../function/static/queue.js";
 import { table } from "./table.js";
 
 const NOW = Date.parse("2026-01-01T00:00:00Z");
@@ -22,6 +22,21 @@ table("a busy service is asked again after what it says, later each time, not fo
   [[busy("1"), 5], 16],
   [[busy("1"), 6], null],
 ]);
+
+table("a name that another picture has gets a number", nameApart, [
+  [["image.jpg", []], "image.jpg"],
+  [["image.jpg", ["other.jpg", "image.png"]], "image.jpg"],
+  [["image.jpg", ["image.jpg"]], "image (2).jpg"],
+  [["image.jpg", ["image.jpg", "image (2).jpg"]], "image (3).jpg"],
+  [["a.b.jpg", ["a.b.jpg"]], "a.b (2).jpg"],
+  [["picture", ["picture"]], "picture (2)"],
+]);
+
+test("pictures of one name are told apart", () => {
+  const { queue } = queueOf({}, () => true);
+  for (const file of ["a", "b", "c"]) queue.add("image.jpg", file);
+  assert.deepEqual(queue.items.map(({ name }) => name), ["image.jpg", "image (2).jpg", "image (3).jpg"]);
+});
 
 /** A queue whose service answers by a script, and a record of every state of every item. */
 function queueOf(answers, paused = () => false) {

@@ -13,6 +13,14 @@ export function secondsToWait({ status, retryAfter }, tries, now = Date.now()) {
   return wait > MAX_WAIT_SECONDS ? null : wait;
 }
 
+/** A name that no other has, as "image (2).jpg": phones name each new photo alike. */
+export function nameApart(name, others) {
+  const [, stem, ending] = /^(.*?)(\.[^.]*)?$/s.exec(name);
+  let apart = name;
+  for (let number = 2; others.includes(apart); number += 1) apart = `${stem} (${number})${ending ?? ""}`;
+  return apart;
+}
+
 /** Nothing is left to ask of a picture that went, or that is counted and compared with nothing. */
 function isSettled({ cancel, answer, reference }) {
   return cancel.signal.aborted || (answer !== null && reference === null);
@@ -31,7 +39,8 @@ export function createQueue({ predict, changed, sleep, isPaused }) {
 
   function add(name, file) {
     const cancel = new AbortController();
-    const item = { name, file, reference: null, state: "waiting", answer: null, refusal: null, seconds: 0, cancel };
+    const apart = nameApart(name, items.map((other) => other.name));
+    const item = { name: apart, file, reference: null, state: "waiting", answer: null, refusal: null, seconds: 0, cancel };
     items.push(item);
     changed(item);
     return item;
