@@ -1305,6 +1305,29 @@ def test_a_page_whose_words_do_not_come_works_in_english(phone: Page, console: C
     assert phone.evaluate("document.documentElement.lang") == "en"
 
 
+@pytest.mark.parametrize(
+    ("width", "height"),
+    [
+        pytest.param(320, 256, id="a desk at 400 %"),
+        pytest.param(640, 400, id="a desk at 200 %"),
+        pytest.param(844, 330, id="a phone on its side"),
+    ],
+)
+def test_a_low_window_has_room_for_the_list_below_the_picture(
+    page: Page, width: int, height: int
+) -> None:
+    page.set_viewport_size({"width": width, "height": height})
+    choose(page, GAPS)
+    line = page.locator("#places li").nth(3)
+    line.locator(".place").click()
+    frame = page.locator("#frame").bounding_box()
+    assert frame
+    assert 100 <= frame["height"] <= height / 2
+    expect(page.locator("#frame")).to_be_in_viewport(ratio=0.99)
+    expect(line).to_be_in_viewport(ratio=0.99)
+    page.set_viewport_size(DESK["viewport"])
+
+
 def test_the_picture_stays_in_sight_on_a_phone_while_the_list_is_tapped(phone: Page) -> None:
     choose(phone, GAPS)
     expect(phone.locator("#refill-title")).to_be_in_viewport()  # without a scroll

@@ -4,7 +4,8 @@
 import { boxAt, dragView, fitView, panView, scaleView, showBox, zoomView } from "./boxes.js";
 import { paintShelf } from "./paint.js";
 
-const FRAME_HEIGHT = { tall: 0.64, narrow: 0.42 }; // of the window's: the whole picture in view, on a phone the list below too
+// Of the window's: the whole picture in view, on a phone the list below too. Held over the list, it leaves that half.
+const FRAME_HEIGHT = { tall: 0.64, narrow: 0.42, held: 0.5 };
 const NARROW = 560; // CSS pixels, as in style.css
 const AROUND = 32; // CSS pixels above and below the stage, as in style.css
 const MIN_HEIGHT = 220; // CSS pixels
@@ -44,9 +45,11 @@ export function createView(frame, pictureCanvas, overlayCanvas, { onRow, onZoom 
     if (!shown.image) return;
     const { clientWidth, clientHeight, style } = document.documentElement;
     const held = getComputedStyle(frame).position === "sticky"; // over the list, else the whole stage stays
-    const beside = held ? 0 : frame.closest(".stage").offsetHeight - frame.offsetHeight + AROUND;
+    const beside = frame.closest(".stage").offsetHeight - frame.offsetHeight + AROUND;
     const tall = clientHeight * (clientWidth > NARROW ? FRAME_HEIGHT.tall : FRAME_HEIGHT.narrow);
-    const most = Math.max(MIN_HEIGHT, clientHeight * FRAME_HEIGHT.narrow, Math.min(tall, clientHeight - beside));
+    const most = held
+      ? Math.min(tall, clientHeight * FRAME_HEIGHT.held)
+      : Math.max(MIN_HEIGHT, clientHeight * FRAME_HEIGHT.narrow, Math.min(tall, clientHeight - beside));
     const height = Math.min(most, Math.max(MIN_HEIGHT, (frame.clientWidth * shown.image.height) / shown.image.width));
     frame.style.height = `${Math.round(height)}px`;
     style.scrollPaddingTop = held ? `${Math.round(height)}px` : ""; // what gets the focus comes out from under it
