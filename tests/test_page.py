@@ -31,6 +31,7 @@ from conftest import GOOD_SAMPLE, ROOT, SAMPLES, free_port
 from playwright.sync_api import (
     Browser,
     ConsoleMessage,
+    Dialog,
     Download,
     Locator,
     Page,
@@ -1326,6 +1327,38 @@ def test_a_low_window_has_room_for_the_list_below_the_picture(
     expect(page.locator("#frame")).to_be_in_viewport(ratio=0.99)
     expect(line).to_be_in_viewport(ratio=0.99)
     page.set_viewport_size(DESK["viewport"])
+
+
+def test_photos_that_may_still_be_counted_are_not_left_unasked(
+    page: Page, console: Console
+) -> None:
+    console.expected += ["net::ERR", "422"]
+    asked: list[str] = []
+
+    def stay(dialog: Dialog) -> None:
+        asked.append(dialog.type)
+        dialog.dismiss()
+
+    def leave() -> int:
+        """Try to, after a click, without which no browser asks."""
+        asked.clear()
+        page.locator(".strip .tile").first.click()
+        page.evaluate("location.reload()")
+        page.wait_for_timeout(500)
+        return len(asked)
+
+    page.on("dialog", stay)
+    page.route(is_predict, lambda route: None)
+    page.set_input_files("#choose", CORRUPT)
+    page.locator(".strip li[data-state=counting]").wait_for()
+    assert leave() == 1
+    page.unroute_all()
+    page.locator(".strip .drop").click()
+    choose(page, CORRUPT)  # refused for good
+    asked.clear()
+    page.reload()
+    assert asked == []
+    page.remove_listener("dialog", stay)
 
 
 def test_the_picture_stays_in_sight_on_a_phone_while_the_list_is_tapped(phone: Page) -> None:

@@ -177,6 +177,11 @@ async function onCounted(item) {
   else addThumbnail(item);
 }
 
+/** The browser asks before it leaves photos that may still be counted: one that was taken here is nowhere else. */
+function onLeave(event) {
+  if (queue.items.some(({ answer, refusal }) => !answer && (!refusal || describeRefusal(refusal).retry))) event.preventDefault();
+}
+
 /** For screen readers: each result once, not at every step of the slider. */
 function announce(text) {
   element("announce").textContent = text;
@@ -377,6 +382,7 @@ function onToken(event) {
 for (const [target, type, listener] of [
   [element("choose"), "change", onChoose],
   [element("photo"), "change", onChoose],
+  [window, "beforeunload", onLeave],
   [document, "paste", onPaste],
   [document, "dragover", onDrag],
   [document, "dragleave", onDrag],
