@@ -20,6 +20,11 @@ table("a gap is a line, then a product is one, numbered as on the page", toCsv, 
     + "a.jpg,product,3,1,product,0.7,,1,9,3,12\r\nb.jpg,product,1,1,product,0.6,,0,0,1,1\r\n"],
 ]);
 
+table("a comma within numbers makes a semicolon of that between cells", (...args) => toCsv(...args).split("\r\n")[1], [
+  [[[picture("a,b.jpg", 1, [product(0, 0.8, 5, 2.5, 7, 4)])], ","], '"a,b.jpg";product;1;1;product;0,8;;5;2,5;7;4'],
+  [[[picture("a;b.jpg", 1, [product(0, 0.8, 5, 2.5, 7, 4)])], "."], '"a;b.jpg",product,1,1,product,0.8,,5,2.5,7,4'],
+]);
+
 table("a cell is quoted where it must be, and never a formula", csvCell, [
   [[""], ""],
   [["aisle 4.jpg"], "aisle 4.jpg"],

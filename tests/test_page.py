@@ -1361,6 +1361,15 @@ def test_photos_that_may_still_be_counted_are_not_left_unasked(
     page.remove_listener("dialog", stay)
 
 
+def test_the_csv_is_as_the_readers_spreadsheet_reads_it(phone: Page, url: str) -> None:
+    """In Spain cells are parted by semicolons: "12.5" there is a day of May."""
+    choose(phone, GAPS)
+    _, content = save(phone, "#download-csv")
+    first = content.decode("utf-8-sig").splitlines()[1].split(";")
+    gap = min(ask(url, GAPS)["gaps"], key=lambda gap: (gap["row"], gap["xyxy"][0]))
+    assert first[7:] == [f"{edge:.12g}".replace(".", ",") for edge in gap["xyxy"]]
+
+
 def test_the_picture_stays_in_sight_on_a_phone_while_the_list_is_tapped(phone: Page) -> None:
     choose(phone, GAPS)
     expect(phone.locator("#refill-title")).to_be_in_viewport()  # without a scroll

@@ -3,7 +3,7 @@ import { readFileSync, readdirSync } from "node:fs";
 import { test } from "node:test";
 
 import {
-  describeAudit, describeCompliance, describeConfidence, describeDifference, describeItem, describePlace, describePlaces,
+  decimalMark, describeAudit, describeCompliance, describeConfidence, describeDifference, describeItem, describePlace, describePlaces,
   describeQueue, describeRefusal, describeSurety, describeWarning, formatConfidence, formatDayAndTime, formatMilliseconds, formatNumber,
   formatPercent, formatTime, labelRow, say, speak,
 } from "../function/static/words.js";
@@ -85,6 +85,10 @@ tableIn(["en"], "a text is filled in, and numbers are formatted", say, [
 
 tableIn(["en"], "numbers read as the reader writes them", formatNumber, [[[0], "0"], [[1234], "1,234"]]);
 tableIn(["de"], "numbers read as the reader writes them", formatNumber, [[[1234], "1.234"]]);
+for (const [locale, mark] of [["en-US", "."], ["de-DE", ","], ["es-ES", ","], ["es-MX", "."], ["de-CH", "."], ["ar-EG", "."]]) {
+  tableIn([locale], "a spreadsheet's decimal mark is a comma or a point", decimalMark, [[[], mark]]);
+}
+
 tableIn(["en"], "a rate reads as a percentage", formatPercent, [[[null], "–"], [[0], "0%"], [[0.916], "92%"]]);
 tableIn(["de"], "a rate reads as a percentage", formatPercent, [[[0.916], "92\u00a0%"]]);
 tableIn(["en"], "a confidence has two digits", formatConfidence, [[[0.3], "0.30"]]);

@@ -19,7 +19,7 @@ import { keep, kept } from "./storage.js";
 import { createStrip } from "./strip.js";
 import { createView } from "./view.js";
 import {
-  NOT_A_PICTURE, describeAudit, describeCompliance, describeItem, describePlaces, describeQueue, describeRefusal,
+  NOT_A_PICTURE, decimalMark, describeAudit, describeCompliance, describeItem, describePlaces, describeQueue, describeRefusal,
   formatPercent, say, speak,
 } from "./words.js";
 
@@ -336,7 +336,7 @@ function save(content, type, name) {
 
 function saveCsv(items, name) {
   const pictures = items.map((item) => ({ name: item.name, result: resultOf(item) }));
-  save(`\ufeff${toCsv(pictures)}`, "text/csv", name); // spreadsheets take UTF-8 for it only with the mark
+  save(`\ufeff${toCsv(pictures, decimalMark())}`, "text/csv", name); // spreadsheets take UTF-8 for it only with the mark
 }
 
 function saveJson(item) {

@@ -20,10 +20,15 @@ export function resultAt(answer, confidence) {
 
 const HEADER = ["picture", "kind", "row", "number", "label", "confidence", "facings", "left", "top", "right", "bottom"];
 
-/** Pictures `{ name, result }` -> RFC 4180: a line a gap, then a line a product, rows and numbers from 1. */
-export function toCsv(pictures) {
+/**
+ * Pictures `{ name, result }` -> RFC 4180: a line a gap, then a line a product, rows and numbers from 1.
+ *
+ * Where the decimal `mark` is a comma, spreadsheets part cells by semicolons: else a line is one cell, and 1.5 a day of May.
+ */
+export function toCsv(pictures, mark = ".") {
   const lines = pictures.flatMap(({ name, result }) => [...gapLines(name, result), ...productLines(name, result)]);
-  return [HEADER, ...lines].map((line) => `${line.map(csvCell).join(",")}\r\n`).join("");
+  const separator = mark === "," ? ";" : ",";
+  return [HEADER, ...lines].map((line) => `${line.map((value) => csvCell(value, mark)).join(separator)}\r\n`).join("");
 }
 
 /** A gap's number is that of the list and of the picture. */
@@ -42,8 +47,8 @@ function productLines(name, { detections, rows }) {
 const FORMULA = /(^|[,;\t\r\n])(\s*[=+\-@\uff1d\uff0b\uff0d\uff20])/g;
 
 /** Text that a spreadsheet would run as a formula is disarmed by an apostrophe (OWASP, CSV injection). */
-export function csvCell(value) {
-  if (typeof value === "number") return String(value);
+export function csvCell(value, mark = ".") {
+  if (typeof value === "number") return String(value).replace(".", mark);
   const text = value.replace(/^[\t\r\n]/, "'$&").replace(FORMULA, "$1'$2");
   return /[",;\t\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }

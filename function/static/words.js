@@ -40,6 +40,12 @@ export function formatNumber(value) {
   return new Intl.NumberFormat(speaker.locale).format(value);
 }
 
+/** The reader's decimal mark: a comma, else a point. */
+export function decimalMark() {
+  const parts = new Intl.NumberFormat(speaker.locale).formatToParts(0.5);
+  return parts.some(({ type, value }) => type === "decimal" && value === ",") ? "," : ".";
+}
+
 /** The fill rate of a picture without rows is null. */
 export function formatPercent(rate) {
   return rate === null ? "–" : new Intl.NumberFormat(speaker.locale, { style: "percent" }).format(rate);
