@@ -77,10 +77,14 @@ def answer_csv(
 ) -> Response:
     """Answer with a table, its head first; a cell is never a formula.
 
-    A table has no place for a cursor: `next_page` is a header (RFC 8288).
+    A table has no place for a cursor: `next_page` is a header (RFC 8288). What a browser saves
+    begins with the mark without which spreadsheets take UTF-8 for another coding; to a program it
+    would be a part of the first column's name.
     """
     lines = [[row[name] for name in columns] for row in rows]
-    answer = Response(csv_text([columns, *lines]), content_type="text/csv; charset=utf-8")
+    asked_for = request.accept_mimetypes.best_match([FORMATS["csv"], FORMATS["html"]])
+    mark = "\ufeff" if asked_for == FORMATS["html"] else ""
+    answer = Response(mark + csv_text([columns, *lines]), content_type="text/csv; charset=utf-8")
     if next_page:
         answer.headers["Link"] = f'<{next_page}>; rel="next"'
     return answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import html
 import io
@@ -41,6 +42,7 @@ from monitor.watcher import Watcher
 from monitor.words import digest
 
 OPEN = {"EVENTS_AUTH": "none"}
+BROWSERS = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
 
 @pytest.fixture
@@ -119,13 +121,17 @@ def test_each_page_is_html_json_and_csv(client: FlaskClient) -> None:
         ("/stores/store-17", "view"),
         ("/stores/store-17/views/cam-2", "episode"),
     ):
-        page = client.get(path, headers={"Accept": "text/html,*/*;q=0.8"})
+        page = client.get(path, headers={"Accept": BROWSERS})
         assert page.content_type == "text/html; charset=utf-8"
         assert "style=" not in page.get_data(as_text=True)
         assert "<script" not in page.get_data(as_text=True)
         table = list(csv.reader(io.StringIO(client.get(f"{path}?format=csv").text)))
         assert table[0][0] == head
         assert len(table) > 1
+        # What a person saves is for a spreadsheet, which knows UTF-8 by its mark alone.
+        link = client.get(f"{path}?format=csv", headers={"Accept": BROWSERS})
+        assert list(csv.reader(io.StringIO(link.get_data().decode("utf-8-sig")))) == table
+        assert link.get_data().startswith(codecs.BOM_UTF8)
         assert client.get(path).is_json
     assert client.get("/stores?format=xml").status_code == 400
     assert client.get("/stores/store-17?days=0").status_code == 400
