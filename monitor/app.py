@@ -186,7 +186,7 @@ def create_app(config: Config, watcher: Watcher) -> Flask:
                 return answers.answer_json(answers.view_page_json(page))
         known = register.store(store)
         start = max([now - days * DAY, *page.points.captured[:1].tolist()])
-        drawn = drawing.history(page.points, page.episodes, start, now)
+        drawn = drawing.history(page.points, page.stood, start, now)
         facts = {"page": page, "store": known, "history": drawn, "now": now, "days": days}
         return Response(
             render_template("view.html", drawing=drawing, cursor=answers.cursor, **facts)

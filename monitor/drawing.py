@@ -15,6 +15,7 @@ from monitor.queries import EpisodeLine
 SPARK_WIDTH, SPARK_HEIGHT = 120, 24
 WIDTH, HEIGHT = 900, 180
 BAR = 14  # a gap's bar with the room below it
+APART = 2  # between two bars of a line
 
 
 # A page has two hundred sparklines of 48 points: numbers become text once.
@@ -58,7 +59,11 @@ class History:
 
 
 def history(points: Points, gaps: Sequence[EpisodeLine], start: int, end: int) -> History:
-    """Draw a view from `start` to `end`, in milliseconds since 1970."""
+    """Draw a view from `start` to `end`, in milliseconds since 1970.
+
+    A bar stands in the first line that has room: weeks of short gaps are no longer than they are
+    many at once.
+    """
     span = max(end - start, 1)
 
     def x(time: int) -> float:
@@ -75,21 +80,20 @@ def history(points: Points, gaps: Sequence[EpisodeLine], start: int, end: int) -
         (gap for gap in gaps if gap.closed is None or gap.closed > start),
         key=lambda gap: (gap.opened, gap.id),
     )
-    bars = [
-        Bar(
-            x=x(gap.opened),
-            y=HEIGHT + 20 + BAR * index,
-            width=max(x(end if gap.closed is None else gap.closed) - x(gap.opened), 1.0),
-            episode=gap,
-        )
-        for index, gap in enumerate(shown)
-    ]
+    bars: list[Bar] = []
+    ends: list[float] = []  # of the last bar of each line
+    for gap in shown:
+        left, right = x(gap.opened), x(end if gap.closed is None else gap.closed)
+        width = max(right - left, 1.0)
+        line = next((i for i, last in enumerate(ends) if last + APART <= left), len(ends))
+        ends[line : line + 1] = [left + width]
+        bars.append(Bar(x=left, y=HEIGHT + 20 + BAR * line, width=width, episode=gap))
     ticks = [start + round(span * part / 6) for part in range(7)]
     return History(
         line=_points([(a, b) for a, b, doubtful in dots if not doubtful]),
         dots=dots,
         bars=bars,
-        height=HEIGHT + 20 + BAR * len(bars),
+        height=HEIGHT + 20 + BAR * len(ends),
         ticks=[(x(tick), tick) for tick in ticks],
     )
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import ColumnElement, Engine, Select, and_, case, func, literal, select, tuple_
+from sqlalchemy import ColumnElement, Engine, Select, and_, case, func, literal, or_, select, tuple_
 
 from monitor.database import reading
 from monitor.figures import FacingTime, OpeningTime, facing_times, refill_minutes
@@ -140,6 +140,7 @@ class ViewPage:
 
     line: ViewLine
     points: Points  # of the days
+    stood: Sequence[EpisodeLine]  # in the days, all of them
     audits: Sequence[AuditLine]
     audits_before: Place | None
     episodes: Sequence[EpisodeLine]
@@ -269,6 +270,8 @@ def read_view(
             mutes, mutes.c.episode == episodes.c.id
         )
         gaps = gaps.where(episodes.c.view.in_(names))
+        late = or_(episodes.c.closed.is_(None), episodes.c.closed > past.start)
+        stood = connection.execute(gaps.where(late)).all()
         if episodes_before is not None:
             gaps = gaps.where(tuple_(episodes.c.opened, episodes.c.id) < _literals(episodes_before))
         newest = (episodes.c.opened.desc(), episodes.c.id.desc())
@@ -277,6 +280,7 @@ def read_view(
     return ViewPage(
         line=line,
         points=past.points_of(found[0].id) if found else NO_POINTS,
+        stood=[_episode_line(row, by_id) for row in stood],
         audits=[_audit_line(row) for row in last],
         audits_before=(last[-1].captured, last[-1].photo) if len(last) == PAGE else None,
         episodes=[_episode_line(row, by_id) for row in told],

@@ -8,6 +8,7 @@ import html
 import io
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -221,6 +222,26 @@ def test_lists_go_on_at_their_cursor(client: FlaskClient) -> None:
     assert rest["audits_before"] is None
     for cursor in ("", "1", "x.y", "-1.y", "1.%00"):
         assert client.get(f"{path}?audits_before={cursor}").status_code == 400
+
+
+def test_the_chart_has_each_gap_of_its_days_whatever_page_of_the_list_is_shown(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Facing 7 stands empty from the first photo on; facing 3 comes and goes five times."""
+    monkeypatch.setattr("monitor.queries.PAGE", 3)
+    for index in range(21):
+        post(client, 5 * index, [7, 3] if index % 4 in (1, 2) else [7])
+    path = "/stores/store-17/views/cam-2"
+    page = client.get(path).get_json()
+    assert (page["open_gaps"], [gap["ended"] for gap in page["episodes"]]) == (1, ["filled"] * 3)
+    for address in (path, f"{path}?episodes_before={page['episodes_before']}"):
+        bars = re.findall(r'<rect .*? y="(\d+)".*? class="(\w+)"', html_of(client, address))
+        assert Counter(kind for _, kind in bars) == {"open": 1, "closed": 5}
+        assert len({y for y, _ in bars}) == 2  # one line for the one, one for all the others
+
+
+def html_of(client: FlaskClient, path: str) -> str:
+    return client.get(path, headers={"Accept": BROWSERS}).text
 
 
 @pytest.fixture
