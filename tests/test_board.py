@@ -139,6 +139,20 @@ def test_each_page_is_html_json_and_csv(client: FlaskClient) -> None:
     assert client.get("/stores/store-17?days=٣").status_code == 400
 
 
+def test_the_board_says_in_which_zone_its_times_are(client: FlaskClient) -> None:
+    """A store that nobody registered has UTC, which a reader would take for the clock beside it."""
+    post(client, 0, [])
+    post(client, 0, [], key="store-5/cam-1/1.jpg")
+    for store, view, zone, clock in (
+        ("store-17", "cam-2", "Europe/Berlin", "Fri 20 Nov 10:00"),
+        ("store-5", "cam-1", "UTC", "Fri 20 Nov 09:00"),
+    ):
+        for path in (f"/stores/{store}", f"/stores/{store}/views/{view}"):
+            page = html_of(client, path)
+            assert f"times in {zone}<" in page
+        assert clock in page
+
+
 def test_people_count_rows_from_1_and_programs_from_0(client: FlaskClient) -> None:
     play_a_morning(client)
     path = "/stores/store-17/views/cam-2"
