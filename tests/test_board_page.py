@@ -28,6 +28,7 @@ SCREENS = ROOT / "build" / "screens"
 AXE = files("axe_playwright_python") / "axe.min.js"
 QUARTER = timedelta(minutes=15)
 LONG = "L" * 200
+ARABIC = "\u0645\u062a\u062c\u0631/\u0643\u0627\u0645\u064a\u0631\u0627"  # a store, and a camera
 
 
 def play(url: str) -> None:
@@ -43,7 +44,8 @@ def play(url: str) -> None:
         data["image"]["uri"] = uri
         body = event(index, data, key=f"store-17/aisle-9/{index:04d}.jpg", time=taken)
         watcher.take(from_json(body))
-    watcher.take(from_json(event(0, audit_data([]), key=f"{LONG}/{LONG}/1.jpg", time=start)))
+    for folder in (f"{LONG}/{LONG}", ARABIC):
+        watcher.take(from_json(event(0, audit_data([]), key=f"{folder}/1.jpg", time=start)))
     engine.dispose()
 
 
@@ -121,6 +123,30 @@ def test_a_long_name_and_the_text_of_a_chart_fit_the_screen(url: str, page: Page
         assert 0 <= box["x"] <= box["x"] + box["width"] <= width
     for box, after in itertools.pairwise(boxes[3:]):  # the times
         assert box["x"] + box["width"] < after["x"]
+
+
+def test_a_path_of_arabic_names_begins_with_the_store(url: str, page: Page) -> None:
+    page.goto(f"{url}/stores/{ARABIC.replace('/', '/views/')}")
+    links = page.locator("nav a")
+    expect(links).to_have_text(["Stores", *ARABIC.split("/")])
+    boxes = [box for link in links.all() if (box := link.bounding_box())]
+    assert [box["x"] for box in boxes] == sorted(box["x"] for box in boxes)
+
+
+def test_a_page_is_whole_on_paper(url: str, page: Page) -> None:
+    """What scrolls on a screen is cut off there: which photo it was, and that a view is silent."""
+    page.goto(f"{url}/stores/store-17/views/aisle-9")
+    page.emulate_media(media="print", color_scheme="dark")
+    page.set_viewport_size({"width": 700, "height": 1000})  # A4 at 96 dpi, without its margins
+    cut = """() => [...document.querySelectorAll("table, svg, td, th, code")].filter((part) =>
+        part.scrollWidth > part.clientWidth + 1 && getComputedStyle(part).display !== "inline"
+        || part.getBoundingClientRect().right > innerWidth).map(({ outerHTML }) => outerHTML)"""
+    for path in ("/stores/store-17/views/aisle-9", "/stores/store-17", f"/stores/{LONG}"):
+        page.goto(f"{url}{path}")
+        assert page.evaluate(cut) == []
+        expect(page.get_by_role("button")).to_have_count(0)
+    black = "getComputedStyle(document.querySelector('.figures dt')).color"
+    assert page.evaluate(black) == "rgb(91, 98, 109)"  # of the light scheme: paper is white
 
 
 def test_not_a_gap_is_a_button_and_stays_said(url: str, page: Page) -> None:
