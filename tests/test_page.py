@@ -344,13 +344,26 @@ def test_the_list_prints_on_one_page_with_its_picture(page: Page) -> None:
     assert page.evaluate("printed")
     assert len(re.findall(rb"/Type /Page\b", page.pdf(format="A4"))) == 1
     page.emulate_media(media="print")
-    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    printed = page.evaluate(
+        """() => {
+            window.dispatchEvent(new Event("beforeprint"));
+            return document.getElementById("picture").toDataURL();
+        }"""
+    )
     expect(page.locator("#zoom")).to_have_text("100%")
+    # On one canvas: Chromium prints one that lies over it as white, and the photo is gone.
+    on_paper = pixels_of(printed)
+    assert has_colour(on_paper, *GAP)
+    assert (on_paper[..., 3] == 255).mean() > 0.3  # the photo, in the middle of a wide frame
+    expect(page.locator("#overlay")).to_be_hidden()
     for shown in ("#refill-title", "#places li:last-child", "#frame", "#print-title"):
         expect(page.locator(shown)).to_be_visible()
     for hidden in (".pick", ".toolbar", ".compare", "#share", ".slider", ".downloads"):
         expect(page.locator(hidden)).to_be_hidden()
     page.emulate_media(media="screen")
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert has_colour(overlay(page), *GAP)
+    assert not has_colour(canvas(page, "picture"), *GAP)
 
 
 def test_a_photo_of_an_earlier_day_says_how_the_shelf_should_look(page: Page, url: str) -> None:
@@ -826,6 +839,10 @@ def canvas(page: Page, name: str) -> np.ndarray:
             resolve(document.getElementById(id).toDataURL()))))""",
         name,
     )
+    return pixels_of(data)
+
+
+def pixels_of(data: str) -> np.ndarray:
     return np.array(PIL.Image.open(io.BytesIO(base64.b64decode(data.partition(",")[2]))))
 
 

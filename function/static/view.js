@@ -86,14 +86,15 @@ export function createView(frame, pictureCanvas, overlayCanvas, { onRow, onZoom 
     });
   }
 
-  function draw() {
+  /** On paper both lie on one canvas: Chromium prints the emptying of the upper one as white over the picture. */
+  function draw({ onPaper = false } = {}) {
     if (!view) return;
     const sharp = scaleView(view, devicePixelRatio);
     const { bitmap, image, shelf } = shown;
     const context = clear(pictureCanvas);
     context.imageSmoothingQuality = "high";
     if (bitmap) context.drawImage(bitmap, sharp.x, sharp.y, image.width * sharp.scale, image.height * sharp.scale);
-    const over = clear(overlayCanvas);
+    const over = onPaper ? context : clear(overlayCanvas);
     if (shelf) paintShelf(over, shelf, shown.marks, sharp, devicePixelRatio);
   }
 
@@ -173,8 +174,9 @@ export function createView(frame, pictureCanvas, overlayCanvas, { onRow, onZoom 
   window.addEventListener("resize", layout);
   window.addEventListener("beforeprint", () => {
     fit();
-    draw(); // now: the page is printed before the next frame
+    draw({ onPaper: true }); // now: the page is printed before the next frame
   });
+  window.addEventListener("afterprint", requestDraw);
 
   return { setPicture, setShelf, zoomTo, fit, zoomIn: () => zoom(ZOOM_STEP), zoomOut: () => zoom(1 / ZOOM_STEP) };
 }
