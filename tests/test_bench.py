@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -201,7 +202,7 @@ def test_two_facings_in_the_middle_of_a_row_are_sold() -> None:
             {"confidence": confidence, "row": 0, "xyxy": [10.0 * i, 5.0, 10.0 * i + 9, 30.0]}
             for i in range(facings)
         ]
-        return {"detections": found}  # type: ignore[typeddict-item]
+        return cast("Result", {"detections": found})
 
     assert to_sell(result(0, 0.9), 0) is None
     assert to_sell(result(5, 0.9), 0) is None
