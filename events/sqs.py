@@ -36,16 +36,17 @@ def is_fifo(url_or_arn: str) -> bool:
     return url_or_arn.endswith(".fifo")
 
 
-def send_all(sqs: SQSClient, queue_url: str, bodies: Sequence[str]) -> set[int]:
-    """Send messages and return the indices of those that SQS took. Raises botocore's errors."""
-    failed: set[int] = set()
+def send_all(sqs: SQSClient, queue_url: str, bodies: Sequence[str]) -> dict[int, str]:
+    """Send messages; return the id of each that SQS took, by index. Raises botocore's errors."""
+    sent: dict[int, str] = {}
     for batch in _batches(bodies):
         answer = sqs.send_message_batch(
             QueueUrl=queue_url,
             Entries=[{"Id": str(index), "MessageBody": bodies[index]} for index in batch],
         )
-        failed |= {entry.index for entry in _failed("queue.send_failed", answer.get("Failed"))}
-    return set(range(len(bodies))) - failed
+        _failed("queue.send_failed", answer.get("Failed"))
+        sent |= {int(entry["Id"]): entry["MessageId"] for entry in answer.get("Successful", [])}
+    return sent
 
 
 def delete_all(sqs: SQSClient, queue_url: str, receipt_handles: Sequence[str]) -> list[Failed]:

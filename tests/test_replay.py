@@ -15,6 +15,7 @@ from events.repair.commands import DONE, FAILED, MISUSED, Window
 from events.repair.replay import Replay, dead_letter_queue_of
 from events.repair.selection import REPLAYED, DeadLetter, Selection
 from events.s3_notification import S3Object, notification_body
+from events.source.dead_letters import DeadLetters, Letter
 from events.types import Reason
 from local.aws import MAX_RECEIVE_COUNT
 
@@ -207,6 +208,7 @@ def letter(text: str, reason: str, given_up_at: datetime) -> DeadLetter:
     return DeadLetter.from_message(
         {
             "Body": text,
+            "MessageId": "m",
             "ReceiptHandle": "r",
             "Attributes": {"SentTimestamp": str(int(given_up_at.timestamp() * 1000))},
             "MessageAttributes": {
@@ -273,6 +275,38 @@ def test_what_was_sent_and_could_not_be_deleted_is_hidden_for_a_while(aws: Aws) 
     )
     assert (summary.sent.total(), summary.deleted) == (1, 0)
     assert queue_state(aws, aws.resources.dlq_url) == (0, 1)
+
+
+@pytest.mark.parametrize("reason", [REFUSED, UNKNOWN])
+def test_what_comes_back_during_a_run_is_not_sent_again(
+    aws: Aws, capsys: pytest.CaptureFixture[str], reason: Reason
+) -> None:
+    """The cause is not mended, and the source gives up faster than a run ends."""
+    bury(aws, body(), reason)
+    stop, dlq = threading.Event(), aws.resources.dlq_url
+    rounds: list[object] = []
+
+    def send_and_give_up(QueueUrl: str, Entries: list[dict[str, str]]) -> object:
+        answer = aws.sqs.send_message_batch(QueueUrl=QueueUrl, Entries=Entries)
+        how_often = MAX_RECEIVE_COUNT if reason == UNKNOWN else 1
+        for _ in range(how_often):
+            received = aws.sqs.receive_message(QueueUrl=QueueUrl, VisibilityTimeout=0)
+        (message,) = received["Messages"]
+        if reason == REFUSED:
+            gone = Letter(body=message["Body"], reason=reason, detail=DETAILS[reason])
+            DeadLetters(aws.sqs, dlq).copy(message, gone)
+            aws.sqs.delete_message(QueueUrl=QueueUrl, ReceiptHandle=message["ReceiptHandle"])
+        assert "Messages" not in aws.sqs.receive_message(QueueUrl=QueueUrl)
+        rounds.append(answer)
+        if len(rounds) > 2:
+            stop.set()
+        return answer
+
+    summary = replay(aws, Sqs(aws.sqs, send_message_batch=send_and_give_up)).run(stop, send=True)
+    assert (len(rounds), dict(summary.sent), summary.came_back) == (1, {reason: 1}, 1)
+    assert queue_state(aws, dlq) == (1, 0)
+    assert "1 came back" in summary.table()
+    assert "\nback  " in capsys.readouterr().out
 
 
 def test_an_interruption_finishes_what_was_begun_and_leaves_the_rest(aws: Aws) -> None:

@@ -65,6 +65,7 @@ class Summary:
     selected: Counter[str] = field(default_factory=Counter)
     sent: Counter[str] = field(default_factory=Counter)
     deleted: int = 0
+    came_back: int = 0  # of those that were sent, while the run went on
     cut_short: str = ""  # why there may be more than was found
 
     def table(self) -> str:
@@ -74,6 +75,8 @@ class Summary:
             f"{reason:<12}{self.found[reason]:>8}{self.selected[reason]:>10}{self.sent[reason]:>8}"
             for reason in Reason
         ]
+        if self.came_back:
+            lines.append(f"{self.came_back} came back: what gave them up is not mended.")
         return "\n".join([*lines, *([self.cut_short] if self.cut_short else [])])
 
 
@@ -86,6 +89,7 @@ class Replay:
         self._queue_url = queue_url
         self._selection = selection
         self._held: set[str] = set()  # receipt handles of what stays
+        self._sent: set[str] = set()  # message ids on the queue
         self.summary = Summary()
 
     def run(self, stop: threading.Event, limit: int = sys.maxsize, send: bool = False) -> Summary:
@@ -128,10 +132,17 @@ class Replay:
 
     def _handle(self, letters: list[DeadLetter], limit: int, send: bool) -> None:
         room = limit - self.summary.selected.total()
-        selected = [letter for letter in letters if self._selection.holds(letter)][:room]
-        for letter in letters:
+        # What the source gives up at once is here again before the queue is empty: sent again, the
+        # two would go round until the run's time is over.
+        back = [letter for letter in letters if letter.message_id in self._sent]
+        self.summary.came_back += len(back)
+        fresh = [letter for letter in letters if letter not in back]
+        selected = [letter for letter in fresh if self._selection.holds(letter)][:room]
+        for letter in fresh:
             self.summary.found[letter.reason] += 1
             print(_line("send" if letter in selected else "keep", letter))
+        for letter in back:
+            print(_line("back", letter))
         self.summary.selected.update(letter.reason for letter in selected)
         # Held before the sending: an error on the way must not hide them for a quarter of an hour.
         self._held |= {letter.receipt_handle for letter in letters}
@@ -142,6 +153,7 @@ class Replay:
         """Send, and only then delete: an end in between leaves both, and both have one id."""
         sent = send_all(self._sqs, self._queue_url, [letter.body for letter in letters])
         moved = [letters[index] for index in sorted(sent)]
+        self._sent |= set(sent.values())
         self.summary.sent.update(letter.reason for letter in moved)
         handles = [letter.receipt_handle for letter in moved]
         stay = delete_all(self._sqs, self._dlq_url, handles)

@@ -25,6 +25,7 @@ class DeadLetter:
     """A message of the dead-letter queue, and why it is there."""
 
     body: str
+    message_id: str  # of the message that was given up
     receipt_handle: str
     reason: Reason
     detail: str
@@ -40,6 +41,8 @@ class DeadLetter:
         }
         return cls(
             body=message["Body"],
+            # SQS keeps the id of what it moves; the source sends a copy, which has another.
+            message_id=facts.get("source_message_id") or message["MessageId"],
             receipt_handle=message["ReceiptHandle"],
             reason=_reason(facts.get("reason", "")),
             detail=facts.get("detail", ""),
