@@ -51,6 +51,10 @@ OUR_PREFIXES = (RESULTS, PUBLISHED, REFERENCES)
 BUCKET_NAME = re.compile(r"(?!.*\.\.)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 BUCKET_MUST_BE = "the name of a bucket: 3 to 63 of a-z, 0-9, dots and hyphens"
 
+# A bearer token that a header can hold, and a header's reader does not trim.
+TOKEN = re.compile(r"[!-~]+")
+TOKEN_MUST_BE = "ASCII without spaces and line breaks"
+
 
 class Ignored(StrEnum):
     """What S3 and its clones announce that asks for no audit; by their own word if they have one.

@@ -9,14 +9,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from events.sqs import is_fifo
-from events.types import BUCKET_MUST_BE, BUCKET_NAME, MAX_GENERATION
+from events.types import BUCKET_MUST_BE, BUCKET_NAME, MAX_GENERATION, TOKEN, TOKEN_MUST_BE
 from function.detections import MUST_BE, Thresholds, read_detail
 from function.errors import InvalidParameter
 
 ROOT = Path(__file__).resolve().parent.parent
 
-
-TOKEN = re.compile(r"[!-~]+")
 ORIGIN = re.compile(r"https?://[a-z0-9.\[\]:-]+")
 
 
@@ -90,7 +88,7 @@ def _secret(env: Mapping[str, str], variable: str) -> str:
     secret = env.get(variable, "")
     if secret and not TOKEN.fullmatch(secret):
         kind = f"{len(secret)} characters with others"  # never the secret itself
-        msg = f"`{variable}` must be ASCII without spaces and line breaks, got {kind}"
+        msg = f"`{variable}` must be {TOKEN_MUST_BE}, got {kind}"
         raise ConfigError(msg)
     return secret
 

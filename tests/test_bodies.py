@@ -70,7 +70,7 @@ def test_notifications_are_read_unless_told_otherwise() -> None:
 
 
 def test_a_setting_chooses_and_an_odd_one_is_named() -> None:
-    env = {"QUEUE_URL": "q", "K_SINK": "s"}
+    env = {"QUEUE_URL": "q", "K_SINK": "http://s"}
     assert SourceConfig.from_env(env).queue_holds == NOTIFICATIONS
     assert SourceConfig.from_env({**env, "QUEUE_HOLDS": "events"}).queue_holds == EVENTS
     with pytest.raises(SettingError, match=r"`QUEUE_HOLDS` must be .*, got 'both'"):

@@ -88,7 +88,7 @@ def subclasses(kind: type[ShelfWatchError]) -> Iterator[type[ShelfWatchError]]:
 
 @pytest.mark.parametrize("config", [Config, SourceConfig])
 def test_every_setting_is_documented(config: type[Config] | type[SourceConfig]) -> None:
-    env = Recorder({"QUEUE_URL": "q", "K_SINK": "s"})
+    env = Recorder({"QUEUE_URL": "q", "K_SINK": "http://s"})
     config.from_env(env)
     assert env.asked
     page = (DOCS / "settings.md").read_text()

@@ -286,7 +286,7 @@ def test_a_revision_may_take_longer_to_start_than_its_probe(path: str) -> None:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_every_variable_is_a_setting(path: str) -> None:
-    function, events = Recorder({}), Recorder({"QUEUE_URL": "q", "K_SINK": "s"})
+    function, events = Recorder({}), Recorder({"QUEUE_URL": "q", "K_SINK": "http://s"})
     Config.from_env(function)
     SourceConfig.from_env(events)
     sweep = {"QUEUE_URL", "EVENTS_BUCKETS", "RESULTS_BUCKET", "AUDIT_GENERATION"}

@@ -79,7 +79,7 @@ def test_each_pod_runs_a_command_of_the_image() -> None:
 
 def test_what_the_manifests_set_is_a_setting_of_the_code(tmp_path: object) -> None:
     ours = settings(Config) | OF_THE_PROCESS
-    source = settings(SourceConfig, QUEUE_URL="q", K_SINK="s")
+    source = settings(SourceConfig, QUEUE_URL="q", K_SINK="http://s")
     for owner, template in pod_templates(PATH):
         # All share one ConfigMap: what it holds is for one or the other.
         assert env_of(template) <= ours | source, owner

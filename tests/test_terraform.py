@@ -683,7 +683,7 @@ def test_the_settings_for_the_pods_are_settings_of_the_code(plan: Json) -> None:
             return super().get(name, default)
 
     Config.from_env(Recorder())
-    SourceConfig.from_env(Recorder(QUEUE_URL="q", K_SINK="s"))
+    SourceConfig.from_env(Recorder(QUEUE_URL="q", K_SINK="http://s"))
     settings = plan["output_changes"]["settings"]["after"]
     for_manifests = {"IMAGE", "REGISTRY", "LOGS_BUCKET", "NOTICE_TOPIC_ARN", "HEARTBEAT_TOPIC_ARN"}
     assert settings.keys() - for_manifests <= asked

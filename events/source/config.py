@@ -9,10 +9,13 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from urllib3.exceptions import LocationParseError
+from urllib3.util import parse_url
+
 from events.codec import shown
 from events.source.bodies import NOTIFICATIONS, SENDERS
 from events.sqs import is_fifo
-from events.types import BUCKET_MUST_BE, BUCKET_NAME, MAX_GENERATION
+from events.types import BUCKET_MUST_BE, BUCKET_NAME, MAX_GENERATION, TOKEN, TOKEN_MUST_BE
 
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html
 MAX_WAIT_SECONDS = 20
@@ -62,10 +65,10 @@ class SourceConfig:
         """Read the settings. Raises `SettingError` with the variable's name."""
         return cls(
             queue_url=_standard_queue(env, "QUEUE_URL"),
-            sink=_required(env, "K_SINK"),
+            sink=_address(env, "K_SINK"),
             ca_certs=_ca_certs(env),
             extensions=_extensions(env),
-            token=env.get("EVENTS_TOKEN", ""),
+            token=_token(env, "EVENTS_TOKEN"),
             in_flight=_number(env, "IN_FLIGHT", cls.in_flight, 1, 100),
             wait_seconds=_number(
                 env, "RECEIVE_WAIT_SECONDS", cls.wait_seconds, 0, MAX_WAIT_SECONDS
@@ -93,6 +96,28 @@ def _standard_queue(env: Mapping[str, str], name: str) -> str:
         msg = f"`{name}` must be a standard queue, got {url!r}: S3 sends to no FIFO queue"
         raise SettingError(msg)
     return url
+
+
+def _address(env: Mapping[str, str], name: str) -> str:
+    """Read where to post: at any other text each event would fail, and none be at fault."""
+    text = _required(env, name)
+    try:
+        url = parse_url(text)
+    except LocationParseError:
+        url = None
+    if not url or url.scheme not in ("http", "https") or not url.host:
+        msg = f"`{name}` must be an http or https address, got {text!r}"
+        raise SettingError(msg)
+    return text
+
+
+def _token(env: Mapping[str, str], name: str) -> str:
+    """Read a bearer token: with one that no header can hold no event could be sent."""
+    token = env.get(name, "")
+    if token and not TOKEN.fullmatch(token):
+        msg = f"`{name}` must be {TOKEN_MUST_BE}, got {len(token)} characters with others"
+        raise SettingError(msg)
+    return token
 
 
 def _bucket(env: Mapping[str, str], name: str) -> str:
