@@ -27,6 +27,7 @@ from urllib3.exceptions import (
 
 from events.codec import new_event
 from events.source.config import SourceConfig
+from events.source.process_checks import source_checks
 from events.source.sink import (
     MAX_RETRY_AFTER,
     Answer,
@@ -55,11 +56,12 @@ def sink(url: str, **settings: Any) -> Sink:
     [
         (200, "", Verdict.DELIVERED, False, False),
         (204, "", Verdict.DELIVERED, False, False),
-        (302, "", Verdict.RETRY, False, False),
+        (308, "", Verdict.WAIT, True, False),  # our address is another, say https
         (400, "invalid-event", Verdict.REFUSED, False, False),
         (401, "unauthorized", Verdict.WAIT, True, False),  # ours, not the event's
         (403, "bucket-forbidden", Verdict.REFUSED, False, False),
-        (404, "", Verdict.RETRY, False, False),
+        (404, "", Verdict.RETRY, True, False),  # a proxy, for a service that is gone
+        (404, "not-found", Verdict.RETRY, True, False),  # our address has another path
         (408, "", Verdict.RETRY, False, False),
         (409, "", Verdict.RETRY, False, False),
         (410, "", Verdict.REFUSED, False, False),
@@ -163,7 +165,10 @@ def test_a_sink_that_says_nothing_is_given_up_on_in_time() -> None:
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl to make a certificate with")
-def test_an_authority_of_knative_is_trusted(tmp_path: Path) -> None:
+def test_an_authority_of_knative_is_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     command = "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=sink"
     command += " -addext subjectAltName=IP:127.0.0.1"
@@ -175,6 +180,9 @@ def test_an_authority_of_knative_is_trusted(tmp_path: Path) -> None:
         url = server.url.replace("http", "https")
         stranger = sink(url).send(EVENT, 1)
         known = sink(url, ca_certs=certificate.read_text()).send(EVENT, 1)
+        settings = {"QUEUE_URL": "q", "K_SINK": url, "K_CA_CERTS": certificate.read_text()}
+        *_, checked = source_checks(settings)
+        assert checked.look() == f"{url} answers 501"  # it has no GET
     assert stranger == Answer(verdict=Verdict.WAIT, status="SSLCertVerificationError", away=True)
     assert known.verdict is Verdict.DELIVERED
 

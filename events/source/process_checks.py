@@ -20,6 +20,7 @@ from events.checks import (
     queue_check,
 )
 from events.source.config import SettingError, SourceConfig
+from events.source.sink import Sink
 
 CONNECT_SECONDS = 5.0
 
@@ -49,16 +50,17 @@ def source_checks(env: Mapping[str, str]) -> Iterator[Check]:
             return f"{config.results_bucket} (RESULTS_BUCKET)"
 
         yield Check("bucket", results)
-    yield Check("sink", lambda: _sink(config.sink))
+    yield Check("sink", lambda: _sink(config))
 
 
-def _sink(url: str) -> str:
-    """Ask the sink's host for its health: any answer says that it is there."""
-    parts = urlsplit(url)
+def _sink(config: SourceConfig) -> str:
+    """Ask the sink's host for its health, as events are sent: any answer says that it is there."""
+    parts = urlsplit(config.sink)
     health = f"{parts.scheme}://{parts.netloc}/health/ready"
+    http = Sink.from_config(config).http
     try:
-        answer = urllib3.request("GET", health, retries=False, timeout=CONNECT_SECONDS)
+        answer = http.request("GET", health, timeout=CONNECT_SECONDS)
     except urllib3.exceptions.HTTPError as err:
         msg = f"{parts.netloc} does not answer ({type(err).__name__}): start it, or mend `K_SINK`"
         raise CheckFailed(msg) from err
-    return f"{url} answers {answer.status}"
+    return f"{config.sink} answers {answer.status}"

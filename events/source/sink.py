@@ -18,9 +18,12 @@ from events.source.config import SourceConfig, trust
 from events.types import RECEIVE_COUNT
 
 CONNECT_SECONDS = 5.0
+# What a proxy answers for a service that it does not know, and the function for a path that it does
+# not have: no word about the event.
+NOT_FOUND = 404
 # Answers that another try may mend: CloudEvents' and Knative's retry policy, besides all 5xx.
 # https://github.com/knative/specs/blob/main/specs/eventing/data-plane.md
-RETRIED = (404, 408, 409, 425, 429)
+RETRIED = (NOT_FOUND, 408, 409, 425, 429)
 BUSY = (429, 503)
 GATEWAY = (502, 503, 504)  # what a proxy answers for a service that is not there
 # Of the problems (RFC 9457) that the function itself answers, one says it is not there yet, and one
@@ -118,11 +121,11 @@ def answer_of_status(status: int, headers: Mapping[str, str], body: bytes) -> An
     answer = partial(Answer, status=f"HTTP {status}", problem_detail=detail)
     if 200 <= status < 300:
         return answer(verdict=Verdict.DELIVERED)
-    if problem == CREDENTIALS_REFUSED or status == 401:
-        # Our own token is wrong at AWS, or at the sink, as while a Secret is changed: the event is
-        # not, nor any other.
+    if problem == CREDENTIALS_REFUSED or status == 401 or 300 <= status < 400:
+        # Our own token is wrong at AWS, or at the sink, as while a Secret is changed; or our
+        # address, as where http is sent on to https: the event is not, nor any other.
         return answer(verdict=Verdict.WAIT, away=True)
-    away = status in GATEWAY and problem in ("", NOT_READY)
+    away = status == NOT_FOUND or (status in GATEWAY and problem in ("", NOT_READY))
     retry_after = retry_after_seconds(headers.get("retry-after", ""))
     if status in BUSY:
         return answer(verdict=Verdict.WAIT, away=away, busy=True, retry_after=retry_after)
