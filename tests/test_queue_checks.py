@@ -3,11 +3,14 @@
 import json
 import logging
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from conftest import Aws
 
+from events.source import queue_checks
 from events.source.config import SourceConfig
 from events.source.queue_checks import NoDeadLetters, Queue, check_queue, check_results_bucket
 from local.aws import queue_arn
@@ -93,10 +96,45 @@ def test_a_lease_shorter_than_the_sink_has_a_line(
     assert findings(caplog) == ["check.visibility_within_sink_timeout"]
 
 
+def refusing(sqs: Any, call: str, code: str, times: int) -> Any:
+    """The emulator's SQS, which refuses a call the first few times."""
+    refusals = iter(range(times))
+
+    def ask(**asked: Any) -> Any:
+        if next(refusals, None) is None:
+            return getattr(sqs, call)(**asked)
+        raise ClientError({"Error": {"Code": code, "Message": ""}}, call)
+
+    calls = {name: getattr(sqs, name) for name in ("get_queue_attributes", "get_queue_url")}
+    return SimpleNamespace(exceptions=sqs.exceptions, **{**calls, call: ask})
+
+
 def test_a_queue_that_may_not_be_read_is_taken_as_it_is(aws: Aws) -> None:
-    config = SourceConfig(queue_url=aws.resources.queue_url + "-gone", sink="http://s")
-    queue = check_queue(config, aws.sqs, threading.Event())
+    denied = refusing(aws.sqs, "get_queue_attributes", "AccessDenied", 1)
+    queue = check_queue(config(aws), denied, threading.Event())
     assert (queue, queue.last_receive) == (Queue(), 0)
+
+
+def test_dead_letters_that_may_not_be_looked_up_are_left_to_sqs(aws: Aws) -> None:
+    denied = refusing(aws.sqs, "get_queue_url", "AccessDenied", 1)
+    assert check_queue(config(aws), denied, threading.Event()) == Queue("", 8)
+
+
+@pytest.mark.parametrize(
+    ("call", "code"),
+    [
+        ("get_queue_attributes", "ExpiredToken"),
+        ("get_queue_attributes", "InvalidClientTokenId"),
+        ("get_queue_attributes", "AWS.SimpleQueueService.NonExistentQueue"),
+        ("get_queue_url", "ThrottlingException"),
+    ],
+)
+def test_a_refusal_that_passes_is_waited_for(
+    aws: Aws, monkeypatch: pytest.MonkeyPatch, call: str, code: str
+) -> None:
+    monkeypatch.setattr(queue_checks, "PAUSE_SECONDS", 0.01)
+    queue = check_queue(config(aws), refusing(aws.sqs, call, code, 2), threading.Event())
+    assert (queue.dlq_url, queue.last_receive) == (aws.resources.dlq_url, 7)
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from events.checks import DENIED
 from events.codec import Json
 from events.source.bodies import SENDERS
 from events.source.config import SourceConfig
@@ -36,6 +37,8 @@ MIN_RECEIVE_COUNT = 5
 # Until the queue's attributes could be read.
 PAUSE_SECONDS = 2.0
 
+Answer = TypeVar("Answer")
+
 
 class NoDeadLetters(Exception):
     """The queue has no dead-letter queue, or it cannot be found; the message is for the log."""
@@ -55,12 +58,12 @@ class Queue:
 
 
 def check_queue(config: SourceConfig, sqs: SQSClient, stop: threading.Event) -> Queue:
-    """Read and check the queue, waiting while SQS is down. Raises `NoDeadLetters`."""
+    """Read and check the queue, waiting while SQS does not answer. Raises `NoDeadLetters`."""
     attributes = _attributes(sqs, config.queue_url, stop)
     if not attributes:
         return Queue()
-    queue = _redrive(sqs, attributes)
-    dlq = _attributes(sqs, queue.dlq_url, stop)
+    queue = _redrive(sqs, attributes, stop)
+    dlq = _attributes(sqs, queue.dlq_url, stop) if queue.dlq_url else {}
     for event, facts in [
         *_of_config(config),
         *_of_queue(attributes, queue, SENDERS[config.queue_holds]),
@@ -74,41 +77,51 @@ def check_queue(config: SourceConfig, sqs: SQSClient, stop: threading.Event) -> 
 
 
 def _attributes(sqs: SQSClient, queue_url: str, stop: threading.Event) -> dict[str, str]:
-    """Read a queue's attributes; empty where AWS refuses them or a stop was requested."""
-    while not stop.is_set():
-        try:
-            answer = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["All"])
-            return {str(name): value for name, value in answer["Attributes"].items()}
-        except (ClientError, BotoCoreError) as err:
-            log.warning("check.unreadable", extra={"queue_url": queue_url, "error": str(err)})
-            if _is_final(err):
-                break
-            stop.wait(PAUSE_SECONDS)
-    return {}
+    """Read a queue's attributes; empty where the role may not, or a stop was requested."""
+
+    def ask() -> dict[str, str]:
+        answer = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["All"])
+        return {str(name): value for name, value in answer["Attributes"].items()}
+
+    return _answer(ask, stop, {"queue_url": queue_url}) or {}
 
 
-def _redrive(sqs: SQSClient, attributes: dict[str, str]) -> Queue:
+def _redrive(sqs: SQSClient, attributes: dict[str, str], stop: threading.Event) -> Queue:
     arn, max_receives = parse_redrive(attributes.get("RedrivePolicy", ""))
     if not arn:
         msg = "`RedrivePolicy` of the queue must be set, got none: what is given up would be lost"
         raise NoDeadLetters(msg)
     account, name = arn.split(":")[-2:]
-    try:
-        url = sqs.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
-    except (ClientError, BotoCoreError) as err:
-        if isinstance(err, sqs.exceptions.QueueDoesNotExist):
+
+    def ask() -> str:
+        try:
+            return sqs.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
+        except sqs.exceptions.QueueDoesNotExist as err:
             msg = f"`RedrivePolicy` of the queue must name a queue that exists, got {arn!r}"
             raise NoDeadLetters(msg) from err
-        log.warning("check.unreadable", extra={"queue_arn": arn, "error": str(err)})
-        url = ""
-    return Queue(url, max_receives)
+
+    return Queue(_answer(ask, stop, {"queue_arn": arn}) or "", max_receives)
 
 
-def _is_final(err: Exception) -> bool:
-    """Tell a refusal from a fault that passes."""
-    if not isinstance(err, ClientError):
-        return False
-    return 400 <= int(err.response["ResponseMetadata"]["HTTPStatusCode"]) < 500
+def _answer(
+    ask: Callable[[], Answer], stop: threading.Event, facts: Mapping[str, str]
+) -> Answer | None:
+    """Ask until there is an answer; None where the role may not, or a stop was requested."""
+    while not stop.is_set():
+        try:
+            return ask()
+        except (ClientError, BotoCoreError) as err:
+            log.warning("check.unreadable", extra={**facts, "error": str(err)})
+            if _is_denied(err):
+                break
+            stop.wait(PAUSE_SECONDS)
+    return None
+
+
+def _is_denied(err: Exception) -> bool:
+    """Tell a role that may not look from what passes: a throttle, an expired token, a queue that
+    Terraform has not made yet. To go on without an answer is to go on so for good."""
+    return isinstance(err, ClientError) and err.response["Error"]["Code"] in DENIED
 
 
 Finding = tuple[str, Mapping[str, object]]
