@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol, TextIO, TypedDict
 from botocore.config import Config as BotoConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
-from events.sqs import parse_redrive
+from events.sqs import parse_redrive, url_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -184,7 +184,7 @@ def dead_letters_check(sqs: SQSClient, queue_url: str) -> Check:
         if not arn:
             msg = "the queue has no RedrivePolicy: give it one, or lost messages are lost for good"
             raise CheckFailed(msg)
-        sqs.get_queue_url(QueueName=arn.rpartition(":")[2])
+        url_of(sqs, arn)
         return f"{arn} after {receives} receives"
 
     return Check("DLQ", look)

@@ -87,6 +87,12 @@ def parse_redrive(text: str) -> tuple[str, int]:
     return str(policy.get("deadLetterTargetArn", "")), int(policy.get("maxReceiveCount", 0))
 
 
+def url_of(sqs: SQSClient, queue_arn: str) -> str:
+    """Look up a queue's address, in whichever account it is. Raises botocore's errors."""
+    account, name = queue_arn.split(":")[-2:]
+    return sqs.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
+
+
 def tens(indices: range) -> Iterator[range]:
     """Cut a range into ranges of at most as many as one call takes."""
     for start in range(0, len(indices), MAX_ENTRIES):

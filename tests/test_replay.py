@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import boto3
 import pytest
 from botocore.exceptions import ClientError
 from conftest import Aws, queue_state
@@ -329,6 +330,18 @@ def test_an_interruption_finishes_what_was_begun_and_leaves_the_rest(aws: Aws) -
 def test_the_dead_letter_queue_is_that_of_the_redrive_policy(aws: Aws) -> None:
     assert dead_letter_queue_of(aws.sqs, aws.resources.queue_url) == aws.resources.dlq_url
     assert dead_letter_queue_of(aws.sqs, aws.resources.dlq_url) == ""
+
+
+def test_the_dead_letter_queue_is_found_from_another_account(aws: Aws) -> None:
+    resources = aws.resources
+    other = boto3.client(
+        "sqs",
+        endpoint_url=aws.endpoint_url,
+        region_name="us-east-1",
+        aws_access_key_id="111111111111",  # an account's number is its key in the emulators
+        aws_secret_access_key="test",
+    )
+    assert dead_letter_queue_of(other, resources.queue_url) == resources.dlq_url
 
 
 def test_the_command_lists_first_and_sends_when_told(

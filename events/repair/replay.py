@@ -40,7 +40,7 @@ from events.repair.commands import (
     window_of,
 )
 from events.repair.selection import REPLAYED, DeadLetter, Selection
-from events.sqs import MAX_ENTRIES, change_visibility, delete_all, parse_redrive, send_all
+from events.sqs import MAX_ENTRIES, change_visibility, delete_all, parse_redrive, send_all, url_of
 from events.types import Reason
 
 if TYPE_CHECKING:
@@ -170,8 +170,7 @@ def dead_letter_queue_of(sqs: SQSClient, queue_url: str) -> str:
     """Look up the dead-letter queue in the queue's redrive policy; empty where there is none."""
     answer = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["RedrivePolicy"])
     arn, _ = parse_redrive(answer.get("Attributes", {}).get("RedrivePolicy", ""))
-    name = arn.rpartition(":")[2]
-    return sqs.get_queue_url(QueueName=name)["QueueUrl"] if name else ""
+    return url_of(sqs, arn) if arn else ""
 
 
 def _line(verb: str, letter: DeadLetter) -> str:

@@ -20,7 +20,7 @@ from events.checks import DENIED
 from events.codec import Json
 from events.source.bodies import SENDERS
 from events.source.config import SourceConfig
-from events.sqs import parse_redrive
+from events.sqs import parse_redrive, url_of
 from events.types import OUR_PREFIXES
 
 if TYPE_CHECKING:
@@ -91,11 +91,10 @@ def _redrive(sqs: SQSClient, attributes: dict[str, str], stop: threading.Event) 
     if not arn:
         msg = "`RedrivePolicy` of the queue must be set, got none: what is given up would be lost"
         raise NoDeadLetters(msg)
-    account, name = arn.split(":")[-2:]
 
     def ask() -> str:
         try:
-            return sqs.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
+            return url_of(sqs, arn)
         except sqs.exceptions.QueueDoesNotExist as err:
             msg = f"`RedrivePolicy` of the queue must name a queue that exists, got {arn!r}"
             raise NoDeadLetters(msg) from err
