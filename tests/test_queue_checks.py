@@ -67,6 +67,44 @@ def test_each_fault_has_its_line(
     assert findings(caplog) == ([finding] if finding else [])
 
 
+S3, SNS, EVENTBRIDGE = (f"{name}.amazonaws.com" for name in ("s3", "sns", "events"))
+
+
+@pytest.mark.parametrize(
+    ("statement", "queue_holds", "kept_out"),
+    [
+        ({}, "notifications", ""),
+        ({"Principal": {"Service": [SNS]}}, "notifications", ""),  # S3, then a topic
+        ({"Principal": {"Service": EVENTBRIDGE}}, "notifications", ""),
+        ({"Principal": {"AWS": "*"}}, "notifications", ""),
+        ({"Principal": {"AWS": ["*"]}}, "events", ""),
+        ({"Principal": "*", "Action": "SQS:Send*", "Resource": "*"}, "events", ""),
+        ({"Principal": {"Service": EVENTBRIDGE}}, "events", "sns"),
+        ({"Principal": {"AWS": "arn:aws:iam::000000000000:root"}}, "notifications", "s3"),
+        ({"Action": ["sqs:ReceiveMessage"]}, "notifications", "s3"),
+        ({"Resource": "arn:aws:sqs:us-east-1:000000000000:other"}, "notifications", "s3"),
+        ({"Effect": "Deny"}, "notifications", "s3"),
+    ],
+)
+def test_a_policy_must_let_in_who_brings_the_messages(
+    aws: Aws,
+    caplog: pytest.LogCaptureFixture,
+    statement: dict[str, object],
+    queue_holds: str,
+    kept_out: str,
+) -> None:
+    good = {
+        "Effect": "Allow",
+        "Principal": {"Service": S3},
+        "Action": "sqs:SendMessage",
+        "Resource": queue_arn(aws.sqs, aws.resources.queue_url),
+    }
+    policy = {"Version": "2012-10-17", "Statement": {**good, **statement}}
+    change(aws, Policy=json.dumps(policy))
+    check(aws, queue_holds=queue_holds)
+    assert findings(caplog) == ([f"check.policy_keeps_{kept_out}_out"] if kept_out else [])
+
+
 def test_too_few_receives_have_a_line(aws: Aws, caplog: pytest.LogCaptureFixture) -> None:
     arn = queue_arn(aws.sqs, aws.resources.dlq_url)
     change(aws, RedrivePolicy=json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 1}))

@@ -10,8 +10,9 @@ from events.s3_envelopes import check_is_no_confirmation
 from events.s3_notification import Item, items_from_body
 
 NOTIFICATIONS, EVENTS = "notifications", "events"
-# Who sends to the queue: it must let that service in.
-SENDERS = {NOTIFICATIONS: "s3", EVENTS: "sns"}
+# Who may send to the queue, which must let one of them in: S3's notifications come by themselves,
+# or through a topic or EventBridge.
+SENDERS = {NOTIFICATIONS: ("s3", "sns", "events"), EVENTS: ("sns",)}
 
 # What a message's body holds, one item a record or event; raises `InvalidEvent` for the whole.
 ReadBody = Callable[[str], list[Item]]

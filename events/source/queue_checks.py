@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -132,16 +133,20 @@ def _of_config(config: SourceConfig) -> Iterator[Finding]:
         yield "visibility_within_sink_timeout", {**facts, "costs": "duplicates"}
 
 
-def _of_queue(attributes: dict[str, str], queue: Queue, sender: str) -> Iterator[Finding]:
+def _of_queue(
+    attributes: dict[str, str], queue: Queue, senders: Sequence[str]
+) -> Iterator[Finding]:
     size = int(attributes.get("MaximumMessageSize", MIN_MESSAGE_BYTES))
     if size < MIN_MESSAGE_BYTES:
         yield "message_size_too_small", {"bytes": size, "needed": MIN_MESSAGE_BYTES}
     if queue.max_receive_count < MIN_RECEIVE_COUNT:
         facts = {"max_receives": queue.max_receive_count, "needed": MIN_RECEIVE_COUNT}
         yield "too_few_receives", facts
-    service = f"{sender}.amazonaws.com"
-    if not any(_lets_in(statement, service) for statement in _statements(attributes)):
-        yield f"policy_keeps_{sender}_out", {"needed": f"Allow {service} sqs:SendMessage"}
+    services = [f"{sender}.amazonaws.com" for sender in senders]
+    arn = attributes.get("QueueArn", "")
+    if not any(_lets_in(statement, services, arn) for statement in _statements(attributes)):
+        needed = f"Allow {' or '.join(services)} sqs:SendMessage on {arn}"
+        yield f"policy_keeps_{senders[0]}_out", {"needed": needed}
 
 
 def _of_dead_letters(attributes: dict[str, str], dlq: dict[str, str]) -> Iterator[Finding]:
@@ -159,11 +164,29 @@ def _statements(attributes: dict[str, str]) -> list[Json]:
     return statements if isinstance(statements, list) else [statements]
 
 
-def _lets_in(statement: Json, sender: str) -> bool:
+def _lets_in(statement: Json, services: Sequence[str], queue_arn: str) -> bool:
+    """Tell whether a statement lets one of the services send; its conditions are not looked at.
+
+    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-overview-of-managing-access.html
+    """
     principal = statement.get("Principal")
-    service = principal.get("Service") if isinstance(principal, dict) else principal
-    services = service if isinstance(service, list) else [service]
-    return statement.get("Effect") == "Allow" and bool({sender, "*"} & set(services))
+    # Everybody is "*", or {"AWS": "*"}.
+    named = principal if isinstance(principal, dict) else {"AWS": principal}
+    return (
+        statement.get("Effect") == "Allow"
+        and (
+            "*" in _listed(named.get("AWS")) or bool({*services} & {*_listed(named.get("Service"))})
+        )
+        and any(fnmatchcase("sqs:sendmessage", a.lower()) for a in _listed(statement.get("Action")))
+        and any(
+            fnmatchcase(queue_arn, arn) for arn in _listed(statement.get("Resource", queue_arn))
+        )
+    )
+
+
+def _listed(value: object) -> list[str]:
+    """Read one text or several, as policies have them."""
+    return [str(item) for item in (value if isinstance(value, list) else [value])]
 
 
 def check_results_bucket(config: SourceConfig, s3: S3Client) -> None:
