@@ -87,9 +87,15 @@ def parse_redrive(text: str) -> tuple[str, int]:
     return str(policy.get("deadLetterTargetArn", "")), int(policy.get("maxReceiveCount", 0))
 
 
-def url_of(sqs: SQSClient, queue_arn: str) -> str:
+def queue_arn(sqs: SQSClient, queue_url: str) -> str:
+    """Look up a queue's ARN. Raises botocore's errors."""
+    answer = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])
+    return answer["Attributes"]["QueueArn"]
+
+
+def url_of(sqs: SQSClient, arn: str) -> str:
     """Look up a queue's address, in whichever account it is. Raises botocore's errors."""
-    account, name = queue_arn.split(":")[-2:]
+    account, name = arn.split(":")[-2:]
     return sqs.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
 
 

@@ -17,6 +17,7 @@ import boto3
 import botocore.session
 from botocore.config import Config as BotoConfig
 
+from events.sqs import queue_arn
 from events.types import IMAGE_REJECTED, SHELF_AUDITED
 
 if TYPE_CHECKING:
@@ -158,12 +159,6 @@ def _queue_with_dead_letters(sqs: SQSClient, name: str, dlq_url: str) -> str:
             {"deadLetterTargetArn": queue_arn(sqs, dlq_url), "maxReceiveCount": MAX_RECEIVE_COUNT}
         ),
     )
-
-
-def queue_arn(sqs: SQSClient, queue_url: str) -> str:
-    """Look up a queue's ARN."""
-    answer = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])
-    return answer["Attributes"]["QueueArn"]
 
 
 def _queue(sqs: SQSClient, name: str, **attributes: str) -> str:

@@ -14,7 +14,8 @@ from conftest import CONTRACT, GAPS, Aws, queue_state
 from notifications import events_from_body
 
 from events.s3_notification import object_from_event
-from local.aws import MAX_RECEIVE_COUNT, queue_arn, subscribe
+from events.sqs import queue_arn
+from local.aws import MAX_RECEIVE_COUNT, subscribe
 
 KEY = "store-17/cam-2/café + bar.jpg"
 

@@ -13,7 +13,7 @@ from conftest import Aws
 from events.source import queue_checks
 from events.source.config import SourceConfig
 from events.source.queue_checks import NoDeadLetters, Queue, check_queue, check_results_bucket
-from local.aws import queue_arn
+from events.sqs import queue_arn
 
 
 def config(aws: Aws, **settings: Any) -> SourceConfig:

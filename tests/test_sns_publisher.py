@@ -21,8 +21,9 @@ from events.sns_publisher import (
     make_client,
     publish,
 )
+from events.sqs import queue_arn
 from events.types import DATA_SCHEMAS, IMAGE_REJECTED, SHELF_AUDITED
-from local.aws import queue_arn, subscribe
+from local.aws import subscribe
 
 if TYPE_CHECKING:
     from botocore.awsrequest import AWSPreparedRequest

@@ -17,8 +17,9 @@ from test_sns_publisher import DATA, audited
 from events.codec import Json, data_of, new_event
 from events.outbox import Outbox, Stored
 from events.sns_publisher import publish
+from events.sqs import queue_arn
 from events.types import SHELF_AUDITED
-from local.aws import aws_env, create_resources, emulator_clients, queue_arn
+from local.aws import aws_env, create_resources, emulator_clients
 from local.processes import running, running_program
 from local.subscriber import EXAMPLE_QUEUE, Seen, main, once, receive_events
 

@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,8 +18,8 @@ from events.repair.commands import DONE, FAILED, MISUSED, POSTPONED, Window
 from events.repair.photos import Photo, Watched, photos, watched_by
 from events.repair.sweep import AuditedBy, Missing, Summary, Sweep
 from events.s3_notification import object_from_event
+from events.sqs import queue_arn
 from events.types import GENERATION
-from local.aws import queue_arn
 
 BAD, GOOD = (f"sha256:{digit * 64}" for digit in "ab")
 ODD_KEYS = [
@@ -253,26 +254,48 @@ FILTER = {
 }
 
 
+FILTERED = {"Events": ["s3:ObjectCreated:Put"], "Filter": FILTER}
+ALL = {"Events": ["s3:ObjectCreated:*"]}
+
+
 @pytest.mark.parametrize(
-    ("rules", "watched"),
+    ("ours", "topics", "others", "bridge", "watched"),
     [
-        ([], [Watched()]),
-        ([{"Events": ["s3:ObjectCreated:*"]}], [Watched()]),
-        ([{"Events": ["s3:ObjectCreated:Put"], "Filter": FILTER}], [Watched("a b/", ".jpg")]),
-        ([{"Events": ["s3:ObjectRemoved:*"], "Filter": FILTER}], [Watched()]),
+        ([], [], [], False, [Watched()]),
+        ([ALL], [], [], False, [Watched()]),
+        ([FILTERED], [], [], False, [Watched("a b/", ".jpg")]),
+        ([{**FILTERED, "Events": ["s3:ObjectRemoved:*"]}], [], [], False, [Watched()]),
+        ([], [FILTERED], [], False, [Watched("a b/", ".jpg")]),  # the topic leads to our queue
+        ([], [], [FILTERED], False, [Watched("a b/", ".jpg")]),  # that queue sends on to ours
+        # Other listeners watch what need not be photos, or not all of them.
+        ([FILTERED], [ALL], [ALL], True, [Watched("a b/", ".jpg")]),
+        ([], [FILTERED], [ALL], True, [Watched("a b/", ".jpg")]),
+        ([], [], [FILTERED], True, [Watched()]),  # EventBridge tells no filter
     ],
 )
-def test_the_buckets_rule_says_what_it_watches(
-    aws: Aws, rules: list[dict[str, object]], watched: list[Watched]
+def test_the_buckets_rules_say_what_they_announce_to_the_queue(
+    aws: Aws, ours: list[Any], topics: list[Any], others: list[Any], bridge: bool, watched: Any
 ) -> None:
+    arn, dlq = (queue_arn(aws.sqs, url) for url in (aws.resources.queue_url, aws.resources.dlq_url))
+    rules: dict[str, Any] = {
+        "QueueConfigurations": [
+            *({"Id": f"ours-{n}", "QueueArn": arn, **rule} for n, rule in enumerate(ours)),
+            *({"Id": f"others-{n}", "QueueArn": dlq, **rule} for n, rule in enumerate(others)),
+        ],
+        "TopicConfigurations": [{"TopicArn": aws.resources.topic_arn, **rule} for rule in topics],
+    }
+    rules |= {"EventBridgeConfiguration": {}} if bridge else {}
+    s3: Any = SimpleNamespace(get_bucket_notification_configuration=lambda Bucket: rules)
+    assert watched_by(s3, aws.resources.bucket, arn) == watched
+
+
+def test_a_filter_is_read_as_s3_tells_it(aws: Aws) -> None:
     arn = queue_arn(aws.sqs, aws.resources.queue_url)
     aws.s3.put_bucket_notification_configuration(
         Bucket=aws.resources.bucket,
-        NotificationConfiguration={
-            "QueueConfigurations": [{"QueueArn": arn, **rule} for rule in rules]
-        },
+        NotificationConfiguration={"QueueConfigurations": [{"QueueArn": arn, **FILTERED}]},
     )
-    assert watched_by(aws.s3, aws.resources.bucket) == watched
+    assert watched_by(aws.s3, aws.resources.bucket, arn) == [Watched("a b/", ".jpg")]
 
 
 def settings(aws: Aws) -> dict[str, str]:

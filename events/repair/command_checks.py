@@ -18,6 +18,7 @@ from events.checks import (
     queue_check,
 )
 from events.repair.photos import watched_by
+from events.sqs import queue_arn
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -32,11 +33,13 @@ def sweep_checks(options: argparse.Namespace) -> Iterator[Check]:
     yield Check("settings", lambda: f"photos of {', '.join(options.bucket)}")
     yield from identity_checks(boto3.client("sts", config=BOTO_CONFIG))
     s3 = boto3.client("s3", config=BOTO_CONFIG)
+    sqs = boto3.client("sqs", config=BOTO_CONFIG)
     for bucket in options.bucket:
         yield _photos_check(s3, bucket)
-        yield _rule_check(s3, bucket)
+        if not options.suffix:
+            yield _rule_check(s3, bucket, sqs, options.queue_url)
     yield bucket_check(s3, options.results_bucket, "RESULTS_BUCKET")
-    yield queue_check(boto3.client("sqs", config=BOTO_CONFIG), options.queue_url)
+    yield queue_check(sqs, options.queue_url)
 
 
 def replay_checks(options: argparse.Namespace) -> Iterator[Check]:
@@ -64,11 +67,14 @@ def _photos_check(s3: S3Client, bucket: str) -> Check:
     return Check("bucket", look)
 
 
-def _rule_check(s3: S3Client, bucket: str) -> Check:
+def _rule_check(s3: S3Client, bucket: str, sqs: SQSClient, queue_url: str) -> Check:
     """Check that the bucket's rules may be read: they say which keys are photos."""
 
     def look() -> str:
-        keys = [f"{rule.prefix}*{rule.suffix}" for rule in watched_by(s3, bucket)]
+        keys = [
+            f"{rule.prefix}*{rule.suffix}"
+            for rule in watched_by(s3, bucket, queue_arn(sqs, queue_url))
+        ]
         return f"{bucket} announces {', '.join(keys)}"
 
     return Check("rule", look)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -12,6 +12,10 @@ from events.s3_notification import S3Object
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import (
+        QueueConfigurationOutputTypeDef,
+        TopicConfigurationOutputTypeDef,
+    )
 
 PAGE_SIZE = 1000  # as many as S3 gives
 
@@ -60,23 +64,34 @@ def photos(s3: S3Client, bucket: str, prefix: str) -> Iterator[list[Photo]]:
         ]
 
 
-def watched_by(s3: S3Client, bucket: str) -> list[Watched]:
-    """Read from the bucket's rules which keys it announces; all where it has none.
+def watched_by(s3: S3Client, bucket: str, queue_arn: str) -> list[Watched]:
+    """Read from the bucket's rules which keys it announces to a queue; all where none may lead
+    there. Raises botocore's errors.
 
-    Raises botocore's errors.
+    A bucket has rules for other listeners, too, and what they watch need not be photos. A rule of
+    the queue's own is the best word, then those of topics, which may lead to the queue. EventBridge
+    keeps its filters to itself. Where all rules lead to other queues, the photos are sent on from
+    one of them.
     """
     rules = s3.get_bucket_notification_configuration(Bucket=bucket)
-    configurations = [
-        *rules.get("QueueConfigurations", []),
-        *rules.get("TopicConfigurations", []),
-    ]
+    queues = rules.get("QueueConfigurations", [])
+    ours = _created([rule for rule in queues if rule["QueueArn"] == queue_arn])
+    topics = _created(rules.get("TopicConfigurations", []))
+    others = _created([] if "EventBridgeConfiguration" in rules else queues)
+    return ours or topics or others or [Watched()]
+
+
+def _created(
+    rules: Sequence[QueueConfigurationOutputTypeDef | TopicConfigurationOutputTypeDef],
+) -> list[Watched]:
+    """Read what those rules watch that announce created objects."""
     return [
         Watched(
             **{
-                rule["Name"].lower(): unquote_plus(rule["Value"])
-                for rule in configuration.get("Filter", {}).get("Key", {}).get("FilterRules", [])
+                filtered["Name"].lower(): unquote_plus(filtered["Value"])
+                for filtered in rule.get("Filter", {}).get("Key", {}).get("FilterRules", [])
             }
         )
-        for configuration in configurations
-        if any(event.startswith("s3:ObjectCreated:") for event in configuration["Events"])
-    ] or [Watched()]
+        for rule in rules
+        if any(event.startswith("s3:ObjectCreated:") for event in rule["Events"])
+    ]

@@ -49,7 +49,7 @@ from events.s3_notification import (
     notification_body,
     object_id,
 )
-from events.sqs import send_all
+from events.sqs import queue_arn, send_all
 from events.types import MAX_GENERATION
 
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ def sweep_of(options: argparse.Namespace, s3: S3Client, sqs: SQSClient, bucket: 
         if options.again
         else Missing(outbox, options.generation),
         watched=[Watched(suffix=suffix) for suffix in options.suffix or []]
-        or watched_by(s3, bucket),
+        or watched_by(s3, bucket, queue_arn(sqs, options.queue_url)),
         window=options.window,
         prefix=options.prefix,
     )
