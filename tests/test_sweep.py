@@ -298,6 +298,18 @@ def test_a_filter_is_read_as_s3_tells_it(aws: Aws) -> None:
     assert watched_by(aws.s3, aws.resources.bucket, arn) == [Watched("a b/", ".jpg")]
 
 
+def test_a_bucket_that_fails_holds_up_no_other(
+    aws: Aws, run_command: Callable[..., tuple[int, str]]
+) -> None:
+    put(aws, "a.jpg")
+    bodies(aws)
+    given = settings(aws) | {"EVENTS_BUCKETS": f"nowhere,{aws.resources.bucket}"}
+    arguments = ("--send", "--older-than", "0s")
+    code, printed = run_command(events.repair.sweep, aws.endpoint_url, *arguments, **given)
+    assert (code, queue_state(aws)) == (FAILED, (1, 0))
+    assert "1 to be audited, 1 sent" in printed
+
+
 def settings(aws: Aws) -> dict[str, str]:
     return {
         "EVENTS_BUCKETS": f"{aws.resources.bucket}, ",

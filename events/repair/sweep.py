@@ -200,6 +200,7 @@ def main(arguments: list[str] | None = None, env: Mapping[str, str] = os.environ
     s3 = boto3.client("s3", config=boto_config(THREADS))
     sqs = boto3.client("sqs", config=boto_config())
     summary = Summary()
+    failed = False
     try:
         waiting = waiting_on(sqs, options.queue_url)
         if options.send and waiting > options.max_waiting:
@@ -208,7 +209,11 @@ def main(arguments: list[str] | None = None, env: Mapping[str, str] = os.environ
         # Answers an error where the bucket is missing, which a HEAD does not tell from a miss.
         s3.list_objects_v2(Bucket=options.results_bucket, MaxKeys=1)
         for bucket in options.bucket:
-            sweep_of(options, s3, sqs, bucket).run(stop, summary, options.max, options.send)
+            try:
+                sweep_of(options, s3, sqs, bucket).run(stop, summary, options.max, options.send)
+            except (ClientError, BotoCoreError) as err:  # the other buckets' photos wait, too
+                log.critical("sweep.failed", extra={"bucket": bucket, "error": str(err)})
+                failed = True
     except (ClientError, BotoCoreError) as err:
         log.critical("sweep.failed", extra={"error": str(err)})
         return FAILED
@@ -216,6 +221,8 @@ def main(arguments: list[str] | None = None, env: Mapping[str, str] = os.environ
         print(summary)
     if stop.is_set():
         return INTERRUPTED
+    if failed:
+        return FAILED
     if not options.send:
         print("A dry run: nothing was sent. --send does it.")
         return DONE
