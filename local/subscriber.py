@@ -160,7 +160,7 @@ def main(arguments: list[str] | None = None) -> int:
         while True:
             try:
                 for event in once(receive_events(sqs, s3, queue_url, options.wait), seen):
-                    print(json.dumps(event, ensure_ascii=False), flush=True)
+                    print(json.dumps(event), flush=True)
             except (BotoCoreError, ClientError) as err:  # what was not deleted comes again
                 parser.exit(2, f"{err}\n")
     return 0

@@ -1,5 +1,7 @@
 """Dead letters back on the queue: which, in what order, and that nothing is lost on the way."""
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -8,17 +10,17 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import ClientError
-from conftest import Aws, queue_state
+from conftest import ROOT, Aws, queue_state
 from notifications import events_from_body
 
 import events.repair.replay
-from events.repair.commands import DONE, FAILED, MISUSED, Window
+from events.repair.commands import DONE, FAILED, INTERRUPTED, MISUSED, Window
 from events.repair.replay import Replay, dead_letter_queue_of
 from events.repair.selection import REPLAYED, DeadLetter, Selection
 from events.s3_notification import S3Object, notification_body
 from events.source.dead_letters import DeadLetters, Letter
 from events.types import Reason
-from local.aws import MAX_RECEIVE_COUNT
+from local.aws import MAX_RECEIVE_COUNT, aws_env
 
 EXHAUSTED, UNKNOWN, REFUSED, UNREADABLE, UNRELATED, UNCONFIRMED = Reason
 
@@ -308,6 +310,36 @@ def test_what_comes_back_during_a_run_is_not_sent_again(
     assert queue_state(aws, dlq) == (1, 0)
     assert "1 came back" in summary.table()
     assert "\nback  " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("encoding", "shown"), [("ascii", "\\u65e5\\u672c"), ("utf-8", "日本")])
+def test_a_key_that_the_terminal_cannot_show_stops_nothing(
+    aws: Aws, encoding: str, shown: str
+) -> None:
+    bury(aws, body("日本.jpg"), REFUSED)
+    program = start(aws, "--send", PYTHONIOENCODING=encoding)
+    printed, _ = program.communicate(timeout=60)
+    assert (program.returncode, queue_state(aws)) == (DONE, (1, 0))
+    assert f"/{shown}.jpg" in printed.decode()
+
+
+def test_a_reader_that_has_seen_enough_hides_no_letter(aws: Aws) -> None:
+    """As under `| head`."""
+    bury(aws, body(), REFUSED)
+    with start(aws, PYTHONUNBUFFERED="1") as program:
+        assert program.stdout
+        program.stdout.close()
+        assert program.stderr
+        assert "Traceback" not in program.stderr.read().decode()
+    assert (program.returncode, queue_state(aws, aws.resources.dlq_url)) == (INTERRUPTED, (1, 0))
+
+
+def start(aws: Aws, *arguments: str, **settings: str) -> subprocess.Popen[bytes]:
+    """Run the command as a program of its own."""
+    env = aws_env(aws.endpoint_url) | {"QUEUE_URL": aws.resources.queue_url, **settings}
+    command = [sys.executable, "-m", "events.repair.replay", *arguments]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, env=env, stdout=pipe, stderr=pipe)
 
 
 def test_an_interruption_finishes_what_was_begun_and_leaves_the_rest(aws: Aws) -> None:

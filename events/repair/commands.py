@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import re
 import signal
+import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, NoReturn
 
 from botocore.config import Config as BotoConfig
 
@@ -82,6 +86,23 @@ def standard_queue(text: str) -> str:
         msg = f"it must be a standard queue, got {text!r}"
         raise argparse.ArgumentTypeError(msg)
     return text
+
+
+def run_to_exit(main: Callable[[], int]) -> NoReturn:
+    """Run a command and exit with its code, whatever stdout can show and however long it is read.
+
+    Photos have names in every script, and a terminal or a pipe need not take them; `| head` has
+    seen enough.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        code = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = INTERRUPTED
+    sys.exit(code)
 
 
 def stop_on_signals() -> threading.Event:

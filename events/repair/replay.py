@@ -35,6 +35,7 @@ from events.repair.commands import (
     add_window,
     boto_config,
     count,
+    run_to_exit,
     standard_queue,
     stop_on_signals,
     window_of,
@@ -131,6 +132,8 @@ class Replay:
         return [DeadLetter.from_message(message) for message in answer.get("Messages", [])]
 
     def _handle(self, letters: list[DeadLetter], limit: int, send: bool) -> None:
+        # Held before all else: an error on the way must not hide them for a quarter of an hour.
+        self._held |= {letter.receipt_handle for letter in letters}
         room = limit - self.summary.selected.total()
         # What the source gives up at once is here again before the queue is empty: sent again, the
         # two would go round until the run's time is over.
@@ -144,8 +147,6 @@ class Replay:
         for letter in back:
             print(_line("back", letter))
         self.summary.selected.update(letter.reason for letter in selected)
-        # Held before the sending: an error on the way must not hide them for a quarter of an hour.
-        self._held |= {letter.receipt_handle for letter in letters}
         if send:
             self._move(selected)
 
@@ -262,4 +263,4 @@ def _fault_of(options: argparse.Namespace) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_to_exit(main)

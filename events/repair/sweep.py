@@ -38,6 +38,7 @@ from events.repair.commands import (
     add_window,
     boto_config,
     count,
+    run_to_exit,
     standard_queue,
     stop_on_signals,
     window_of,
@@ -310,4 +311,4 @@ def _fault_of(options: argparse.Namespace) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_to_exit(main)
