@@ -27,7 +27,8 @@ once: .venv/running ## the same, ends after the samples and prints their events 
 	@$(BIN)/python -m local --once
 
 subscriber: .venv/running ## prints the events of `make run` as a program of your own would get them
-	@$(BIN)/python -m local.subscriber
+	@mkdir -p build
+	@$(BIN)/python -m local.subscriber --seen build/seen.sqlite
 
 serve: .venv/running ## the function alone: page and POST /predict on $PORT (8080)
 	EVENTS_AUTH=$${EVENTS_AUTH-none} $(BIN)/gunicorn -c function/gunicorn.conf.py

@@ -4,6 +4,7 @@ terminal that it writes to.
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import sys
@@ -76,6 +77,8 @@ class Console:
 
     def __init__(self, file: TextIO = sys.stdout, env: Mapping[str, str] = os.environ) -> None:
         self._file = file
+        if isinstance(file, io.TextIOWrapper):
+            file.reconfigure(errors="backslashreplace")  # it need not take every photo's name
         self._terminal = file.isatty()
         # https://no-color.org
         self._coloured = self._terminal and not env.get("NO_COLOR")

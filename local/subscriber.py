@@ -156,7 +156,11 @@ def main(arguments: list[str] | None = None) -> int:
     except (ClientError, ValueError):  # another program's port, or no address
         words = f"{options.endpoint_url} has no queue {EXAMPLE_QUEUE}"
         parser.exit(2, f"{words}: is it the AWS of `make run`?\n")
-    with closing(Seen(options.seen)) as seen, suppress(KeyboardInterrupt):
+    try:
+        memory = Seen(options.seen)
+    except sqlite3.Error as err:
+        parser.exit(2, f"`--seen` must be a file of SQLite, got {options.seen} ({err})\n")
+    with closing(memory) as seen, suppress(KeyboardInterrupt):
         while True:
             try:
                 for event in once(receive_events(sqs, s3, queue_url, options.wait), seen):

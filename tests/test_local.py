@@ -293,6 +293,13 @@ def test_an_event_is_one_line_of_80_columns(event: dict[str, object], line: str)
     assert len(line) <= 80
 
 
+def test_a_name_that_the_terminal_cannot_show_ends_nothing() -> None:
+    shown = io.BytesIO()
+    console = Console(io.TextIOWrapper(shown, "ascii"), {})
+    console.event({**AUDITED, "subject": "store-17/aisle-5/日本.jpg"})
+    assert b"\\u65e5\\u672c.jpg\n" in shown.getvalue()
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

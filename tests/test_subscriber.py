@@ -244,6 +244,18 @@ def test_without_make_run_it_says_what_to_start(capsys: pytest.CaptureFixture[st
     assert "start `make run` first" in capsys.readouterr().err
 
 
+def test_a_memory_that_cannot_be_opened_is_a_sentence(
+    aws: Aws, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in aws_env(aws.endpoint_url).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit, match="2"):
+        main(["--queue-url", aws.resources.subscriber_url, "--seen", "/nowhere/seen.sqlite"])
+    told = capsys.readouterr().err
+    assert told.startswith("`--seen` must be a file of SQLite, got /nowhere/seen.sqlite (")
+    assert len(told.splitlines()) == 1
+
+
 def test_another_programs_port_and_a_queue_that_is_not_there_are_sentences(
     endpoint_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
