@@ -446,6 +446,20 @@ def test_the_process_tells_its_health_and_ends_on_sigterm(
     assert 'shelfwatch_source_breaker{shelfwatch_source_breaker="closed"} 1.0' in page
 
 
+def test_the_process_does_not_start_where_its_port_is_taken(
+    aws: Aws, sink: FakeSink, tmp_path: Path
+) -> None:
+    """As by a second source on one machine."""
+    taken = sink.server_address[1]
+    env = {**aws_env(aws.endpoint_url), "METRICS_PORT": str(taken)}
+    with local_source(sink.url, aws.resources.queue_url, env, tmp_path) as source:
+        assert source.process.wait(20) == 2
+    last = json.loads((tmp_path / "source.log").read_text().splitlines()[-1])
+    assert last["event"] == "source.misconfigured"
+    assert last["error"].startswith("`METRICS_PORT` must be a free port")
+    assert last["error"].endswith(f"got 127.0.0.1:{taken}")
+
+
 def test_the_process_does_not_start_without_a_dead_letter_queue(
     aws: Aws, sink: FakeSink, tmp_path: Path
 ) -> None:

@@ -72,7 +72,13 @@ def main(arguments: list[str] | None = None) -> None:
             health = serving_health(
                 config.host, config.metrics_port, metrics.registry, source.live, source.ready
             )
-            serving.enter_context(health)
+            try:
+                serving.enter_context(health)
+            except OSError as err:
+                must_be = f"a free port, and `HOST` an address of this machine ({err.strerror})"
+                error = f"`METRICS_PORT` must be {must_be}, got {config.host}:{config.metrics_port}"
+                log.critical("source.misconfigured", extra={"error": error})
+                sys.exit(2)
             urls = {"images": config.queue_url, "dead_letters": queue.dlq_url}
             known = {label: url for label, url in urls.items() if url}
             serving.enter_context(QueueDepths(sqs, known, metrics.queue_messages))
