@@ -79,7 +79,7 @@ def test_the_source_looks_at_its_queue_and_takes_nothing(aws: Aws) -> None:
     code, told = check("events.source", aws.endpoint_url, **settings)
     assert (code, set(told)) == (
         0,
-        {"settings", "credentials", "clock", "queue", "DLQ", "sink"},
+        {"settings", "credentials", "clock", "queue", "DLQ", "rules", "sink"},
     )
     assert told["queue"].endswith(": 1 messages wait")
     assert told["DLQ"].endswith(" after 8 receives")
@@ -91,6 +91,9 @@ def test_what_the_source_lacks_is_named_with_what_to_do(aws: Aws) -> None:
     code, told = check("events.source", aws.endpoint_url, **settings)
     assert code == 1
     assert told["DLQ"].startswith("FAIL the queue has no RedrivePolicy: give it one")
+    assert told["rules"].startswith(
+        "FAIL too_few_receives (max_receives 0, needed 5); policy_keeps"
+    )
     assert "start it, or mend `K_SINK`" in told["sink"]
     code, told = check("events.source", aws.endpoint_url, K_SINK="http://x")
     assert (code, list(told)) == (1, ["settings"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import boto3
@@ -20,7 +21,12 @@ from events.checks import (
     queue_check,
 )
 from events.source.config import SettingError, SourceConfig
+from events.source.queue_checks import Queue, attributes_of, faults_of
 from events.source.sink import Sink
+from events.sqs import parse_redrive, url_of
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
 
 CONNECT_SECONDS = 5.0
 
@@ -41,6 +47,7 @@ def source_checks(env: Mapping[str, str]) -> Iterator[Check]:
     yield from identity_checks(sts)
     yield queue_check(sqs, config.queue_url)
     yield dead_letters_check(sqs, config.queue_url)
+    yield Check("rules", lambda: _rules(config, sqs))
     if config.results_bucket:
         s3 = boto3.client("s3", config=BOTO_CONFIG)
 
@@ -51,6 +58,21 @@ def source_checks(env: Mapping[str, str]) -> Iterator[Check]:
 
         yield Check("bucket", results)
     yield Check("sink", lambda: _sink(config))
+
+
+def _rules(config: SourceConfig, sqs: SQSClient) -> str:
+    """Look for what the source would log at its start, and go on all the same."""
+    attributes = attributes_of(sqs, config.queue_url)
+    arn, receives = parse_redrive(attributes.get("RedrivePolicy", ""))
+    dlq = attributes_of(sqs, url_of(sqs, arn)) if arn else attributes
+    faults = faults_of(config, attributes, Queue(max_receive_count=receives), dlq)
+    if faults:
+        raise CheckFailed("; ".join(f"{name} ({_facts(facts)})" for name, facts in faults))
+    return "who may send, sizes and times are as the source needs them"
+
+
+def _facts(facts: Mapping[str, object]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in facts.items())
 
 
 def _sink(config: SourceConfig) -> str:

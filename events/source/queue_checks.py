@@ -39,6 +39,7 @@ MIN_RECEIVE_COUNT = 5
 PAUSE_SECONDS = 2.0
 
 Answer = TypeVar("Answer")
+Finding = tuple[str, Mapping[str, object]]
 
 
 class NoDeadLetters(Exception):
@@ -65,11 +66,7 @@ def check_queue(config: SourceConfig, sqs: SQSClient, stop: threading.Event) -> 
         return Queue()
     queue = _redrive(sqs, attributes, stop)
     dlq = _attributes(sqs, queue.dlq_url, stop) if queue.dlq_url else {}
-    for event, facts in [
-        *_of_config(config),
-        *_of_queue(attributes, queue, SENDERS[config.queue_holds]),
-        *_of_dead_letters(attributes, dlq),
-    ]:
+    for event, facts in faults_of(config, attributes, queue, dlq):
         log.error(f"check.{event}", extra=facts)
     log.info(
         "check.done", extra={"dlq_url": queue.dlq_url, "max_receives": queue.max_receive_count}
@@ -77,14 +74,27 @@ def check_queue(config: SourceConfig, sqs: SQSClient, stop: threading.Event) -> 
     return queue
 
 
+def faults_of(
+    config: SourceConfig, attributes: dict[str, str], queue: Queue, dlq: dict[str, str]
+) -> list[Finding]:
+    """Name what of a queue and its dead letters costs messages or time, each with its facts."""
+    return [
+        *_of_config(config),
+        *_of_queue(attributes, queue, SENDERS[config.queue_holds]),
+        *_of_dead_letters(attributes, dlq),
+    ]
+
+
+def attributes_of(sqs: SQSClient, queue_url: str) -> dict[str, str]:
+    """Read a queue's attributes. Raises botocore's errors."""
+    answer = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["All"])
+    return {str(name): value for name, value in answer["Attributes"].items()}
+
+
 def _attributes(sqs: SQSClient, queue_url: str, stop: threading.Event) -> dict[str, str]:
     """Read a queue's attributes; empty where the role may not, or a stop was requested."""
-
-    def ask() -> dict[str, str]:
-        answer = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["All"])
-        return {str(name): value for name, value in answer["Attributes"].items()}
-
-    return _answer(ask, stop, {"queue_url": queue_url}) or {}
+    asked = {"queue_url": queue_url}
+    return _answer(lambda: attributes_of(sqs, queue_url), stop, asked) or {}
 
 
 def _redrive(sqs: SQSClient, attributes: dict[str, str], stop: threading.Event) -> Queue:
@@ -122,9 +132,6 @@ def _is_denied(err: Exception) -> bool:
     """Tell a role that may not look from what passes: a throttle, an expired token, a queue that
     Terraform has not made yet. To go on without an answer is to go on so for good."""
     return isinstance(err, ClientError) and err.response["Error"]["Code"] in DENIED
-
-
-Finding = tuple[str, Mapping[str, object]]
 
 
 def _of_config(config: SourceConfig) -> Iterator[Finding]:
