@@ -16,6 +16,9 @@ from function.errors import ShelfWatchError
 from function.image import Image, read_image
 
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+# By how much a labelling tool may overshoot the photo's edge, as Ultralytics has it.
+BEYOND = 0.01
+SHOWN = 60  # characters of a line that is refused
 Item = TypeVar("Item")
 
 
@@ -53,13 +56,35 @@ def read_labels(photo: Path) -> npt.NDArray[np.float64]:
     for lines that are not boxes.
     """
     path = label_path(photo)
-    lines = path.read_text().splitlines() if path.is_file() else []
+    if not path.is_file():
+        return np.zeros((0, 5))
     try:
-        labels = [[float(value) for value in line.split()] for line in lines if line.strip()]
-        return np.array(labels, dtype=np.float64).reshape(len(labels), 5)
-    except ValueError as err:
-        msg = f"{path} has lines that are not 'class cx cy w h'"
+        lines = path.read_text("utf-8-sig").splitlines()  # Windows writes a mark at the start
+    except UnicodeDecodeError as err:
+        msg = f"{path} must be text in UTF-8, got {type(err).__name__} at byte {err.start}"
         raise DatasetError(msg) from err
+    boxes = [_box(path, *line) for line in enumerate(lines, start=1) if line[1].strip()]
+    return np.array(boxes, dtype=np.float64).reshape(-1, 5)
+
+
+def _box(path: Path, number: int, line: str) -> list[float]:
+    try:
+        box = [float(value) for value in line.split()]
+        label, cx, cy, width, height = box
+    except ValueError:
+        right = False
+    else:
+        centred = all(-BEYOND <= value <= 1 + BEYOND for value in (cx, cy))
+        sized = all(0 <= value <= 1 + BEYOND for value in (width, height))
+        right = centred and sized and label >= 0 and label.is_integer()
+    if not right:
+        got = line if len(line) <= SHOWN else f"{line[:SHOWN]}…"
+        msg = (
+            f"line {number} of {path} must be 'class cx cy w h', a whole number and four fractions "
+            f"of the photo, got {got!r}"
+        )
+        raise DatasetError(msg)
+    return box
 
 
 @contextmanager

@@ -50,18 +50,50 @@ def test_labels_lie_where_ultralytics_looks(photo: str, label: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "boxes"),
-    [(None, 0), ("", 0), ("0 .5 .5 .1 .1", 1), ("0 .5 .5 .1 .1\n\n1 .2 .2 .1 .1\n", 2)],
+    [
+        (None, 0),
+        ("", 0),
+        ("0 .5 .5 .1 .1", 1),
+        ("0 .5 .5 .1 .1\n\n1 .2 .2 .1 .1\n", 2),
+        ("\ufeff0 .5 .5 .1 .1\r\n0 .2 .2 .1 .1\r\n", 2),  # of Windows
+        ("0 1.005 -.005 1.005 .1", 1),  # what tools overshoot
+    ],
 )
 def test_labels_are_a_line_a_box(photo: Path, text: str | None, boxes: int) -> None:
     if text is not None:
-        label_path(photo).write_text(text)
+        label_path(photo).write_bytes(text.encode())
     assert read_labels(photo).shape == (boxes, 5)
 
 
-@pytest.mark.parametrize("text", ["0 .5 .5 .1", "0 .5 .5 .1 .1 .9", "a b c d e"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0 .5 .5 .1",
+        "0 .5 .5 .1 .1 .9",
+        "a b c d e",
+        "0,.5,.5,.1,.1",
+        "0 .1 .1 .2 .1 .2 .2 .1 .2",  # a polygon
+        "0 512 300 40 60",  # pixels
+        "0 .5 .5 1.2 .1",
+        "0 .5 .5 -.1 -.1",
+        "0 nan .5 .1 .1",
+        "0 .5 .5 inf .1",
+        "-1 .5 .5 .1 .1",
+        "0.7 .5 .5 .1 .1",
+        "nan .5 .5 .1 .1",
+    ],
+)
 def test_lines_that_are_no_boxes_are_named(photo: Path, text: str) -> None:
-    label_path(photo).write_text(text)
-    with pytest.raises(DatasetError, match="class cx cy w h"):
+    label_path(photo).write_text(f"0 .5 .5 .1 .1\n{text}\n")
+    with pytest.raises(DatasetError, match="class cx cy w h") as caught:
+        read_labels(photo)
+    assert str(caught.value).startswith(f"line 2 of {label_path(photo)} must be ")
+    assert f"got {text!r}" in str(caught.value)
+
+
+def test_labels_in_another_encoding_are_named(photo: Path) -> None:
+    label_path(photo).write_text("0 .5 .5 .1 .1", encoding="utf-16")
+    with pytest.raises(DatasetError, match=f"{label_path(photo)} must be text in UTF-8"):
         read_labels(photo)
 
 
