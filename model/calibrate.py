@@ -84,7 +84,7 @@ def _find(detector: Detector, photo: LabelledPhoto, gaps: bool) -> Found:
     if gaps:
         xyxy, confidence = found.gap_xyxy, found.gap_confidence
         class_id = np.zeros(len(xyxy), np.int64)
-    of_kind = gaps | ~np.isin(photo.class_id, detector.model.gap_classes)
+    of_kind = gaps | ~photo.gaps(detector.model.gap_classes)
     return Found(
         xyxy=xyxy,
         confidence=confidence,

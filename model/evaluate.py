@@ -1,7 +1,7 @@
 """Score models on labelled photos: COCO average precision and recall, and the error of the count.
 
 Products and gaps are scored apart. Gaps are labelled in the photos of `--gaps`, or in the same
-photos under the number that the model gives them.
+photos under the number that the model gives them; in a COCO file under a name such as "gap".
 
 The way from photo to boxes is the service's own: one decode, one letterbox, one NMS.
 """
@@ -143,7 +143,7 @@ def evaluate(
         image = read_photo(photo.path, model.input_size)
         timings = Timings()
         detections = detector.detect(image, PROTOCOL, timings)
-        gaps = np.isin(photo.class_id, model.gap_classes)
+        gaps = photo.gaps(model.gap_classes)
         boxes = true_boxes(photo, photo.xywh(image), image_id)
         truth += [box for box, is_gap in zip(boxes, gaps.tolist(), strict=True) if not is_gap]
         true_gaps += [box for box, is_gap in zip(boxes, gaps.tolist(), strict=True) if is_gap]
@@ -165,7 +165,9 @@ def evaluate(
     predicted, labelled = np.array(counts).T
     return Scores(
         precision=average_precision(len(photos), truth, scored),
-        gaps=_gap_precision(len(gap_photos or photos), true_gaps, seen),
+        gaps=_gap_precision(len(gap_photos or photos), true_gaps, seen)
+        if model.gap_classes
+        else None,
         predicted=predicted,
         labelled=labelled,
         milliseconds=np.array(milliseconds),

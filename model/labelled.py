@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from function.detector import is_gap
 from function.image import Image
 from model.photos import DatasetError, find_photos, label_path, read_labels
 
@@ -22,6 +24,8 @@ class LabelledPhoto:
     class_id: npt.NDArray[np.int64]  # (n,)
     crowd: npt.NDArray[np.bool_]  # (n,) COCO's iscrowd: groups, neither right nor wrong to find
     in_pixels: bool
+    # Which classes are gaps, where the labels have names; without, the model's numbers say.
+    gap_classes: Sequence[int] | None = None
 
     def xywh(self, image: Image) -> npt.NDArray[np.float64]:
         """Return the boxes (n, 4) in pixels of the image as a person sees it."""
@@ -32,6 +36,11 @@ class LabelledPhoto:
         """Return the boxes' corners (n, 4) in pixels of the image as a person sees it."""
         xywh = self.xywh(image)
         return np.hstack((xywh[:, :2], xywh[:, :2] + xywh[:, 2:]))
+
+    def gaps(self, gap_classes: Sequence[int]) -> npt.NDArray[np.bool_]:
+        """Tell which boxes (n,) are gaps, given a model's classes of gaps."""
+        named = gap_classes if self.gap_classes is None else self.gap_classes
+        return np.isin(self.class_id, named)
 
     @property
     def count(self) -> int:
@@ -59,14 +68,18 @@ def read_gaps(data: Path) -> list[LabelledPhoto]:
     if not labels.is_file():
         return _read_yolo(data / "images")
     try:
-        return [_from_gaps(data, entry) for entry in json.loads(labels.read_text())]
+        read = [_from_gaps(data, entry) for entry in json.loads(labels.read_text("utf-8-sig"))]
     except (ValueError, KeyError, TypeError) as err:
         msg = f"{labels} is not a list of photos with their gaps: {type(err).__name__} {err}"
         raise DatasetError(msg) from err
+    return _all_there(read, f"{labels}; its images are named from {data}")
 
 
 def _from_gaps(folder: Path, entry: dict[str, object]) -> LabelledPhoto:
     xyxy = np.array(entry["gaps"], np.float64).reshape(-1, 4)
+    if not (xyxy[:, 2:] >= xyxy[:, :2]).all():  # nor where one is NaN
+        msg = f"gaps of {entry['image']} must be x1, y1, x2, y2 in pixels, got {entry['gaps']}"
+        raise ValueError(msg)
     size = np.array([entry["width"], entry["height"]] * 2, np.float64)
     if not (size > 0).all():
         msg = f"width and height of {entry['image']} must be above 0, got {size[:2].tolist()}"
@@ -100,37 +113,58 @@ def _from_labels(photo: Path, labels: npt.NDArray[np.float64]) -> LabelledPhoto:
 
 
 def _read_coco(path: Path, folder: Path) -> list[LabelledPhoto]:
-    """Read COCO's instances; its categories become classes 0, 1, … in the order of their ids."""
+    """Read COCO's instances; its categories become classes 0, 1, … in the order of their ids.
+
+    Which of them are gaps their names say: Roboflow, for one, begins with a category of no boxes.
+    """
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text("utf-8-sig"))
         images, annotations = content["images"], content["annotations"]
-        classes = {c["id"]: i for i, c in enumerate(sorted(content["categories"], key=_id))}
+        categories = sorted(content["categories"], key=_id)
+        classes = {category["id"]: label for label, category in enumerate(categories)}
+        gaps = [label for label, of in enumerate(categories) if is_gap(str(of.get("name", "")))]
         of_image: dict[int, list[tuple[list[float], int, bool]]] = {i["id"]: [] for i in images}
         for a in annotations:
             row = (a["bbox"], classes[a["category_id"]], bool(a.get("iscrowd", 0)))
             of_image[a["image_id"]].append(row)
-        read = [_from_rows(folder / i["file_name"], of_image[i["id"]]) for i in images]
+        read = [_from_rows(folder / i["file_name"], of_image[i["id"]], gaps) for i in images]
     except (ValueError, KeyError, TypeError) as err:
         msg = f"{path} is not a COCO annotation file: {type(err).__name__} {err}"
         raise DatasetError(msg) from err
     if not read:
         msg = f"{path} names no images"
         raise DatasetError(msg)
-    if missing := next((photo.path for photo in read if not photo.path.is_file()), None):
-        msg = f"{missing} of {path} is missing; --photos names the folder"
+    return _all_there(read, f"{path}; --photos names the folder")
+
+
+def _all_there(photos: list[LabelledPhoto], named: str) -> list[LabelledPhoto]:
+    if missing := next((photo.path for photo in photos if not photo.path.is_file()), None):
+        msg = f"{missing} is missing: it stands in {named}"
         raise DatasetError(msg)
-    return read
+    return photos
 
 
 def _id(category: dict[str, int]) -> int:
     return category["id"]
 
 
-def _from_rows(path: Path, rows: list[tuple[list[float], int, bool]]) -> LabelledPhoto:
+def _from_rows(
+    path: Path, rows: list[tuple[list[float], int, bool]], gaps: Sequence[int]
+) -> LabelledPhoto:
     return LabelledPhoto(
         path=path,
-        boxes=np.array([box for box, _, _ in rows], dtype=np.float64).reshape(-1, 4),
+        boxes=_boxes(path, [box for box, _, _ in rows]),
         class_id=np.array([class_id for _, class_id, _ in rows], dtype=np.int64),
         crowd=np.array([crowd for _, _, crowd in rows], dtype=bool),
         in_pixels=True,
+        gap_classes=gaps,
     )
+
+
+def _boxes(path: Path, xywh: list[list[float]]) -> npt.NDArray[np.float64]:
+    """Return boxes (n, 4) in pixels. Raises `ValueError` where one is none."""
+    for box in xywh:
+        if len(box) != 4 or not np.isfinite(box).all() or min(box[2:]) < 0:
+            msg = f"a bbox of {path.name} must be x, y, width and height in pixels, got {box}"
+            raise ValueError(msg)
+    return np.array(xywh, np.float64).reshape(-1, 4)

@@ -64,7 +64,7 @@ def page(detector: Detector, photos: list[LabelledPhoto]) -> str:
     for photo in progress(photos, "drawing: photo"):
         image = read_photo(photo.path, detector.model.input_size)
         xyxy = photo.xyxy(image)
-        empty = np.isin(photo.class_id, detector.model.gap_classes)
+        empty = photo.gaps(detector.model.gap_classes)
         found = detector.detect(image, Thresholds())
         audit = audit_shelf(found, image.width, image.height)
         gaps = np.array([gap.xyxy for gap in audit.gaps]).reshape(-1, 4)

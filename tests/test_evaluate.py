@@ -151,6 +151,39 @@ def test_a_model_of_several_classes_is_scored_a_class(split: Path, tmp_path: Pat
     assert of_coco.precision[1000].ap50 == pytest.approx(np.mean([0.67, 0.0]), abs=0.01)
 
 
+# What labels are called in COCO files, and which of a photo's boxes are then gaps.
+CATEGORIES = [
+    (["product"], [False]),
+    (["product", "gap"], [False, True]),
+    (["Out-of-Stock", "product"], [True, False]),
+    (["bottle", "can"], [False, False]),
+    (["things", "bottle", "Void"], [False, False, True]),  # Roboflow begins with one of no boxes
+]
+
+
+@pytest.mark.parametrize(("names", "gaps"), CATEGORIES)
+def test_categories_are_gaps_by_their_names(
+    split: Path, names: list[str], gaps: list[bool]
+) -> None:
+    categories = [{"id": label + 4, "name": name} for label, name in enumerate(names)]
+    rows = [
+        {"id": of["id"], "image_id": 7, "category_id": of["id"], "bbox": [1, 1, 2, 2]}
+        for of in categories
+    ]
+    photo, _ = read_dataset(coco(split, categories=categories, annotations=rows), split)
+    for gap_classes in ([], [1]):  # whatever the model's own numbers
+        assert photo.gaps(gap_classes).tolist() == gaps
+
+
+def test_gaps_are_not_scored_with_a_model_that_has_none(split: Path, tmp_path: Path) -> None:
+    detector = Detector.load(save_model(tmp_path / "m.onnx", ONE_BOX), threads=1)
+    detector.warm_up()
+    categories = [{"id": 2, "name": "product"}, {"id": 5, "name": "gap"}]
+    scores = evaluate(detector, read_dataset(coco(split, categories=categories), split))
+    assert scores.gaps is None
+    assert scores.labelled.tolist() == [1, 2]  # a gap is no product that was missed
+
+
 def test_labels_are_read_in_pixels_of_the_photo_a_person_sees(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "labels").mkdir()
@@ -169,7 +202,11 @@ def test_labels_are_read_in_pixels_of_the_photo_a_person_sees(tmp_path: Path) ->
         ({"images": [], "annotations": []}, "names no images"),
         ({"categories": []}, "not a COCO annotation file"),
         ({"images": [{"id": 7, "file_name": "none.png"}], "annotations": []}, "--photos names"),
-        ({"annotations": [{"image_id": 7, "category_id": 2, "bbox": [1, 2]}]}, "not a COCO"),
+        ({"annotations": [{"image_id": 7, "category_id": 2, "bbox": [1, 2]}]}, "bbox of a.png"),
+        *(
+            ({"annotations": [{"image_id": 7, "category_id": 2, "bbox": box}]}, "bbox of a.png")
+            for box in ([], [9, 9, -4, -4], [1, 2, float("nan"), 4], [1, 2, 3, 4, 5])
+        ),
     ],
 )
 def test_a_broken_coco_file_is_named(split: Path, changed: dict[str, Any], reason: str) -> None:
