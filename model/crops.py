@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from model.photos import read_photo
+
 Floats = npt.NDArray[np.float64]
 Pixels = npt.NDArray[np.uint8]
 Rng = np.random.Generator
@@ -49,6 +51,16 @@ class Crop:
     pixels: Pixels  # (side, side, 3) RGB
     xyxy: Floats  # (n, 4) in its pixels
     kept: npt.NDArray[np.int64]  # (n,) which boxes of the photo these are
+
+
+def open_photo(photo: TrainingPhoto) -> tuple[Image.Image, Floats]:
+    """Read a photo as the service does, turned by EXIF, and its boxes (n, 4) in its pixels.
+
+    Raises `DatasetError`.
+    """
+    picture = read_photo(photo.path).picture
+    middle, half = photo.cxcywh[:, :2], photo.cxcywh[:, 2:] / 2
+    return picture, np.hstack((middle - half, middle + half)) * np.tile(picture.size, 2)
 
 
 def crop(photo: Image.Image, xyxy: Floats, size: int, side: int, rng: Rng) -> Crop:

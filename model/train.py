@@ -14,6 +14,8 @@ import json
 import os
 import shutil
 import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ import numpy.typing as npt
 from function.session import available_cpus
 from model.crops import TrainingPhoto
 from model.labelled import LabelledPhoto, read_dataset, read_gaps
-from model.photos import DatasetError, find_photos, label_path
+from model.photos import DatasetError, label_path, reading
 from model.render import write_dataset
 from model.yolo import (
     YoloError,
@@ -74,9 +76,11 @@ def prepare(
     file name stands in `gaps` too. Returns Ultralytics' YAML file. Raises `DatasetError`.
     """
     shutil.rmtree(folder, ignore_errors=True)  # another data set's links
-    _link_split(data / "images" / "val", folder / "images" / "val")
-    found = {photo.path.stem: photo for photo in read_dataset(data / "images" / "train")}
-    empty = {photo.path.stem: photo for photo in read_gaps(gaps)} if gaps else {}
+    _lay_out(data / "images" / "val", folder / "images" / "val", 2 if gaps else 1)
+    found = _by_name(read_dataset(data / "images" / "train"))
+    empty = _by_name(read_gaps(gaps)) if gaps else {}
+    if gaps:
+        _refuse_gaps(found.values())
     photos = [_photo(found.get(name), empty.get(name)) for name in sorted(found | empty)]
     if drawn:
         write_dataset(folder / "drawn", drawn, seed=0, gaps=bool(gaps))
@@ -106,31 +110,55 @@ def _photo(products: LabelledPhoto | None, gaps: LabelledPhoto | None) -> Traini
     known = [(PRODUCT, products)] if products else []
     known += [(GAP, gaps)] if gaps else []
     return TrainingPhoto(
-        path=max((photo.path for _, photo in known), key=lambda path: path.stat().st_size),
+        path=max((photo.path for _, photo in known), key=_bytes),
         cxcywh=np.vstack([_cxcywh(photo) for _, photo in known]),
         class_id=np.concatenate([np.full(len(photo.boxes), label) for label, photo in known]),
         labelled=frozenset(label for label, _ in known),
     )
 
 
+def _bytes(path: Path) -> int:
+    with reading(path):
+        return path.stat().st_size
+
+
 def _cxcywh(photo: LabelledPhoto) -> npt.NDArray[np.float64]:
     return np.hstack((photo.boxes[:, :2] + photo.boxes[:, 2:] / 2, photo.boxes[:, 2:]))
 
 
-def _link_split(source: Path, target: Path) -> None:
-    """Link the photos of one split and their labels.
+def _by_name(photos: Sequence[LabelledPhoto]) -> dict[str, LabelledPhoto]:
+    """Key photos by their file names, and by their paths where folders repeat a name."""
+    stems = Counter(photo.path.stem for photo in photos)
+    return {
+        photo.path.stem if stems[photo.path.stem] == 1 else str(photo.path): photo
+        for photo in photos
+    }
 
-    Ultralytics writes caches beside the labels, and `source` may be read-only.
-    """
-    photos = find_photos(source)
-    labelled = [photo for photo in photos if label_path(photo).is_file()]
-    if not labelled:
-        msg = f"{source} has photos but none has a label file, e.g. {label_path(photos[0])}"
+
+def _refuse_gaps(photos: Iterable[LabelledPhoto]) -> None:
+    """Refuse labels that would train as products, and be counted as gaps by what follows."""
+    if odd := next((photo for photo in photos if GAP in photo.class_id), None):
+        msg = (
+            f"beside photos of gaps, class {GAP} means a gap: products must have another one, "
+            f"and gaps a folder of their own, got class {GAP} in {label_path(odd.path)}"
+        )
         raise DatasetError(msg)
-    for photo in photos:
-        _link(photo, target / photo.relative_to(source))
-    for photo in labelled:
-        _link(label_path(photo), label_path(target / photo.relative_to(source)))
+
+
+def _lay_out(source: Path, target: Path, classes: int) -> None:
+    """Link the photos of one split, and write their labels anew, in `classes` classes.
+
+    Ultralytics leaves out a photo with a class that it was not told of: such a thing is a product.
+    It writes caches beside the labels, and `source` may be read-only.
+    """
+    for photo in read_dataset(source):
+        link = target / photo.path.relative_to(source)
+        _link(photo.path, link)
+        known = np.where(photo.class_id < classes, photo.class_id, PRODUCT).tolist()
+        rows = zip(known, *_cxcywh(photo).T.tolist(), strict=True)
+        labels = label_path(link)
+        labels.parent.mkdir(parents=True, exist_ok=True)
+        labels.write_text("".join(" ".join(map(str, row)) + "\n" for row in rows))
 
 
 def _link(source: Path, target: Path) -> None:

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from function.session import available_cpus
-from model.crops import TrainingPhoto, crop
+from model.crops import TrainingPhoto, crop, open_photo
 
 WARM_UP = 0.02  # share of a run in which the learning rate rises
 NEW_CLASS_BIAS = -4.6  # a score of 0.01: nearly no anchor shows a thing of a new class
@@ -165,10 +164,7 @@ def _crop_dataset(
 
         def __getitem__(self, index: int) -> dict[str, Any]:
             photo = photos[index]
-            with Image.open(photo.path) as opened:
-                picture = opened.convert("RGB")
-            middle, half = photo.cxcywh[:, :2], photo.cxcywh[:, 2:] / 2
-            corners = np.hstack((middle - half, middle + half)) * np.tile(picture.size, 2)
+            picture, corners = open_photo(photo)
             seen = crop(picture, corners, size, side, self.rng)
             low, high = seen.xyxy[:, :2] / side, seen.xyxy[:, 2:] / side
             boxes = np.hstack(((low + high) / 2, high - low))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import PIL.Image
 import PIL.ImageDraw
+import pytest
 
-from model.crops import GREY, crop
+from model.crops import GREY, TrainingPhoto, crop, open_photo
 
 SIDE = 96
 BOXES = np.array([[20.0, 30, 60, 70], [100, 10, 130, 40], [150, 100, 190, 150]])
@@ -35,6 +39,49 @@ def test_boxes_go_where_their_pixels_go() -> None:
             assert not ((outside.argmax(axis=2) == which) & (outside.max(axis=2) > 160)).any()
             seen[which] += 1
     assert (seen > 10).all()  # and not of the three the first alone
+
+
+def save_turned(path: Path) -> None:
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    photo().rotate(90, expand=True).save(path, exif=exif)
+
+
+def save_16_bits(path: Path) -> None:
+    grey = np.asarray(photo().convert("L")).astype(np.uint16)
+    PIL.Image.fromarray(grey * 257).save(path)
+
+
+def save_transparent(path: Path) -> None:
+    picture = photo().convert("RGBA")
+    picture.putalpha(
+        PIL.Image.fromarray((np.asarray(photo()).max(axis=2) > 0).astype(np.uint8) * 255)
+    )
+    picture.save(path)
+
+
+@pytest.mark.parametrize("save", [save_turned, save_16_bits, save_transparent])
+def test_a_photo_is_trained_on_as_the_service_sees_it(
+    tmp_path: Path, save: Callable[[Path], None]
+) -> None:
+    save(tmp_path / "a.png")
+    middle, sides = (BOXES[:, :2] + BOXES[:, 2:]) / 2, BOXES[:, 2:] - BOXES[:, :2]
+    labelled = TrainingPhoto(
+        path=tmp_path / "a.png",
+        cxcywh=np.hstack((middle, sides)) / (200, 160, 200, 160),
+        class_id=np.zeros(len(BOXES), np.int64),
+        labelled=frozenset({0}),
+    )
+    picture, corners = open_photo(labelled)
+    np.testing.assert_allclose(corners, BOXES)
+    seen = np.asarray(picture).astype(int)
+    back = 255 if save is save_transparent else 0
+    assert seen.shape == (160, 200, 3)
+    assert (seen[0, 0] == back).all()
+    for left, top, right, bottom in BOXES.astype(int):
+        inner = seen[top + 2 : bottom - 2, left + 2 : right - 2]
+        assert (inner == inner[0, 0]).all()  # nothing but the box's own colour
+        assert inner[0, 0].tolist() not in ([0] * 3, [255] * 3)
 
 
 def test_a_box_that_is_mostly_cut_off_is_not_labelled() -> None:

@@ -112,7 +112,58 @@ def test_a_photo_is_labelled_for_what_its_data_set_is(
     assert alone.class_id.tolist() == [train.GAP]
 
 
-@pytest.mark.parametrize("content", ["[", '[{"image": "x.jpg"}]', "{}", '[{"gaps": 1}]'])
+def test_photos_of_one_name_in_several_folders_are_all_trained_on(
+    data: Path, gaps: Path, tmp_path: Path
+) -> None:
+    for kind, suffix in (("images", "jpg"), ("labels", "txt")):
+        (data / kind / f"train/nested/1.{suffix}").rename(data / kind / f"train/nested/0.{suffix}")
+    _, photos = prepared(data, tmp_path / "run", gaps=gaps)
+    assert sorted((photo.path.stem, sorted(photo.labelled)) for photo in photos) == [
+        *(("0", [train.PRODUCT]), ("0", [train.PRODUCT])),
+        ("0", [train.GAP]),  # of which of the two nobody knows
+        *(("2", [train.PRODUCT]), ("9", [train.GAP])),
+    ]
+
+
+LABELS = "0 0.5 0.5 0.1 0.1\n1 0.3 0.5 0.1 0.1\n7 0.7 0.5 0.1 0.1\n"
+
+
+@pytest.mark.parametrize(("with_gaps", "classes"), [(False, "000"), (True, "010")])
+def test_a_photo_is_validated_whatever_the_class_of_its_products(
+    data: Path, gaps: Path, tmp_path: Path, with_gaps: bool, classes: str
+) -> None:
+    (data / "labels/val/3.txt").write_text(LABELS)
+    train.prepare(data, tmp_path / "run", gaps=gaps if with_gaps else None)
+    lines = (tmp_path / "run/labels/val/3.txt").read_text().splitlines()
+    assert "".join(line[0] for line in lines) == classes
+    assert (data / "labels/val/3.txt").read_text() == LABELS
+
+
+def test_gaps_among_the_products_are_refused(data: Path, gaps: Path, tmp_path: Path) -> None:
+    (data / "labels/train/0.txt").write_text(LABELS)
+    assert len(prepared(data, tmp_path / "run")[1]) == 3
+    with pytest.raises(DatasetError, match=f"got class 1 in {data / 'labels/train/0.txt'}"):
+        prepared(data, tmp_path / "run", gaps=gaps)
+
+
+@pytest.mark.parametrize("lost", ["0", "9"])
+def test_a_photo_of_gaps_that_is_not_there_is_named(gaps: Path, lost: str) -> None:
+    (gaps / f"images/{lost}.jpg").unlink()
+    with pytest.raises(DatasetError, match=rf"{lost}\.jpg is missing: .*labels\.json"):
+        read_gaps(gaps)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[",
+        '[{"image": "x.jpg", "width": 9, "height": 9, "gaps": [[5, 5, 1, 1]]}]',
+        '[{"image": "x.jpg", "width": 9, "height": 9, "gaps": [[0, 0, NaN, 1]]}]',
+        '[{"image": "x.jpg"}]',
+        "{}",
+        '[{"gaps": 1}]',
+    ],
+)
 def test_gaps_that_cannot_be_read_are_named(gaps: Path, content: str) -> None:
     (gaps / "labels.json").write_text(content)
     if content == "{}":
@@ -232,7 +283,19 @@ def test_only_a_small_file_goes_into_git(arguments: list[str], output: str, limi
 def test_a_trained_checkpoint_is_taken_as_it_is() -> None:
     said = planned("DATA=photos", "WEIGHTS=mine.pt", "EPOCHS=0", "ARCH=yolo11l")
     assert "model.train" not in said
-    assert "model.export mine.pt" in said
+    assert 'model.export "mine.pt"' in said
+
+
+def test_paths_may_hold_blanks_and_the_tilde_that_zsh_passes_on() -> None:
+    home = str(Path.home())
+    said = planned("DATA=~/my photos", "GAPS=my gaps", "WEIGHTS=~/my best.pt", "OUTPUT=a b.onnx")
+    assert said.count(f'--data "{home}/my photos/images/') == 3
+    assert said.count('--gaps "my gaps"') == 3
+    assert f'--weights "{home}/my best.pt"' in said
+    assert '/int8.onnx "a b.onnx"' in said
+    said = planned("DATA=.", "EPOCHS=0", "WEIGHTS=~/my best.pt")
+    assert f'model.export "{home}/my best.pt"' in said
+    assert f'--training-data "{ROOT.name}"' in said
 
 
 @pytest.mark.parametrize(
