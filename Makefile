@@ -185,14 +185,17 @@ SIZE ?= $(if $(filter yolo11n,$(ARCH)),896,640)
 DRAWN ?= 0
 LABEL ?= $(if $(GAPS),,product)
 MAX_LOSS ?= 1
-TRAINING_DATA ?= $(notdir $(abspath $(DATA)))
+TRAINING_DATA ?= $(shell cd "$(DATA)" 2>/dev/null && basename "$$PWD")
 MODEL_VENV ?= .venv-model
 OUTPUT ?= $(if $(filter yolo11n,$(ARCH)),model/shelf.onnx,build/$(NAME).onnx)# only the small one is for Git
+MODEL ?= model/shelf.onnx
+# Paths may hold blanks; within quotes no shell knows the tilde, which zsh passes on.
+$(foreach path,DATA GAPS WEIGHTS MODEL OUTPUT,$(eval override $(path) := $$(patsubst ~/%,$$(HOME)/%,$$($(path)))))
 ROAD := build/model/$(NAME)
 CHECKPOINT := $(if $(filter 0,$(EPOCHS)),$(WEIGHTS),build/train/$(NAME)/weights/best.pt)
 TRAIN_OPTIONS = --arch $(ARCH) --epochs $(EPOCHS) --size $(SIZE) --drawn $(DRAWN) --name $(NAME) \
-	$(if $(GAPS),--gaps $(GAPS)) $(if $(HOURS),--hours $(HOURS)) \
-	$(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(RESUME),--resume) $(if $(SET),--set $(SET))
+	$(if $(GAPS),--gaps "$(GAPS)") $(if $(HOURS),--hours $(HOURS)) \
+	$(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(RESUME),--resume) $(if $(SET),--set $(SET))
 
 # What is missing is said before a venv is built.
 ifneq ($(filter model,$(MAKECMDGOALS)),)
@@ -204,23 +207,22 @@ $(if $(DATA),,$(error DATA is empty: make $(MAKECMDGOALS) DATA=folder with image
 endif
 
 model: $(MODEL_VENV)/bin/yolo ## train, export, calibrate, quantise, evaluate; a file that fails a check replaces nothing
-	$(if $(filter 0,$(EPOCHS)),,$(MODEL_VENV)/bin/python -m model.train --data $(DATA) $(TRAIN_OPTIONS))
-	$(MODEL_VENV)/bin/python -m model.export $(CHECKPOINT) --output $(ROAD)/float.onnx --size $(SIZE) \
+	$(if $(filter 0,$(EPOCHS)),,$(MODEL_VENV)/bin/python -m model.train --data "$(DATA)" $(TRAIN_OPTIONS))
+	$(MODEL_VENV)/bin/python -m model.export "$(CHECKPOINT)" --output $(ROAD)/float.onnx --size $(SIZE) \
 		--label "$(LABEL)" --name $(NAME) --training-data "$(TRAINING_DATA)" --license "$(WEIGHTS_LICENSE)"
-	$(MODEL_VENV)/bin/python -m model.calibrate $(ROAD)/float.onnx --data $(DATA)/images/train $(if $(GAPS),--gaps $(GAPS)) --output $(ROAD)/float.onnx
-	$(MODEL_VENV)/bin/python -m model.quantize $(ROAD)/float.onnx --calibration $(DATA)/images/train --output $(ROAD)/int8.onnx
-	$(MODEL_VENV)/bin/python -m model.calibrate $(ROAD)/int8.onnx --data $(DATA)/images/train $(if $(GAPS),--gaps $(GAPS)) --output $(ROAD)/int8.onnx
-	$(MODEL_VENV)/bin/python -m model.evaluate --data $(DATA)/images/val --model $(ROAD)/float.onnx $(ROAD)/int8.onnx \
+	$(MODEL_VENV)/bin/python -m model.calibrate $(ROAD)/float.onnx --data "$(DATA)/images/train" $(if $(GAPS),--gaps "$(GAPS)") --output $(ROAD)/float.onnx
+	$(MODEL_VENV)/bin/python -m model.quantize $(ROAD)/float.onnx --calibration "$(DATA)/images/train" --output $(ROAD)/int8.onnx
+	$(MODEL_VENV)/bin/python -m model.calibrate $(ROAD)/int8.onnx --data "$(DATA)/images/train" $(if $(GAPS),--gaps "$(GAPS)") --output $(ROAD)/int8.onnx
+	$(MODEL_VENV)/bin/python -m model.evaluate --data "$(DATA)/images/val" --model $(ROAD)/float.onnx $(ROAD)/int8.onnx \
 		--max-loss $(MAX_LOSS) --plots $(ROAD)
 	$(MODEL_VENV)/bin/python -m model.gate $(ROAD)/int8.onnx $(if $(filter model/%,$(OUTPUT)),--max-megabytes 10)
-	@cp $(ROAD)/int8.onnx $(OUTPUT) && echo "wrote $(OUTPUT); serve it: SHELFWATCH_MODEL=$(OUTPUT) make serve"
+	@cp $(ROAD)/int8.onnx "$(OUTPUT)" && echo "wrote $(OUTPUT); serve it: SHELFWATCH_MODEL='$(OUTPUT)' make serve"
 
-MODEL ?= model/shelf.onnx
 evaluate: .venv ## scores a detector: make evaluate DATA=photos/images/val [GAPS=empty] [MODEL=mine.onnx]
-	$(BIN)/python -m model.evaluate --data $(DATA) $(if $(GAPS),--gaps $(GAPS)) --model $(MODEL)
+	$(BIN)/python -m model.evaluate --data "$(DATA)" $(if $(GAPS),--gaps "$(GAPS)") --model "$(MODEL)"
 
 preview: .venv ## labels and detections side by side in build/preview.html: make preview DATA=photos/images/val [MODEL=mine.onnx]
-	$(BIN)/python -m model.preview --data $(DATA) --model $(MODEL) --output build/preview.html
+	$(BIN)/python -m model.preview --data "$(DATA)" --model "$(MODEL)" --output build/preview.html
 
 $(MODEL_VENV)/bin/yolo: # a venv that has Ultralytics is taken as it is
 	$(PYTHON) -m venv $(MODEL_VENV)
