@@ -26,7 +26,7 @@ from local.subscriber import receive_events
 
 SAMPLES = Path(__file__).parent / "samples"
 LOGS = ROOT / "build" / "local"
-IMAGES = ("*.jpg", "*.jpeg", "*.png", "*.webp")
+IMAGES = (".jpg", ".jpeg", ".png", ".webp")
 ONCE_SECONDS = 30.0  # for all samples' events, once the stack runs
 TERMINATED = 128 + signal.SIGTERM
 
@@ -119,7 +119,11 @@ def check_ports_differ(*ports: int) -> None:
 
 def find_samples(folder: Path) -> dict[str, Path]:
     """Find the images below a folder, by the keys they get. Raises `StackError` for none."""
-    paths = sorted(path for pattern in IMAGES for path in folder.rglob(pattern))
+    paths = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in IMAGES and not path.is_dir()  # cameras write .JPG
+    )
     if not paths:
         msg = f"{folder} holds no images"
         raise StackError(msg)

@@ -31,7 +31,11 @@ def find_photos(folder: Path, count: int | None = None) -> list[Path]:
 
     Raises `DatasetError` when there are none.
     """
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES)
+    found = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in PHOTO_SUFFIXES and not path.is_dir()
+    )
     if not found:
         msg = f"{folder} holds no photos ({', '.join(sorted(PHOTO_SUFFIXES))})"
         raise DatasetError(msg)

@@ -210,6 +210,14 @@ def test_a_folder_without_images_is_said(tmp_path: Path, name: str) -> None:
     assert_nothing_is_left(ports)
 
 
+def test_samples_are_found_whatever_the_case_of_their_names(tmp_path: Path) -> None:
+    (tmp_path / "of.jpg").mkdir()
+    names = ("IMG_1.JPG", "of.jpg/a b.Png", "c.webp", "d.jpeg", "notes.txt")
+    for name in names:
+        (tmp_path / name).touch()
+    assert set(local.__main__.find_samples(tmp_path)) == set(names[:-1])
+
+
 def test_an_upload_that_brought_no_event_is_said(
     aws: Aws, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

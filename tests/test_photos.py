@@ -22,6 +22,7 @@ def test_photos_are_spread_evenly(
     for index in range(6):
         (tmp_path / f"{index}.png").touch()
     (tmp_path / "7.txt").touch()
+    (tmp_path / "8.png").mkdir()
     expected = list(range(chosen)) if isinstance(chosen, int) else chosen
     assert [int(photo.stem) for photo in find_photos(tmp_path, count)] == expected
 
