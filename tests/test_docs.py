@@ -173,6 +173,25 @@ def test_the_readmes_output_is_a_real_event() -> None:
     assert digest.removeprefix("sha256:") in (ROOT / "model" / "MODEL_CARD.md").read_text()
 
 
+def test_pages_tell_the_same_of_the_same_photo() -> None:
+    """One photo's audit is pasted in four places, from one model."""
+    blocks = re.findall(r"```\n(\{.*?\n\})\n```", README, re.DOTALL)
+    data = next(json.loads(block) for block in blocks if "specversion" in block)["data"]
+    gap, more = data["gaps"]
+    products, gaps = data["count"], 1 + int(more.split()[1])
+    rows, filled = len(data["rows"]) - 1 + int(data["rows"][-1].split()[1]), data["fill_rate"]
+    numbers = [gap["confidence"], round(gap["facings"]), *gap["xyxy"]]
+    pasted = {
+        "README.md": rf"aisle-5 +{products} products +{gaps} gaps +{filled:.0%}  gaps\.jpg",
+        "docs/shelf.md": rf"/gaps\.jpg +{products} +{rows} +{gaps} +\d+ +{filled:.0%}",
+        "docs/page.md": rf"gaps\.jpg,gap,1,1,,{','.join(map(str, numbers))}",
+        "docs/http.md": rf"gaps\.jpg 200 {products}",
+    }
+    for page, line in pasted.items():
+        assert re.search(rf"{line}$", (ROOT / page).read_text(), re.MULTILINE), page
+    assert f"\n{products} {filled} {gap}\n" in README  # what `POST /predict` answers
+
+
 def test_every_exit_code_of_the_commands_is_documented() -> None:
     for exit_code in (DONE, FAILED, MISUSED, POSTPONED, INTERRUPTED):
         assert f"| {exit_code} |" in EVENTS_MD
