@@ -23,9 +23,9 @@ variable "name" {
   default     = "shelfwatch"
 
   validation {
-    # A load balancer's name has at most 32 characters.
-    condition     = can(regex("^[a-z][a-z0-9-]{1,31}$", var.name))
-    error_message = "name is ${jsonencode(var.name)}, not 2 to 32 of a-z, 0-9 and -."
+    # A target group's name, <name>-443, has at most 32 characters; the cluster's role wants nearly as much.
+    condition     = can(regex("^[a-z][a-z0-9-]{1,27}$", var.name)) && can(regex("^[a-z0-9]+(-[a-z0-9]+)*$", var.name))
+    error_message = "name is ${jsonencode(var.name)}, not 2 to 28 of a-z, 0-9 and single - between them."
   }
 }
 
@@ -44,6 +44,11 @@ variable "vpc_cidr" {
   description = "The network's addresses, a /16: every pod has one"
   type        = string
   default     = "10.42.0.0/16"
+
+  validation {
+    condition     = can(cidrnetmask(var.vpc_cidr)) && endswith(var.vpc_cidr, "/16")
+    error_message = "vpc_cidr is ${jsonencode(var.vpc_cidr)}, not a block of IPv4 that ends with /16: a smaller one has too few addresses for pods."
+  }
 }
 
 variable "one_nat_gateway" {

@@ -17,6 +17,12 @@ variable "name" {
   description = "Begins every name, as in infra/terraform/shelfwatch"
   type        = string
   default     = "shelfwatch"
+
+  validation {
+    # A database takes no hyphen beside another one or at the end.
+    condition     = can(regex("^[a-z][a-z0-9-]{1,31}$", var.name)) && can(regex("^[a-z0-9]+(-[a-z0-9]+)*$", var.name))
+    error_message = "name is ${jsonencode(var.name)}, not 2 to 32 of a-z, 0-9 and single - between them."
+  }
 }
 
 variable "cluster_name" {

@@ -46,7 +46,7 @@ output "subscriber_policy_arn" {
 }
 
 output "monitor" {
-  description = "What infra/terraform/monitor wants to know of this root: -json, into its from-shelfwatch.auto.tfvars.json"
+  description = "What infra/terraform/monitor wants to know of this root: -json, into its shelfwatch.auto.tfvars.json"
   value = {
     account_id         = var.account_id
     region             = var.region

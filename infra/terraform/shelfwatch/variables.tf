@@ -23,9 +23,10 @@ variable "name" {
   default     = "shelfwatch"
 
   validation {
-    # The longest name made from it is a bucket's: <name>-results-<12 digits>, at most 63 characters.
-    condition     = can(regex("^[a-z][a-z0-9-]{1,31}$", var.name))
-    error_message = "name is ${jsonencode(var.name)}, not 2 to 32 of a-z, 0-9 and -."
+    # The longest name made from it is a bucket's: <name>-results-<12 digits>, at most 63 characters. The registry
+    # and the monitor's database take no hyphen beside another one or at the end.
+    condition     = can(regex("^[a-z][a-z0-9-]{1,31}$", var.name)) && can(regex("^[a-z0-9]+(-[a-z0-9]+)*$", var.name))
+    error_message = "name is ${jsonencode(var.name)}, not 2 to 32 of a-z, 0-9 and single - between them."
   }
 }
 

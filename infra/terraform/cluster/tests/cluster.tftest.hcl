@@ -149,6 +149,22 @@ run "two_nodes" {
   expect_failures = [var.node_groups]
 }
 
+run "name_too_long_for_a_target_group" {
+  command = plan
+  variables {
+    name = "shelfwatch-of-northern-stores"
+  }
+  expect_failures = [var.name]
+}
+
+run "network_too_small_for_pods" {
+  command = plan
+  variables {
+    vpc_cidr = "10.42.0.0/20"
+  }
+  expect_failures = [var.vpc_cidr]
+}
+
 run "two_zones" {
   command = plan
   variables {

@@ -100,6 +100,14 @@ run "it_may_be_deleted_when_somebody_says_so" {
   }
 }
 
+run "name_that_a_database_refuses" {
+  command = plan
+  variables {
+    name = "shelves-"
+  }
+  expect_failures = [var.name]
+}
+
 run "one_subnet_is_refused" {
   command = plan
 

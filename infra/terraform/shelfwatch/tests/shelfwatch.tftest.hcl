@@ -218,6 +218,14 @@ run "name_too_long_for_a_bucket" {
   expect_failures = [var.name]
 }
 
+run "name_that_the_registry_refuses" {
+  command = plan
+  variables {
+    name = "shelves--north"
+  }
+  expect_failures = [var.name]
+}
+
 run "budget_of_nothing" {
   command = plan
   variables {
