@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
 import sys
@@ -35,7 +36,7 @@ from model.yolo import (
     learn_what_is_labelled,
     open_yolo,
     save_every,
-    smart_value,
+    settings_of,
     train_in_bfloat16,
     trainer_of,
 )
@@ -252,7 +253,7 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
     rate = LEARNING_RATE_FROM_RANDOM if args.weights == RANDOM else LEARNING_RATE
     chosen = {"epochs": args.epochs, "imgsz": args.size, "lr0": rate}
     given = dict(setting.split("=", 1) for setting in args.set)
-    return RECIPE | chosen | _device() | {key: smart_value(value) for key, value in given.items()}
+    return RECIPE | chosen | _device() | settings_of(given)
 
 
 def _device() -> dict[str, Any]:
@@ -272,6 +273,17 @@ def _setting(text: str) -> str:
     return text
 
 
+def _hours(text: str) -> float:
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = 0.0
+    if not 0 < hours < math.inf:
+        msg = f"must be a number above 0, got {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return hours
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m model.train", description=__doc__)
     add = parser.add_argument
@@ -285,7 +297,7 @@ def _parser() -> argparse.ArgumentParser:
         f"{RANDOM!r} starts from nothing",
     )
     add("--epochs", type=int, default=30, help="times through the photos (30)")
-    add("--hours", type=float, help="train for so long instead of a number of epochs")
+    add("--hours", type=_hours, help="train for so long instead of a number of epochs")
     add("--size", type=int, default=640, help="input side in pixels (640)")
     add("--name", help="of the run, in build/train; shelf-<arch> unless given")
     add("--runs", type=Path, default=RUNS, help="folder of the runs (build/train)")

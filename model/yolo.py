@@ -38,12 +38,16 @@ def open_yolo(weights: str) -> Any:
     if weights.endswith(TENSORS):
         return _from_tensors(Path(weights))
     try:
-        return ultralytics.YOLO(weights, task="detect")
+        yolo = ultralytics.YOLO(weights, task="detect")
     # Ultralytics raises bare Exceptions, and unpickling whatever it likes.
     except Exception as err:
         reason = str(err).splitlines()[0] if str(err) else type(err).__name__
         msg = f"{weights} is not here, cannot be downloaded or is no YOLO checkpoint: {reason}"
         raise YoloError(msg) from err
+    if isinstance(yolo.model, str):  # it takes the name of any file, and opens that later
+        msg = f"weights must be a checkpoint, .pt or {TENSORS}, got {Path(weights).name}"
+        raise YoloError(msg)
+    return yolo
 
 
 def save_tensors(yolo: Any, path: Path) -> None:
@@ -277,12 +281,21 @@ def _in_float(value: Any) -> Any:
     return value.float()
 
 
-def smart_value(text: str) -> Any:
-    """Turn the text of a setting into what Ultralytics takes, as its own command line does."""
-    _import_ultralytics()
-    from ultralytics.cfg import smart_value
+def settings_of(given: dict[str, str]) -> dict[str, Any]:
+    """Turn texts of settings into what Ultralytics takes, as its own command line does.
 
-    return smart_value(text)
+    Raises `YoloError` for one that it does not know, or of another kind.
+    """
+    _import_ultralytics()
+    from ultralytics.cfg import get_cfg, smart_value
+
+    settings = {name: smart_value(text) for name, text in given.items()}
+    try:
+        get_cfg(overrides=settings)
+    except (SyntaxError, TypeError, ValueError) as err:
+        msg = f"a setting must be one of Ultralytics: {str(err).strip().splitlines()[0]}"
+        raise YoloError(msg) from err
+    return settings
 
 
 def _import_ultralytics() -> Any:

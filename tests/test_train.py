@@ -217,6 +217,33 @@ def test_a_setting_without_a_value_is_named(capsys: pytest.CaptureFixture[str]) 
         train._setting("")
 
 
+@pytest.mark.parametrize("hours", ["0", "-1", "nan", "inf", "long"])
+def test_hours_that_are_none_are_named(hours: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        train.main(["--data", "x", "--hours", hours])
+    assert f"--hours: must be a number above 0, got {hours!r}" in capsys.readouterr().err
+
+
+@needs_ultralytics
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--weights", "model/shelf.onnx"], "weights must be a checkpoint, .pt or .safetensors"),
+        (["--weights", "README.md"], "got README.md"),
+        (["--weights", "random", "--set", "nosuch=1"], "'nosuch' is not a valid YOLO argument"),
+        (["--weights", "random", "--set", "batch=many"], "'batch=many' is of invalid type str"),
+    ],
+)
+def test_what_ultralytics_cannot_use_is_named(
+    data: Path, tmp_path: Path, options: list[str], reason: str
+) -> None:
+    command = [str(MODEL_PYTHON), "-m", "model.train", "--data", str(data), "--runs", str(tmp_path)]
+    done = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert reason in done.stderr.splitlines()[-1]
+
+
 @needs_ultralytics
 @pytest.mark.timeout(600)
 def test_a_killed_training_goes_on_and_its_checkpoint_exports(data: Path, tmp_path: Path) -> None:
