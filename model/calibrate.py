@@ -44,7 +44,7 @@ from function.tiles import SIDE, input_scale, shorter_sides
 from model.evaluate import COUNT_CONFIDENCE, PROTOCOL
 from model.gate import GateError, head_of, load_model, metadata_of
 from model.labelled import LabelledPhoto, read_dataset, read_gaps
-from model.photos import DatasetError, progress, read_photo
+from model.photos import DatasetError, progress, read_photo, spread
 
 PHOTOS = 200  # more move the result by less than a hundredth
 # Where the right threshold is looked for: beyond, the model is not one to calibrate.
@@ -248,8 +248,7 @@ def build(args: argparse.Namespace) -> dict[str, tuple[float, float]]:
         sets["gaps"] = (read_gaps(args.gaps), detector.model.gap_classes)
     done = {}
     for kind, (photos, classes) in sets.items():
-        photos = photos[:: max(len(photos) // PHOTOS, 1)][:PHOTOS]
-        found = find(detector, photos, gaps=kind == "gaps")
+        found = find(detector, spread(photos, PHOTOS), gaps=kind == "gaps")
         threshold = right_threshold([(of.confidence, len(of.labelled)) for of in found])
         done[kind] = threshold, logit(COUNT_CONFIDENCE) - logit(threshold)
         model = shift_scores(model, done[kind][1], classes)

@@ -39,8 +39,13 @@ def find_photos(folder: Path, count: int | None = None) -> list[Path]:
     if not found:
         msg = f"{folder} holds no photos ({', '.join(sorted(PHOTO_SUFFIXES))})"
         raise DatasetError(msg)
-    step = max(len(found) / count, 1) if count else 1
-    return [found[int(index * step)] for index in range(min(count or len(found), len(found)))]
+    return spread(found, count or len(found))
+
+
+def spread(items: Sequence[Item], count: int) -> list[Item]:
+    """Pick `count` items, spread evenly, or all where there are no more."""
+    step = max(len(items) / count, 1)
+    return [items[int(index * step)] for index in range(min(count, len(items)))]
 
 
 def label_path(photo: Path) -> Path:

@@ -21,7 +21,7 @@ from function.errors import ModelError
 from function.image import Image
 from function.shelf import audit_shelf
 from model.labelled import LabelledPhoto, read_dataset
-from model.photos import DatasetError, progress, read_photo
+from model.photos import DatasetError, progress, read_photo, spread
 
 PHOTOS = 24  # a page of ten megabytes
 SIDE = 900  # px of a picture
@@ -92,7 +92,7 @@ def main(argv: list[str] | None = None) -> None:
         photos = read_dataset(args.data, args.photos)
         detector = Detector.load(args.model)
         detector.warm_up()
-        content = page(detector, photos[:: max(len(photos) // args.count, 1)][: args.count])
+        content = page(detector, spread(photos, max(args.count, 1)))
     except (DatasetError, ModelError) as err:
         sys.exit(str(err))
     args.output.parent.mkdir(parents=True, exist_ok=True)

@@ -176,7 +176,7 @@ def train(args: argparse.Namespace) -> Path:
     run: Path = args.runs / args.name
     weights = run / "weights"
     if (weights / "last.pt").is_file() and not args.resume:
-        msg = f"{run} exists: --resume goes on with it, --name starts another"
+        msg = f"{run} exists: RESUME=1 or --resume goes on with it, NAME= or --name starts another"
         raise YoloError(msg)
     if _epoch(weights / "last.pt") == FINISHED and not (weights / RESUME).is_file():
         print(f"{run} has all its epochs")

@@ -1,5 +1,6 @@
 """The page of labels beside detections."""
 
+import re
 from pathlib import Path
 
 import PIL.Image
@@ -23,6 +24,21 @@ def test_labels_and_detections_stand_side_by_side(
     assert page.count("1 products and 0 gaps found") == 2
     assert page.count("data:image/jpeg;base64,") == 4
     assert "http" not in page
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"), [(3, "abd"), (2, "ac"), (1, "a"), (0, "a"), (9, "abcde")]
+)
+def test_the_photos_that_are_shown_are_spread_evenly(
+    tmp_path: Path, count: int, shown: str
+) -> None:
+    for name in "abcde":
+        PIL.Image.new("RGB", (64, 48)).save(tmp_path / f"{name}.png")
+        (tmp_path / f"{name}.txt").touch()
+    model, output = save_model(tmp_path / "m.onnx", ONE_BOX), tmp_path / "preview.html"
+    options = ["--model", str(model), "--output", str(output), "--count", str(count)]
+    preview.main(["--data", str(tmp_path), *options])
+    assert "".join(re.findall(r"(\w)\.png: 0 products", output.read_text())) == shown
 
 
 def test_a_name_is_text_and_never_markup(tmp_path: Path) -> None:
