@@ -14,23 +14,36 @@ from function.detector import is_gap
 from function.image import Image
 from model.photos import DatasetError, find_photos, label_path, read_labels
 
+FRACTIONS = (1.0, 1.0)  # boxes of YOLO
+
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledPhoto:
     """A photo and what is on it."""
 
     path: Path
-    boxes: npt.NDArray[np.float64]  # (n, 4) x, y, width, height: fractions, or pixels
+    boxes: npt.NDArray[np.float64]  # (n, 4) x, y, width, height
     class_id: npt.NDArray[np.int64]  # (n,)
     crowd: npt.NDArray[np.bool_]  # (n,) COCO's iscrowd: groups, neither right nor wrong to find
-    in_pixels: bool
+    # (width, height) of the photo to which the boxes belong; None: its own pixels.
+    size: tuple[float, float] | None
     # Which classes are gaps, where the labels have names; without, the model's numbers say.
     gap_classes: Sequence[int] | None = None
 
     def xywh(self, image: Image) -> npt.NDArray[np.float64]:
-        """Return the boxes (n, 4) in pixels of the image as a person sees it."""
-        size = np.array([image.width, image.height] * 2)
-        return self.boxes if self.in_pixels else self.boxes * size
+        """Return the boxes (n, 4) in pixels of the image as a person sees it.
+
+        Raises `DatasetError` where they are those of another one, which lies on its side.
+        """
+        width, height = self.size or (image.width, image.height)
+        if (width - height) * (image.width - image.height) < 0:
+            msg = (
+                f"{self.path} is {image.width} x {image.height} as a person sees it, and its boxes "
+                f"are labelled at {width:g} x {height:g}: label it turned, as EXIF says"
+            )
+            raise DatasetError(msg)
+        scale = np.array([image.width / width, image.height / height] * 2)
+        return np.asarray(self.boxes * scale)
 
     def xyxy(self, image: Image) -> npt.NDArray[np.float64]:
         """Return the boxes' corners (n, 4) in pixels of the image as a person sees it."""
@@ -89,7 +102,7 @@ def _from_gaps(folder: Path, entry: dict[str, object]) -> LabelledPhoto:
         boxes=np.hstack((xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2])) / size,
         class_id=np.zeros(len(xyxy), np.int64),
         crowd=np.zeros(len(xyxy), bool),
-        in_pixels=False,
+        size=FRACTIONS,
     )
 
 
@@ -108,7 +121,7 @@ def _from_labels(photo: Path, labels: npt.NDArray[np.float64]) -> LabelledPhoto:
         boxes=np.hstack([corner, size]),
         class_id=labels[:, 0].astype(np.int64),
         crowd=np.zeros(len(labels), bool),
-        in_pixels=False,
+        size=FRACTIONS,
     )
 
 
@@ -127,7 +140,7 @@ def _read_coco(path: Path, folder: Path) -> list[LabelledPhoto]:
         for a in annotations:
             row = (a["bbox"], classes[a["category_id"]], bool(a.get("iscrowd", 0)))
             of_image[a["image_id"]].append(row)
-        read = [_from_rows(folder / i["file_name"], of_image[i["id"]], gaps) for i in images]
+        read = [_from_rows(folder, image, of_image[image["id"]], gaps) for image in images]
     except (ValueError, KeyError, TypeError) as err:
         msg = f"{path} is not a COCO annotation file: {type(err).__name__} {err}"
         raise DatasetError(msg) from err
@@ -149,15 +162,20 @@ def _id(category: dict[str, int]) -> int:
 
 
 def _from_rows(
-    path: Path, rows: list[tuple[list[float], int, bool]], gaps: Sequence[int]
+    folder: Path,
+    image: dict[str, str | float | None],
+    rows: list[tuple[list[float], int, bool]],
+    gaps: Sequence[int],
 ) -> LabelledPhoto:
+    path = folder / str(image["file_name"])
+    size = [float(image.get(side) or 0) for side in ("width", "height")]
     return LabelledPhoto(
         path=path,
         boxes=_boxes(path, [box for box, _, _ in rows]),
         class_id=np.array([class_id for _, class_id, _ in rows], dtype=np.int64),
         crowd=np.array([crowd for _, _, crowd in rows], dtype=bool),
-        in_pixels=True,
         gap_classes=gaps,
+        size=(size[0], size[1]) if min(size) > 0 else None,
     )
 
 

@@ -220,7 +220,7 @@ def test_what_is_labelled_is_told_by_its_kind(tmp_path: Path) -> None:
         boxes=np.array([[0, 0, 10, 20], [20, 0, 10, 20], [40, 0, 20, 20], [50, 0, 10, 10.0]]),
         class_id=np.array([0, 0, 0, 1]),
         crowd=np.array([False, False, True, False]),
-        in_pixels=True,
+        size=None,
     )
     names = "{0: 'product', 1: 'gap'}"
     output = np.zeros((1, 6, 21))

@@ -43,7 +43,7 @@ def truth_of(detections: Detections) -> list[Box]:
         boxes=boxes,
         class_id=detections.class_id,
         crowd=np.zeros(count, bool),
-        in_pixels=True,
+        size=None,
     )
     truth = true_boxes(photo, boxes, 1)
     for number, box in enumerate(truth, start=1):
@@ -193,6 +193,32 @@ def test_labels_are_read_in_pixels_of_the_photo_a_person_sees(tmp_path: Path) ->
 
     size = Image.of(np.zeros((80, 40, 3), np.uint8))
     np.testing.assert_allclose(photo.xywh(size), [[10, 15, 20, 10]])
+
+
+@pytest.mark.parametrize(
+    ("said", "seen"),
+    [
+        ({}, [10, 20, 6, 5]),
+        ({"width": None, "height": 0}, [10, 20, 6, 5]),
+        ({"width": 64, "height": 48}, [10, 20, 6, 5]),
+        ({"width": 640, "height": 480}, [1, 2, 0.6, 0.5]),  # made smaller after it was labelled
+        ({"width": 64, "height": 64}, [10, 15, 6, 3.75]),
+    ],
+)
+def test_a_photo_may_be_smaller_than_it_was_labelled(
+    split: Path, said: dict[str, object], seen: list[float]
+) -> None:
+    images = [{"id": 7, "file_name": "a.png", **said}]
+    rows = [{"image_id": 7, "category_id": 2, "bbox": [10, 20, 6, 5]}]
+    (photo,) = read_dataset(coco(split, images=images, annotations=rows), split)
+    np.testing.assert_allclose(photo.xywh(Image.of(np.zeros((48, 64, 3), np.uint8))), [seen])
+
+
+def test_boxes_of_a_photo_on_its_side_are_refused(split: Path) -> None:
+    images = [{"id": 7, "file_name": "a.png", "width": 64, "height": 48}]
+    (photo,) = read_dataset(coco(split, images=images, annotations=[]), split)
+    with pytest.raises(DatasetError, match=r"a\.png is 48 x 64 as a person sees it, .* 64 x 48"):
+        photo.xywh(Image.of(np.zeros((64, 48, 3), np.uint8)))
 
 
 @pytest.mark.parametrize(
