@@ -242,5 +242,5 @@ $(MODEL_VENV)/bin/yolo: # a venv that has Ultralytics is taken as it is
 	@touch .venv-tools/installed
 
 clean: ## removes all that make has put here, checkpoints of training too; nothing lies elsewhere
-	rm -rf .venv .venv-bench .venv-model .venv-tools .mypy_cache .pytest_cache .ruff_cache build
+	rm -rf .venv .venv-bench .venv-model .venv-tools .hypothesis .mypy_cache .pytest_cache .ruff_cache build
 	find . -name __pycache__ -type d -prune -not -path './.git/*' -exec rm -rf {} +

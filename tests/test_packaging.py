@@ -157,3 +157,12 @@ def test_a_lock_holds_what_the_rooms_that_run_from_it_import(
         for library in libraries
         if not {name.lower().replace("_", "-") for name in names[library]} & locked
     } == set()
+
+
+def test_clean_removes_the_folders_that_git_ignores() -> None:
+    """`.terraform` is no job's: `make terraform` keeps its own in build/."""
+    folders = re.findall(r"^([.\w-]+)/$", (ROOT / ".gitignore").read_text(), re.MULTILINE)
+    command = ["make", "-n", "clean"]
+    removed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert {".hypothesis", ".venv", "build"} <= set(folders)  # what the tests leave, too
+    assert set(folders) - {".terraform"} <= set(removed.split())
