@@ -178,7 +178,8 @@ judge: .venv ## the pictures and true boxes that judge a rollout
 # DATA are photos of which products are labelled, GAPS photos of which gaps are; with GAPS the network learns both.
 # EPOCHS=0 takes WEIGHTS as they are. model/MODEL_CARD.md has examples.
 ARCH ?= yolo11n
-NAME ?= shelf-$(ARCH)
+# Not from the environment, where WSL has the computer's name.
+NAME = shelf-$(ARCH)
 EPOCHS ?= 30
 # What ships looks at 896 px; the large model keeps its time at 640.
 SIZE ?= $(if $(filter yolo11n,$(ARCH)),896,640)

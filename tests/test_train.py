@@ -307,6 +307,12 @@ def test_only_a_small_file_goes_into_git(arguments: list[str], output: str, limi
     assert said.index("model.gate") < said.index("cp ")
 
 
+def test_a_model_is_not_called_like_the_computer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NAME", "DESKTOP-1")  # as WSL does
+    assert "--name shelf-yolo11n " in planned("DATA=photos")
+    assert "--name mine " in planned("DATA=photos", "NAME=mine")
+
+
 def test_a_trained_checkpoint_is_taken_as_it_is() -> None:
     said = planned("DATA=photos", "WEIGHTS=mine.pt", "EPOCHS=0", "ARCH=yolo11l")
     assert "model.train" not in said
