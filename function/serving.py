@@ -31,7 +31,7 @@ def address(env: Mapping[str, str], port: int) -> str:
 
     Raises `SystemExit` with one sentence, as gunicorn reads its settings where nothing logs yet.
     """
-    host, text = env.get("HOST", "127.0.0.1"), env.get("PORT") or str(port)
+    host, text = env.get("HOST") or "127.0.0.1", env.get("PORT") or str(port)
     if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= MAX_PORT):
         msg = f"`PORT` must be a whole number from 1 to {MAX_PORT}, got {text!r}"
         raise SystemExit(msg)

@@ -15,6 +15,7 @@ from function.serving import address
     [
         ({}, "127.0.0.1:8081"),
         ({"HOST": "0.0.0.0"}, "0.0.0.0:8081"),
+        ({"HOST": "", "PORT": ""}, "127.0.0.1:8081"),  # and never all of the machine's addresses
         ({"HOST": "::", "PORT": "80"}, "[::]:80"),
         ({"PORT": ""}, "127.0.0.1:8081"),
         ({"PORT": "65535"}, "127.0.0.1:65535"),
