@@ -51,10 +51,11 @@ NAME=${TF_VAR_name:-shelfwatch}
 # The state's bucket has it before Terraform is asked.
 [[ $NAME =~ ^[a-z]([a-z0-9]|-[a-z0-9])+$ && ${#NAME} -le 28 ]] ||
   fail "TF_VAR_name must be 2 to 28 of a-z, 0-9 and single - between them, got '$NAME' in infra/settings.env"
-# Roles would be bound to what does not run: below, and in knative/, both are fixed.
-for setting in TF_VAR_namespace:shelfwatch "TF_VAR_cluster_name:$NAME"; do
+# Roles would be bound to what does not run: below, in knative/ and in the workflows these are fixed.
+for setting in TF_VAR_namespace:shelfwatch "TF_VAR_cluster_name:$NAME" TF_VAR_github_branch:main; do
   name=${setting%%:*} only=${setting#*:}
-  [[ ${!name:-$only} == "$only" ]] || fail "$name must be '$only', as the manifests have it, got '${!name}' in infra/settings.env"
+  [[ ${!name:-$only} == "$only" ]] ||
+    fail "$name must be '$only', as manifests and workflows have it, got '${!name}' in infra/settings.env"
 done
 remote=${GIT_REMOTE:-origin}
 root=${ARGOCD_ROOT:-argocd/prod}

@@ -437,6 +437,7 @@ def test_a_missing_setting_is_named_before_anything_is_asked(
         ("TF_VAR_name=shelfwatch-of-northern-stores", "TF_VAR_name must be 2 to 28"),
         ("TF_VAR_namespace=shops", "TF_VAR_namespace must be 'shelfwatch'"),
         ("TF_VAR_cluster_name=retail", "TF_VAR_cluster_name must be 'shelfwatch'"),
+        ("TF_VAR_github_branch=trunk", "TF_VAR_github_branch must be 'main'"),
         ("GIT_REMOTE=upstream", "must be a remote of this clone, got 'upstream'"),
         ("ARGOCD_ROOT=argocd/nowhere", "must be a folder like argocd/prod, got 'argocd/nowhere'"),
     ],
