@@ -80,7 +80,8 @@ class Detections:
     confidence: Floats  # (n,)
     class_id: Ints  # (n,)
     truncated: bool = False  # more were found than max_detections allowed
-    # (m, 4), boxes that do not count, yet nothing is empty there: too faint, or not asked for
+    # (m, 4), boxes that do not count, yet nothing is empty there: too faint, not asked for, or more
+    # than were
     faint: Floats = field(default_factory=_no_boxes)
     faint_confidence: Floats = field(default_factory=_no_scores)  # (m,)
     sees_gaps: bool = False  # whether the model has a class for them
@@ -108,17 +109,17 @@ class Detections:
         return np.concatenate((self.xyxy, self.faint))[counts], confidence[counts]
 
     def asked(self, thresholds: Thresholds) -> Detections:
-        """Leave what was asked for, of all that counts by default; what is less sure is faint."""
+        """Leave what was asked for, of all that counts by default; nothing is empty at the rest."""
         sure = self.confidence >= thresholds.confidence
-        kept = np.flatnonzero(sure)[: thresholds.max_detections]
+        kept = sure & (sure.cumsum() <= thresholds.max_detections)
         return replace(
             self,
             xyxy=self.xyxy[kept],
             confidence=self.confidence[kept],
             class_id=self.class_id[kept],
-            truncated=self.truncated or len(kept) < int(sure.sum()),
-            faint=np.concatenate((self.xyxy[~sure], self.faint)),
-            faint_confidence=np.concatenate((self.confidence[~sure], self.faint_confidence)),
+            truncated=self.truncated or bool((sure & ~kept).any()),
+            faint=np.concatenate((self.xyxy[~kept], self.faint)),
+            faint_confidence=np.concatenate((self.confidence[~kept], self.faint_confidence)),
         )
 
     def moved(self, right: int, down: int) -> Detections:

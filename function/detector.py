@@ -152,7 +152,8 @@ def postprocess(
         kept = non_max_suppression(xyxy, confidence, class_id, thresholds.iou, most)
         xyxy, confidence, class_id = box.undo(xyxy[kept]), confidence[kept], class_id[kept]
         truncated = False
-    # What is not asked for takes its place all the same: without it there would be gaps.
+    # What is not asked for, or too much, takes its place all the same: without it there would be
+    # gaps.
     wanted = np.isin(class_id, thresholds.classes or class_id)
     allowed = wanted & (wanted.cumsum() <= thresholds.max_detections)
     counts = confidence >= thresholds.confidence
@@ -160,7 +161,7 @@ def postprocess(
     # A box that lay in the padding has no area left.
     solid = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
     sure = solid & allowed & counts
-    faint = solid & ~sure & (allowed | ~wanted) & (confidence >= lowest)
+    faint = solid & ~sure & (confidence >= lowest)
     gap_xyxy, gap_confidence = _seen_gaps(
         output, classes, box, gap_classes, min(thresholds.confidence, GAP_CONFIDENCE)
     )

@@ -371,8 +371,8 @@ def test_the_cap_is_told(detector: Detector) -> None:
     [
         pytest.param(0.25, 1000, 2, 1, False, id="faint-ones-are-kept-apart"),
         pytest.param(0.1, 1000, 4, 0, False, id="asked-for-they-are-detections"),
-        pytest.param(0.25, 2, 2, 0, False, id="faint-ones-do-not-count-as-too-many"),
-        pytest.param(0.25, 1, 1, 0, True, id="too-many"),
+        pytest.param(0.25, 2, 2, 1, False, id="faint-ones-do-not-count-as-too-many"),
+        pytest.param(0.25, 1, 1, 1, True, id="too-many"),
     ],
 )
 def test_boxes_below_the_threshold_are_faint_not_detections(

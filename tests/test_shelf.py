@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 import pytest
 
-from function.detections import Detections
+from function.detections import Detections, Thresholds
 from function.result import gaps_json, rows_json
 from function.shelf import audit_shelf
 from model.render import rotation
@@ -132,6 +132,15 @@ def test_what_may_be_a_product_is_no_gap() -> None:
     row = without(TEN, 4)
     assert len(audit_shelf(detections(row), WIDE, WIDE).gaps) == 1
     assert audit_shelf(detections(row, faint=[TEN[4]]), WIDE, WIDE).gaps == ()
+
+
+@pytest.mark.parametrize("most", [10, 9, 5])
+def test_what_is_beyond_the_cap_is_no_gap(most: int) -> None:
+    sure = np.linspace(0.9, 0.5, 10, dtype=np.float32)
+    scattered = replace(detections([TEN[i * 3 % 10] for i in range(10)]), confidence=sure)
+    some = scattered.asked(Thresholds(max_detections=most))
+    assert (len(some), some.truncated) == (most, most < 10)
+    assert audit_shelf(some, WIDE, WIDE).gaps == ()
 
 
 @pytest.mark.parametrize("degrees", [-12, -5, 5, 12])
