@@ -1,12 +1,14 @@
 """The whole path with its real processes: bucket, queue, source, function, topic, subscriber."""
 
 import json
+import socket
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import GOOD_SAMPLE, Aws, free_port, queue_depth
+from fake_sink import running_sink
 from schemas import validate
 
 from events.types import IMAGE_REJECTED, SHELF_AUDITED
@@ -120,6 +122,20 @@ def test_results_in_the_photos_bucket_do_not_come_back(aws: Aws, tmp_path: Path)
     assert {(line["kind"], line["uri"]) for line in ignored} == {
         ("ours", f"s3://{bucket}/{key}") for key in ours
     }
+
+
+def test_the_source_begins_though_s3_is_silent(aws: Aws, tmp_path: Path) -> None:
+    """It asks S3 only to warn of a bucket of results that feeds a queue."""
+    with running_sink() as sink, socket.create_server(("127.0.0.1", 0)) as silent:
+        silent_url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        env = source_env(aws, RESULTS_BUCKET="results", AWS_ENDPOINT_URL_S3=silent_url)
+        with running_source(sink.url, aws.resources.queue_url, env, tmp_path):
+            aws.s3.put_object(Bucket=aws.resources.bucket, Key="a.jpg", Body=b"")
+            deadline = time.monotonic() + 15
+            while not sink.acknowledged:
+                assert time.monotonic() < deadline, "nothing was delivered"
+                time.sleep(0.1)
+    assert sink.acknowledged[0]["subject"] == "a.jpg"
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from contextlib import ExitStack
 import boto3
 from botocore.config import Config as BotoConfig
 
-from events.checks import NO_REGION, has_region, run_checks
+from events.checks import BOTO_CONFIG, NO_REGION, has_region, run_checks
 from events.log import configure_logging
 from events.source.config import SettingError, SourceConfig
 from events.source.health import serving_health
@@ -63,7 +63,9 @@ def main(arguments: list[str] | None = None) -> None:
         log.critical("source.misconfigured", extra={"error": str(err)})
         sys.exit(2)
     if config.results_bucket:
-        check_results_bucket(config, boto3.client("s3"))
+        s3 = boto3.client("s3", config=BOTO_CONFIG)
+        # Beside all else: it only warns, and the photos must not wait for an S3 that is silent.
+        threading.Thread(target=check_results_bucket, args=(config, s3), daemon=True).start()
     metrics = SourceMetrics()
     source = SqsSource(config, sqs, Sink.from_config(config), queue, metrics)
     threading.Thread(target=_end_in_time, args=(source, stop), daemon=True).start()
