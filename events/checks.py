@@ -80,9 +80,6 @@ def has_region() -> bool:
     return bool(boto3.Session().region_name)
 
 
-NO_REGION = "`AWS_DEFAULT_REGION` must be set, got nothing"
-
-
 def run_checks(checks: Iterable[Check], out: TextIO) -> bool:
     """Write a line for each check, passed or what to do; tell whether all passed."""
     passed = True

@@ -23,9 +23,10 @@ from pathlib import Path
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 from events.checks import run_checks
+from events.settings import SettingError
 from function.audit import audit_image
 from function.batch import Outcome
-from function.config import Config, ConfigError
+from function.config import Config
 from function.detections import Thresholds
 from function.detector import Detector
 from function.errors import ImageError, ImageGone, ModelError, RequestError
@@ -118,7 +119,7 @@ def main(arguments: list[str] | None = None) -> int:
             detector.model.names,
         )
         detector.warm_up()
-    except (ConfigError, ModelError, RequestError, OSError) as err:
+    except (SettingError, ModelError, RequestError, OSError) as err:
         parser.error(str(err))
     except KeyboardInterrupt:  # while the model loads
         return INTERRUPTED

@@ -20,11 +20,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from werkzeug.routing import Map
 
 from events.codec import from_http
+from events.settings import SettingError
 from function import schemas, v2
 from function.answers import answer_events, answer_pictures, answer_stored
 from function.audit import audit_image, make_auditor
 from function.bearer import require_token
-from function.config import Config, ConfigError
+from function.config import Config
 from function.cross_site import allow_origin, check_site, is_loopback
 from function.detections import Thresholds
 from function.detector import Detector
@@ -69,7 +70,7 @@ APP_LOAD_ERROR = 4
 def create_app(config: Config, detector: Detector | None = None) -> Flask:
     """Build the app; without a detector it loads the configured one and warms it first.
 
-    Raises `ConfigError`, and `ModelError` for a file that cannot serve.
+    Raises `SettingError`, and `ModelError` for a file that cannot serve.
     """
     app = _flask()
     metrics = Metrics()
@@ -167,7 +168,7 @@ def serve() -> Flask:
         _start_tracing(config)
         detector = Detector.load(config.model_path, config.threads, config.revision)
         app = create_app(config, detector)
-    except (ConfigError, ModelError) as err:
+    except (SettingError, ModelError) as err:
         log.critical("function.failed_to_start", extra={"error": str(err)})
         sys.exit(APP_LOAD_ERROR)
     except Exception as err:  # whatever it is: trying again would meet it again
@@ -250,7 +251,7 @@ def _start_tracing(config: Config) -> None:
         export_spans(schemas.version())
     except ImportError as err:
         msg = "`OTEL_EXPORTER_OTLP_ENDPOINT` is set, so the extra 'otel' must be installed"
-        raise ConfigError(msg) from err
+        raise SettingError(msg) from err
 
 
 def _authorize_data(config: Config) -> None:

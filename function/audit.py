@@ -470,7 +470,7 @@ def _rejection(s3_object: S3Object, err: ImageError) -> Rejection:
 
 
 def make_auditor(config: Config, detector: Detector, metrics: Metrics) -> Auditor | None:
-    """Build the auditor of events; None where no bucket may be read. Raises `ConfigError`."""
+    """Build the auditor of events; None where no bucket may be read. Raises `SettingError`."""
     if not config.events_buckets:
         return None
     session, settings = make_session(), boto_config()

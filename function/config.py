@@ -8,18 +8,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from events.settings import (
+    SettingError,
+    bucket,
+    buckets,
+    events_auth,
+    names,
+    secret,
+    whole_number,
+)
 from events.sqs import is_fifo
-from events.types import BUCKET_MUST_BE, BUCKET_NAME, MAX_GENERATION, TOKEN, TOKEN_MUST_BE
+from events.types import MAX_GENERATION
 from function.detections import MUST_BE, Thresholds, read_detail
 from function.errors import InvalidParameter
 
 ROOT = Path(__file__).resolve().parent.parent
 
 ORIGIN = re.compile(r"https?://[a-z0-9.\[\]:-]+")
-
-
-class ConfigError(ValueError):
-    """A setting is odd; the message names the variable."""
+MAX_THREADS = 1024  # more than any machine has processors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,114 +62,61 @@ class Config:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> Config:
-        """Read the settings. Raises `ConfigError` with the variable's name."""
-        events_auth = env.get("EVENTS_AUTH") or cls.events_auth
-        if events_auth not in ("token", "none"):
-            msg = f"`EVENTS_AUTH` must be 'token' or 'none', got {events_auth!r}"
-            raise ConfigError(msg)
+        """Read the settings. Raises `SettingError` with the variable's name."""
         return cls(
             model_path=Path(env.get("SHELFWATCH_MODEL") or cls.model_path),
-            threads=int(_number(env, "SHELFWATCH_THREADS", cls.threads, "a whole number from 0")),
+            threads=whole_number(env, "SHELFWATCH_THREADS", cls.threads, 0, MAX_THREADS),
             thresholds=_thresholds(env),
-            events_auth=events_auth,
-            events_token=_secret(env, "EVENTS_TOKEN"),
-            events_buckets=_buckets(env, "EVENTS_BUCKETS"),
-            results_bucket=_bucket(env, "RESULTS_BUCKET"),
+            events_auth=events_auth(env),
+            events_token=secret(env, "EVENTS_TOKEN"),
+            events_buckets=buckets(env, "EVENTS_BUCKETS"),
+            results_bucket=bucket(env, "RESULTS_BUCKET"),
             topic_arn=_standard_topic(env, "TOPIC_ARN"),
-            references_bucket=_bucket(env, "REFERENCES_BUCKET"),
-            predict_token=_secret(env, "PREDICT_TOKEN"),
-            predict_s3_buckets=_buckets(env, "PREDICT_S3_BUCKETS"),
+            references_bucket=bucket(env, "REFERENCES_BUCKET"),
+            predict_token=secret(env, "PREDICT_TOKEN"),
+            predict_s3_buckets=buckets(env, "PREDICT_S3_BUCKETS"),
             cors_origins=_origins(env),
             host=env.get("HOST") or cls.host,
-            uploads_token=_secret(env, "UPLOADS_TOKEN"),
-            uploads_bucket=_bucket(env, "UPLOADS_BUCKET"),
-            audit_generation=_generation(env),
+            uploads_token=secret(env, "UPLOADS_TOKEN"),
+            uploads_bucket=bucket(env, "UPLOADS_BUCKET"),
+            audit_generation=whole_number(
+                env, "AUDIT_GENERATION", cls.audit_generation, 0, MAX_GENERATION
+            ),
             revision=env.get("K_REVISION", ""),
             otlp_endpoint=env.get("OTEL_EXPORTER_OTLP_ENDPOINT", ""),
         )
 
 
-def _secret(env: Mapping[str, str], variable: str) -> str:
-    """Read a bearer token: one that no header can hold would fail each request."""
-    secret = env.get(variable, "")
-    if secret and not TOKEN.fullmatch(secret):
-        kind = f"{len(secret)} characters with others"  # never the secret itself
-        msg = f"`{variable}` must be {TOKEN_MUST_BE}, got {kind}"
-        raise ConfigError(msg)
-    return secret
-
-
 def _origins(env: Mapping[str, str]) -> frozenset[str]:
-    origins = _names(env, "CORS_ORIGINS")
+    origins = frozenset(names(env, "CORS_ORIGINS"))
     for origin in origins:
         if not ORIGIN.fullmatch(origin):
             msg = f"`CORS_ORIGINS` must be origins such as https://app.example.com, got {origin!r}"
-            raise ConfigError(msg)
+            raise SettingError(msg)
     return origins
-
-
-def _generation(env: Mapping[str, str]) -> int:
-    must_be = f"a whole number from 0 to {MAX_GENERATION}"
-    generation = int(_number(env, "AUDIT_GENERATION", Config.audit_generation, must_be))
-    if generation > MAX_GENERATION:
-        msg = f"`AUDIT_GENERATION` must be {must_be}, got {generation}"
-        raise ConfigError(msg)
-    return generation
-
-
-def _names(env: Mapping[str, str], variable: str) -> frozenset[str]:
-    return frozenset(name.strip() for name in env.get(variable, "").split(",") if name.strip())
-
-
-def _buckets(env: Mapping[str, str], variable: str) -> frozenset[str]:
-    return frozenset(_check_bucket(name, variable) for name in _names(env, variable))
-
-
-def _bucket(env: Mapping[str, str], variable: str) -> str:
-    name = env.get(variable, "").strip()
-    return name and _check_bucket(name, variable)
-
-
-def _check_bucket(name: str, variable: str) -> str:
-    if not BUCKET_NAME.fullmatch(name):
-        msg = f"`{variable}` must be {BUCKET_MUST_BE}, got {name!r}"
-        raise ConfigError(msg)
-    return name
 
 
 def _standard_topic(env: Mapping[str, str], variable: str) -> str:
     arn = env.get(variable, "")
     if is_fifo(arn):
         msg = f"`{variable}` must be a standard topic, got {arn!r}: an event has no message group"
-        raise ConfigError(msg)
+        raise SettingError(msg)
     return arn
 
 
 def _thresholds(env: Mapping[str, str]) -> Thresholds:
     thresholds = Thresholds()
     for name in ("confidence", "iou", "max_detections"):
-        variable = f"SHELFWATCH_{name.upper()}"
-        value = _number(env, variable, getattr(thresholds, name), MUST_BE[name])
+        variable, default = f"SHELFWATCH_{name.upper()}", getattr(thresholds, name)
+        text = env.get(variable) or str(default)
         try:
+            value = int(text) if isinstance(default, int) else float(text)
             thresholds = replace(thresholds, **{name: value})  # type: ignore[arg-type]  # each field has a type of its own
-        except InvalidParameter as err:
-            msg = f"`{variable}` must be {MUST_BE[name]}, got {env.get(variable)!r}"
-            raise ConfigError(msg) from err
+        except (ValueError, InvalidParameter) as err:
+            msg = f"`{variable}` must be {MUST_BE[name]}, got {text!r}"
+            raise SettingError(msg) from err
     try:
         detail = read_detail("SHELFWATCH_DETAIL", env.get("SHELFWATCH_DETAIL") or thresholds.detail)
     except InvalidParameter as err:
-        raise ConfigError(str(err)) from err
+        raise SettingError(str(err)) from err
     return replace(thresholds, detail=detail)
-
-
-def _number(env: Mapping[str, str], name: str, default: float, must_be: str) -> float:
-    text = env.get(name) or str(default)
-    try:
-        number = int(text) if isinstance(default, int) else float(text)
-    except ValueError as err:
-        msg = f"`{name}` must be {must_be}, got {text!r}"
-        raise ConfigError(msg) from err
-    if number < 0:
-        msg = f"`{name}` must be {must_be}, got {text!r}"
-        raise ConfigError(msg)
-    return number

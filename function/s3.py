@@ -19,8 +19,9 @@ from botocore.exceptions import (
 )
 
 from events.s3_notification import S3Object
+from events.settings import NO_REGION, SettingError
 from events.types import REFERENCES
-from function.config import Config, ConfigError
+from function.config import Config
 from function.errors import (
     BucketForbidden,
     CredentialsRefused,
@@ -195,7 +196,7 @@ def fetch_reference(s3: S3Client, bucket: str, folder: str) -> Reference | None:
 def make_s3_pictures(config: Config) -> S3Pictures | None:
     """Build the reader of s3:// pictures; None unless buckets are listed and callers have a token.
 
-    Without a token anybody could read private photos through it. Raises `ConfigError`.
+    Without a token anybody could read private photos through it. Raises `SettingError`.
     """
     if not (config.predict_s3_buckets and config.predict_token):
         return None
@@ -203,14 +204,13 @@ def make_s3_pictures(config: Config) -> S3Pictures | None:
 
 
 def make_session() -> boto3.Session:
-    """Make what clients of AWS are made from. Raises `ConfigError` where no region is set."""
+    """Make what clients of AWS are made from. Raises `SettingError` where no region is set."""
     # Imported here, as boto3 takes a third of a second and a function without events needs none.
     import boto3
 
     session = boto3.Session()
     if not session.region_name:
-        msg = "`AWS_DEFAULT_REGION` must be set, got nothing"
-        raise ConfigError(msg)
+        raise SettingError(NO_REGION)
     return session
 
 

@@ -13,7 +13,8 @@ from events.checks import (
     identity_checks,
     topic_check,
 )
-from function.config import Config, ConfigError
+from events.settings import SettingError
+from function.config import Config
 from function.detector import Detector
 from function.errors import ModelError
 from function.s3 import boto_config, make_session
@@ -23,7 +24,7 @@ def service_checks(env: Mapping[str, str]) -> Iterator[Check]:
     """List what to look at, by what the settings ask for; odd settings are the last."""
     try:
         config = Config.from_env(env)
-    except ConfigError as err:
+    except SettingError as err:
         yield failed_check("settings", str(err))
         return
     yield Check("settings", lambda: _settings(config))
@@ -40,7 +41,7 @@ def service_checks(env: Mapping[str, str]) -> Iterator[Check]:
         return
     try:
         session = make_session()
-    except ConfigError as err:
+    except SettingError as err:
         yield failed_check("region", str(err))
         return
     sts = session.client("sts", config=boto_config())

@@ -173,7 +173,7 @@ def now() -> datetime:
 def make_uploads(config: Config) -> Uploads | None:
     """Build what offers uploads; None unless a bucket, a token and the results' bucket are set.
 
-    Raises `ConfigError`.
+    Raises `SettingError`.
     """
     if not (config.uploads_bucket and config.uploads_token and config.results_bucket):
         return None

@@ -17,11 +17,12 @@ from sqlalchemy.exc import DBAPIError
 from werkzeug.routing import PathConverter
 
 from events.codec import InvalidEvent, from_http
+from events.settings import SettingError
 from function.bearer import require_token
 from function.errors import CrossSite
 from function.problems import register_error_handlers
 from monitor import answers, drawing, words
-from monitor.config import Config, ConfigError
+from monitor.config import Config
 from monitor.database import StoreAway, is_migrated, migrate, reading
 from monitor.points import DAY
 from monitor.queries import (
@@ -280,7 +281,7 @@ def serve() -> Flask:
     try:
         config = Config.from_env()
         watcher = make_watcher(config)
-    except ConfigError as err:
+    except SettingError as err:
         log.critical("monitor.failed_to_start", extra={"error": str(err)})
         sys.exit(APP_LOAD_ERROR)
     engine = watcher.store.engine

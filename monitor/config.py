@@ -7,14 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from events.settings import SettingError, bucket, events_auth, names, secret, whole_number
 from monitor.fold import Rules
 from monitor.register import Register, RegisterError, load_register
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-class ConfigError(ValueError):
-    """A setting is odd; the message names the variable."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,40 +36,27 @@ class Config:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> Config:
-        """Read the settings. Raises `ConfigError` with the variable's name."""
-        events_auth = env.get("EVENTS_AUTH") or cls.events_auth
-        if events_auth not in ("token", "none"):
-            msg = f"`EVENTS_AUTH` must be 'token' or 'none', got {events_auth!r}"
-            raise ConfigError(msg)
+        """Read the settings. Raises `SettingError` with the variable's name."""
         stores = env.get("STORES", "")
         try:
             register = load_register(Path(stores) if stores else None)
         except RegisterError as err:
             msg = f"STORES: {err}"
-            raise ConfigError(msg) from err
-        queues = env.get("WATCHED_QUEUES", "").split(",")
+            raise SettingError(msg) from err
         rules = Rules()
         return cls(
             database_url=env.get("DATABASE_URL") or Config().database_url,
             register=register,
-            events_auth=events_auth,
-            events_token=env.get("EVENTS_TOKEN", ""),
-            board_token=env.get("BOARD_TOKEN", ""),
-            results_bucket=env.get("RESULTS_BUCKET", ""),
+            events_auth=events_auth(env),
+            events_token=secret(env, "EVENTS_TOKEN"),
+            board_token=env.get("BOARD_TOKEN", "").strip(),
+            results_bucket=bucket(env, "RESULTS_BUCKET"),
             topic_arn=env.get("TOPIC_ARN", ""),
             digest_topic_arn=env.get("DIGEST_TOPIC_ARN", ""),
-            watched_queues=tuple(url.strip() for url in queues if url.strip()),
+            watched_queues=tuple(names(env, "WATCHED_QUEUES")),
             rules=Rules(
-                _number(env, "CONFIRM_PHOTOS", rules.photos, 1, 10),
-                _number(env, "CONFIRM_SECONDS", rules.seconds, 0, 86400),
+                whole_number(env, "CONFIRM_PHOTOS", rules.photos, 1, 10),
+                whole_number(env, "CONFIRM_SECONDS", rules.seconds, 0, 86400),
             ),
-            keep_days=_number(env, "KEEP_DAYS", cls.keep_days, 1, 3650),
+            keep_days=whole_number(env, "KEEP_DAYS", cls.keep_days, 1, 3650),
         )
-
-
-def _number(env: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
-    text = env.get(name) or str(default)
-    if not text.isdecimal() or not low <= int(text) <= high:
-        msg = f"`{name}` must be a whole number from {low} to {high}, got {text!r}"
-        raise ConfigError(msg)
-    return int(text)

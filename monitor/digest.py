@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 
 from events.log import configure_logging
+from events.settings import SettingError
 from function.errors import TryAgain
-from monitor.config import Config, ConfigError
+from monitor.config import Config
 from monitor.database import writing
 from monitor.process_checks import check_if_asked
 from monitor.queries import read_store
@@ -44,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         config = Config.from_env()
         engine = make_watcher(config).store.engine
-    except ConfigError as err:
+    except SettingError as err:
         log.critical("digest.misconfigured", extra={"error": str(err)})
         return 2
     now = round(time.time() * 1000)

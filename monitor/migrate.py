@@ -8,7 +8,8 @@ import sys
 from sqlalchemy.exc import DBAPIError
 
 from events.log import configure_logging
-from monitor.config import Config, ConfigError
+from events.settings import SettingError
+from monitor.config import Config
 from monitor.database import migrate, open_database
 from monitor.process_checks import check_if_asked
 
@@ -21,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     configure_logging()
     try:
         engine = open_database(Config.from_env().database_url)
-    except (ConfigError, ValueError) as err:
+    except (SettingError, ValueError) as err:
         log.critical("migrate.misconfigured", extra={"error": str(err)})
         return 2
     try:

@@ -12,7 +12,6 @@ from sqlalchemy import func, select
 
 from events.checks import (
     BOTO_CONFIG,
-    NO_REGION,
     Check,
     CheckFailed,
     bucket_check,
@@ -23,7 +22,8 @@ from events.checks import (
     run_checks,
     topic_check,
 )
-from monitor.config import Config, ConfigError
+from events.settings import NO_REGION, SettingError
+from monitor.config import Config
 from monitor.database import StoreAway, is_migrated, open_database, reading
 from monitor.tables import views
 
@@ -49,7 +49,7 @@ def monitor_checks() -> Iterator[Check]:
     """List what to look at, by what the settings ask for; odd settings are the last."""
     try:
         config = Config.from_env()
-    except ConfigError as err:
+    except SettingError as err:
         yield failed_check("settings", str(err))
         return
     yield Check("settings", lambda: _settings(config))

@@ -111,7 +111,7 @@ def load_register(path: Path | None) -> Register:
     try:
         return read_register(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as err:
-        msg = f"STORES must be a file that can be read, got {str(path)!r}"
+        msg = f"It must be a file that can be read, got {str(path)!r}"
         raise RegisterError(msg) from err
 
 

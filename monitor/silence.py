@@ -16,8 +16,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 from sqlalchemy import select
 
 from events.log import configure_logging
+from events.settings import SettingError
 from function.errors import DependencyFailed, TryAgain
-from monitor.config import Config, ConfigError
+from monitor.config import Config
 from monitor.database import reading
 from monitor.intake import ViewKey
 from monitor.process_checks import check_if_asked
@@ -45,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         config = Config.from_env()
         watcher = make_watcher(config)
-    except ConfigError as err:
+    except SettingError as err:
         log.critical("silence.misconfigured", extra={"error": str(err)})
         return 2
     import boto3

@@ -17,11 +17,12 @@ from botocore.config import Config as BotoConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
 from events.codec import InvalidEvent, Json, data_of, read_json, shown
+from events.settings import NO_REGION, SettingError
 from events.sns_publisher import make_client, publish
 from events.trace import about_event, trace_of, traced
 from events.types import RESULTS
 from function.errors import BucketForbidden, DependencyFailed
-from monitor.config import Config, ConfigError
+from monitor.config import Config
 from monitor.database import open_database
 from monitor.intake import check_type, photo_of, read_audit, reason_of, uploaded_at, view_key
 from monitor.messages import new_monitor_event
@@ -171,11 +172,11 @@ class Watcher:
 
 
 def make_watcher(config: Config) -> Watcher:
-    """Make the watcher. Raises `ConfigError`."""
+    """Make the watcher. Raises `SettingError`."""
     try:
         engine = open_database(config.database_url)
     except ValueError as err:
-        raise ConfigError(str(err)) from err
+        raise SettingError(str(err)) from err
     metrics = Metrics()
     s3 = sns = None
     if (
@@ -188,8 +189,7 @@ def make_watcher(config: Config) -> Watcher:
 
         session = boto3.Session()
         if not session.region_name:
-            msg = "`AWS_DEFAULT_REGION` must be set, got nothing"
-            raise ConfigError(msg)
+            raise SettingError(NO_REGION)
         s3 = session.client("s3", config=BOTO_CONFIG) if config.results_bucket else None
         sns = make_client(session, BOTO_CONFIG) if config.topic_arn else None
     return Watcher(

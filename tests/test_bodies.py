@@ -10,8 +10,9 @@ from conftest import EVENTS as FILES
 
 from events.codec import InvalidEvent, from_json, new_event, to_json
 from events.s3_envelopes import Unconfirmed
+from events.settings import SettingError
 from events.source.bodies import EVENTS, NOTIFICATIONS, read_body_of
-from events.source.config import SettingError, SourceConfig
+from events.source.config import SourceConfig
 
 TIME = datetime(2026, 11, 22, 8, 13, 57, tzinfo=UTC)
 ATTRIBUTES = {"id": "1", "source": "urn:s", "type": "io.shelfwatch.shelf.audited"}

@@ -236,7 +236,7 @@ def test_the_monitor_looks_at_what_it_needs_and_makes_no_database(
     [
         ({"KEEP_DAYS": "0"}, "settings", "`KEEP_DAYS` must be a whole number"),
         ({"EVENTS_AUTH": "token"}, "settings", "`EVENTS_TOKEN` must be set"),
-        ({"STORES": "none.toml"}, "settings", "STORES must be a file that can be read"),
+        ({"STORES": "none.toml"}, "settings", "STORES: It must be a file that can be read"),
         ({"DATABASE_URL": "mysql://x/y"}, "database", "`DATABASE_URL` must name sqlite"),
         ({"DATABASE_URL": "sqlite:////no/such/folder/x"}, "database", "create its folder"),
         (
@@ -274,8 +274,11 @@ def test_a_database_that_is_not_migrated_is_named_until_it_is(postgresql: Server
     ("module", "settings"),
     [
         ("events.source", {"QUEUE_URL": "http://127.0.0.1:9/1/q", "K_SINK": "http://127.0.0.1:9"}),
-        ("events.repair.sweep", {"EVENTS_BUCKETS": "a", "RESULTS_BUCKET": "b", "QUEUE_URL": "c"}),
-        ("monitor", {"EVENTS_AUTH": "none", "RESULTS_BUCKET": "b"}),
+        (
+            "events.repair.sweep",
+            {"EVENTS_BUCKETS": "photos", "RESULTS_BUCKET": "results", "QUEUE_URL": "q"},
+        ),
+        ("monitor", {"EVENTS_AUTH": "none", "RESULTS_BUCKET": "results"}),
     ],
 )
 def test_a_missing_region_is_a_line_and_no_traceback(module: str, settings: dict[str, str]) -> None:

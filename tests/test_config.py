@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from function.config import Config, ConfigError
+from events.settings import SettingError
+from function.config import Config
 
 
 def test_an_empty_environment_gives_the_defaults() -> None:
@@ -52,7 +53,7 @@ def test_every_setting_is_read() -> None:
     ],
 )
 def test_an_odd_setting_is_named(name: str, value: str) -> None:
-    with pytest.raises(ConfigError, match=name):
+    with pytest.raises(SettingError, match=name):
         Config.from_env({name: value})
 
 
@@ -88,7 +89,7 @@ def test_a_bucket_has_a_name_that_s3_takes(variable: str, value: str, good: bool
         name = getattr(Config.from_env({variable: value}), variable.lower())
         assert name == (value.strip() if variable in BUCKET else {value.strip()} - {""})
     else:
-        with pytest.raises(ConfigError, match=f"^`{variable}` must be the name of a bucket: "):
+        with pytest.raises(SettingError, match=f"^`{variable}` must be the name of a bucket: "):
             Config.from_env({variable: value})
 
 

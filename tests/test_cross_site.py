@@ -6,8 +6,9 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.datastructures import Headers
 
+from events.settings import SettingError
 from function.app import create_app
-from function.config import Config, ConfigError
+from function.config import Config
 from function.cross_site import check_site
 from function.detector import Detector
 from function.errors import CrossSite
@@ -92,5 +93,5 @@ def test_a_path_of_two_slashes_is_redirected_nowhere(client: FlaskClient) -> Non
 def test_a_setting_that_would_fail_each_request_is_refused_at_start(
     variable: str, value: str
 ) -> None:
-    with pytest.raises(ConfigError, match=variable):
+    with pytest.raises(SettingError, match=variable):
         Config.from_env({variable: value})

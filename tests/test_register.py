@@ -139,5 +139,5 @@ def test_an_odd_entry_is_named(text: str, words: str) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RegisterError, match="STORES must be a file"):
+    with pytest.raises(RegisterError, match="must be a file that can be read"):
         load_register(tmp_path / "none.toml")

@@ -19,7 +19,7 @@ from events.repair.replay import Replay, dead_letter_queue_of
 from events.repair.selection import REPLAYED, DeadLetter, Selection
 from events.s3_notification import S3Object, notification_body
 from events.source.dead_letters import DeadLetters, Letter
-from events.types import Reason
+from events.types import BUCKET_MUST_BE, Reason
 from local.aws import MAX_RECEIVE_COUNT, aws_env
 
 EXHAUSTED, UNKNOWN, REFUSED, UNREADABLE, UNRELATED, UNCONFIRMED = Reason
@@ -401,6 +401,7 @@ def test_the_command_lists_first_and_sends_when_told(
         (["--since", "1h", "--older-than", "2h"], {}, "nothing lies between"),
         (["--queue-url", "http://q/photos.fifo"], {}, "must be a standard queue"),
         (["--max", "0"], {}, "must be a whole number from 1, got '0'"),
+        (["--bucket", "s3://b"], {}, f"`--bucket` must be {BUCKET_MUST_BE}, got 's3://b'"),
         (["--reason", "bad"], {}, "invalid choice: 'bad'"),
     ],
 )

@@ -2,7 +2,8 @@
 
 import pytest
 
-from events.source.config import SettingError, SourceConfig
+from events.settings import SettingError
+from events.source.config import SourceConfig
 
 
 def test_settings_come_from_the_environment() -> None:

@@ -19,7 +19,7 @@ from events.repair.photos import Photo, Watched, photos, watched_by
 from events.repair.sweep import AuditedBy, Missing, Summary, Sweep
 from events.s3_notification import object_from_event
 from events.sqs import queue_arn
-from events.types import GENERATION
+from events.types import BUCKET_MUST_BE, GENERATION
 
 BAD, GOOD = (f"sha256:{digit * 64}" for digit in "ab")
 ODD_KEYS = [
@@ -372,6 +372,13 @@ def test_what_is_missing_in_aws_fails_and_is_no_empty_answer(
         ([], {"QUEUE_URL": ""}, "`--queue-url` or QUEUE_URL must be set"),
         ([], {"RESULTS_BUCKET": ""}, "`--results-bucket` or RESULTS_BUCKET must be set"),
         ([], {"EVENTS_BUCKETS": " ,"}, "`--bucket` or EVENTS_BUCKETS must be set"),
+        ([], {"EVENTS_BUCKETS": "photos, s3://b"}, f"EVENTS_BUCKETS must be {BUCKET_MUST_BE}"),
+        (["--bucket", "s3://b"], {}, f"must be {BUCKET_MUST_BE}, got 's3://b'"),
+        (
+            [],
+            {"RESULTS_BUCKET": "s3://r"},
+            f"`--results-bucket` or RESULTS_BUCKET must be {BUCKET_MUST_BE}",
+        ),
         ([], {"AWS_DEFAULT_REGION": ""}, "`AWS_DEFAULT_REGION` must be set"),
         (
             [],
@@ -390,7 +397,8 @@ def test_an_odd_argument_is_named(
     env: dict[str, str],
     words: str,
 ) -> None:
-    given = {"EVENTS_BUCKETS": "b", "RESULTS_BUCKET": "r", "QUEUE_URL": "http://127.0.0.1:9/q"}
+    buckets = {"EVENTS_BUCKETS": "photos", "RESULTS_BUCKET": "results"}
+    given = {**buckets, "QUEUE_URL": "http://127.0.0.1:9/q"}
     code, printed = run_command(
         events.repair.sweep, "http://127.0.0.1:9", *arguments, **{**given, **env}
     )

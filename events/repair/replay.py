@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from events.checks import NO_REGION, has_region, run_checks
+from events.checks import has_region, run_checks
 from events.log import configure_logging
 from events.repair.command_checks import replay_checks
 from events.repair.commands import (
@@ -41,6 +41,7 @@ from events.repair.commands import (
     window_of,
 )
 from events.repair.selection import REPLAYED, DeadLetter, Selection
+from events.settings import NO_REGION, SettingError, checked_bucket
 from events.sqs import MAX_ENTRIES, change_visibility, delete_all, parse_redrive, send_all, url_of
 from events.types import Reason
 
@@ -259,6 +260,11 @@ def _fault_of(options: argparse.Namespace) -> str:
     """Say what is wrong with the options; empty where nothing is."""
     if not options.queue_url:
         return "`--queue-url` or QUEUE_URL must be set, got neither"
+    try:
+        if options.bucket:
+            checked_bucket(options.bucket, "`--bucket`")
+    except SettingError as err:
+        return str(err)
     return "" if has_region() else NO_REGION
 
 

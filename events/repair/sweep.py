@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from events.checks import NO_REGION, has_region, run_checks
+from events.checks import has_region, run_checks
 from events.log import configure_logging
 from events.outbox import Outbox
 from events.repair.command_checks import sweep_checks
@@ -50,6 +50,7 @@ from events.s3_notification import (
     notification_body,
     object_id,
 )
+from events.settings import NO_REGION, SettingError, checked_bucket, names, whole_number
 from events.sqs import queue_arn, send_all
 from events.types import MAX_GENERATION
 
@@ -256,7 +257,6 @@ def _parse(arguments: list[str] | None, env: Mapping[str, str]) -> argparse.Name
         description="Find photos in the bucket without a result and put them on the queue.",
     )
     add = parser.add_argument
-    buckets = [name.strip() for name in env.get("EVENTS_BUCKETS", "").split(",") if name.strip()]
     add("--send", action="store_true", help="do it; without, only list")
     add("--check", action="store_true", help="look at options, clock, buckets and queue, and end")
     add("--bucket", action="append", help="whose photos, may be repeated ($EVENTS_BUCKETS)")
@@ -281,15 +281,14 @@ def _parse(arguments: list[str] | None, env: Mapping[str, str]) -> argparse.Name
     add("--model", default="", help="digest of a model, as results name it: sha256:…")
     options = parser.parse_args(arguments)
     options.window = window_of(parser, options)
-    options.bucket = options.bucket or buckets
-    options.generation = env.get("AUDIT_GENERATION") or "0"
-    options.fault = _fault_of(options)
+    options.bucket = options.bucket or names(env, "EVENTS_BUCKETS")
+    options.fault = _fault_of(options, env)
     if options.fault and not options.check:
         parser.error(options.fault)
     return options
 
 
-def _fault_of(options: argparse.Namespace) -> str:
+def _fault_of(options: argparse.Namespace, env: Mapping[str, str]) -> str:
     """Say what is wrong with the options; empty where nothing is. Reads the generation."""
     for name, variable in (
         ("bucket", "EVENTS_BUCKETS"),
@@ -303,10 +302,13 @@ def _fault_of(options: argparse.Namespace) -> str:
         return "`--again` must come with --model, got one of them alone"
     if options.model and not re.fullmatch("sha256:[0-9a-f]{64}", options.model):
         return f"`--model` must be sha256: and 64 hex digits, got {options.model!r}"
-    if not options.generation.isdecimal() or int(options.generation) > MAX_GENERATION:
-        must_be = f"a whole number from 0 to {MAX_GENERATION}"
-        return f"`AUDIT_GENERATION` must be {must_be}, got {options.generation!r}"
-    options.generation = int(options.generation)
+    try:
+        for bucket in options.bucket:
+            checked_bucket(bucket, "`--bucket` or EVENTS_BUCKETS")
+        checked_bucket(options.results_bucket, "`--results-bucket` or RESULTS_BUCKET")
+        options.generation = whole_number(env, "AUDIT_GENERATION", 0, 0, MAX_GENERATION)
+    except SettingError as err:
+        return str(err)
     return "" if has_region() else NO_REGION
 
 

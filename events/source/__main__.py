@@ -19,9 +19,10 @@ from contextlib import ExitStack
 import boto3
 from botocore.config import Config as BotoConfig
 
-from events.checks import BOTO_CONFIG, NO_REGION, has_region, run_checks
+from events.checks import BOTO_CONFIG, has_region, run_checks
 from events.log import configure_logging
-from events.source.config import SettingError, SourceConfig
+from events.settings import NO_REGION, SettingError
+from events.source.config import SourceConfig
 from events.source.health import serving_health
 from events.source.metrics import SourceMetrics
 from events.source.process_checks import source_checks

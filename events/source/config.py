@@ -13,9 +13,10 @@ from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
 from events.codec import shown
+from events.settings import SettingError, bucket, secret, whole_number
 from events.source.bodies import NOTIFICATIONS, SENDERS
 from events.sqs import is_fifo
-from events.types import BUCKET_MUST_BE, BUCKET_NAME, MAX_GENERATION, TOKEN, TOKEN_MUST_BE
+from events.types import MAX_GENERATION
 
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html
 MAX_WAIT_SECONDS = 20
@@ -25,10 +26,6 @@ CONTEXT_ATTRIBUTES = {
     *("specversion", "id", "source", "type", "subject", "time"),
     *("datacontenttype", "dataschema", "data"),
 }
-
-
-class SettingError(ValueError):
-    """A setting is missing or odd; the message names the variable."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,18 +65,20 @@ class SourceConfig:
             sink=_address(env, "K_SINK"),
             ca_certs=_ca_certs(env),
             extensions=_extensions(env),
-            token=_token(env, "EVENTS_TOKEN"),
-            in_flight=_number(env, "IN_FLIGHT", cls.in_flight, 1, 100),
-            wait_seconds=_number(
+            token=secret(env, "EVENTS_TOKEN"),
+            in_flight=whole_number(env, "IN_FLIGHT", cls.in_flight, 1, 100),
+            wait_seconds=whole_number(
                 env, "RECEIVE_WAIT_SECONDS", cls.wait_seconds, 0, MAX_WAIT_SECONDS
             ),
-            visibility_timeout=_number(env, "VISIBILITY_TIMEOUT", cls.visibility_timeout, 3, 43200),
-            sink_timeout=_number(env, "SINK_TIMEOUT", int(cls.sink_timeout), 1, 600),
+            visibility_timeout=whole_number(
+                env, "VISIBILITY_TIMEOUT", cls.visibility_timeout, 3, 43200
+            ),
+            sink_timeout=whole_number(env, "SINK_TIMEOUT", int(cls.sink_timeout), 1, 600),
             queue_holds=_queue_holds(env),
-            generation=_number(env, "AUDIT_GENERATION", cls.generation, 0, MAX_GENERATION),
-            results_bucket=_bucket(env, "RESULTS_BUCKET"),
+            generation=whole_number(env, "AUDIT_GENERATION", cls.generation, 0, MAX_GENERATION),
+            results_bucket=bucket(env, "RESULTS_BUCKET"),
             host=env.get("HOST", "") or cls.host,
-            metrics_port=_number(env, "METRICS_PORT", cls.metrics_port, 0, 65535),
+            metrics_port=whole_number(env, "METRICS_PORT", cls.metrics_port, 0, 65535),
         )
 
 
@@ -109,31 +108,6 @@ def _address(env: Mapping[str, str], name: str) -> str:
         msg = f"`{name}` must be an http or https address, got {text!r}"
         raise SettingError(msg)
     return text
-
-
-def _token(env: Mapping[str, str], name: str) -> str:
-    """Read a bearer token: with one that no header can hold no event could be sent."""
-    token = env.get(name, "")
-    if token and not TOKEN.fullmatch(token):
-        msg = f"`{name}` must be {TOKEN_MUST_BE}, got {len(token)} characters with others"
-        raise SettingError(msg)
-    return token
-
-
-def _bucket(env: Mapping[str, str], name: str) -> str:
-    bucket = env.get(name, "").strip()
-    if bucket and not BUCKET_NAME.fullmatch(bucket):
-        msg = f"`{name}` must be {BUCKET_MUST_BE}, got {bucket!r}"
-        raise SettingError(msg)
-    return bucket
-
-
-def _number(env: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
-    text = env.get(name) or str(default)
-    if not text.isdecimal() or not low <= int(text) <= high:
-        msg = f"`{name}` must be a whole number from {low} to {high}, got {text!r}"
-        raise SettingError(msg)
-    return int(text)
 
 
 def _queue_holds(env: Mapping[str, str]) -> str:

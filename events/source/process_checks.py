@@ -11,7 +11,6 @@ import urllib3
 
 from events.checks import (
     BOTO_CONFIG,
-    NO_REGION,
     Check,
     CheckFailed,
     dead_letters_check,
@@ -20,7 +19,8 @@ from events.checks import (
     identity_checks,
     queue_check,
 )
-from events.source.config import SettingError, SourceConfig
+from events.settings import NO_REGION, SettingError
+from events.source.config import SourceConfig
 from events.source.queue_checks import Queue, attributes_of, faults_of
 from events.source.sink import Sink
 from events.sqs import parse_redrive, url_of

@@ -200,7 +200,7 @@ REMOVAL = Removal(
 def test_the_notice_names_a_sweep_that_can_be_run(monkeypatch: pytest.MonkeyPatch) -> None:
     command = next(line for line in REMOVAL.message.splitlines() if "events.repair.sweep" in line)
     arguments = command.split("events.repair.sweep ")[1].split()
-    env = {"EVENTS_BUCKETS": "b", "RESULTS_BUCKET": "r", "QUEUE_URL": "q"}
+    env = {"EVENTS_BUCKETS": "photos", "RESULTS_BUCKET": "results", "QUEUE_URL": "q"}
     options = sweep._parse(arguments, env)
     assert (options.again, options.send, options.model) == (True, True, REMOVAL.model)
 
