@@ -8,6 +8,7 @@ import pytest
 from monitor.fold import (
     Audit,
     Box,
+    Episode,
     Folded,
     Gap,
     Rules,
@@ -174,6 +175,45 @@ def spans(result: Folded) -> list[tuple[float, float | None, str]]:
             [(0, None, "")],
             id="one odd photo moves no camera",
         ),
+        *(
+            pytest.param(
+                [
+                    *(photo(15 * i, (3,)) for i in range(2)),
+                    *(photo(minute, (1,), shelf=ELSEWHERE) for minute in (30, last)),
+                ],
+                expected,
+                id=f"another picture for {name}",
+            )
+            for last, expected, name in (
+                (30.99, [(0, None, "")], "less than a minute"),
+                (31, [(0, 30, "moved"), (30, None, "")], "a minute"),
+            )
+        ),
+        *(
+            pytest.param(
+                [
+                    *(photo(15 * i, (1,), shelf=SHELF[:many]) for i in range(2)),
+                    *(photo(30 + 15 * i, (1,), shelf=ELSEWHERE[:many]) for i in range(2)),
+                ],
+                expected,
+                id=f"another picture of {many - 1} products",
+            )
+            for many, expected in (
+                (5, [(0, None, "")]),
+                (6, [(0, 30, "moved"), (30, None, "")]),
+            )
+        ),
+        *(
+            pytest.param(
+                [*(photo(15 * i, (3,)) for i in range(2)), photo(30), photo(last)],
+                [(0, closed, ended)],
+                id=f"without the gap for {name}",
+            )
+            for last, closed, ended, name in (
+                (30.99, None, "", "less than a minute"),
+                (31, 30, "filled", "a minute"),
+            )
+        ),
         pytest.param(
             [photo(0, (3,)), photo(15, tuple(range(20))), photo(30, tuple(range(20)))],
             [(0, None, ""), *[(15, None, "")] * 19],
@@ -197,6 +237,18 @@ def test_rules_are_settings() -> None:
     assert spans(folded(*audits[:1], rules=Rules(1, 0))) == [(0, None, "")]
     assert spans(folded(*audits[:2], rules=Rules(3, 60))) == []
     assert spans(folded(*audits, rules=Rules(3, 60))) == [(0, None, "")]
+
+
+@pytest.mark.parametrize(
+    ("closed", "opened", "beside"), [(None, 99, True), (10, 9, True), (10, 10, False)]
+)
+def test_what_stood_at_one_time_stood_beside_each_other(
+    closed: int | None, opened: int, beside: bool
+) -> None:
+    gap = Gap(box=(0, 0, 10, 10), row=0, facings=1.0)
+    one = Episode(id="1", opened=0, photo="a", gap=gap, closed=closed)
+    two = Episode(id="2", opened=opened, photo="b", gap=gap)
+    assert one.stood_beside(two) == two.stood_beside(one) == beside
 
 
 def test_a_gap_that_grows_is_the_same_and_two_that_grow_together_both_stand() -> None:
