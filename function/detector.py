@@ -42,12 +42,12 @@ from function.tiles import (
     SIDE,
     TOO_FAR,
     SecondLook,
+    Sight,
     Tile,
     input_scale,
     merge,
     merge_far,
     plan_second_look,
-    seen_well,
 )
 
 log = logging.getLogger(__name__)
@@ -433,8 +433,8 @@ class Detector:
             look = self.detect(part, thresholds, timings, bounds)
             looks.append((tile, look.moved(tile.left, tile.top)))
         with timings.stage("postprocess"):
-            large = seen_well(*size, self.model.input_size, first)
-            return merge(first, looks, size, thresholds, large)
+            sight = Sight.of(*size, self.model.input_size, first)
+            return merge(first, looks, size, thresholds, sight.well)
 
     def _postprocess(
         self,

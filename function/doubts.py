@@ -15,14 +15,7 @@ import PIL.Image
 
 from function.detections import Detections
 from function.result import WarningJson
-from function.tiles import (
-    SMALL,
-    SMALL_WHERE_BROAD,
-    input_scale,
-    is_strip,
-    may_look_closer,
-    median_side,
-)
+from function.tiles import SMALL, SMALL_WHERE_BROAD, Sight, may_look_closer
 
 BANDS, ROWS = 8, 4  # how many, and the pixels in the height of each
 SIDE = 640  # pixels of the longer side
@@ -83,8 +76,8 @@ def find_doubts(
     Takes the image's and the model's size (width, height), and how often the model looked.
     """
     aspect = max(image) / min(image)
-    own = median_side(detections)
-    side = own * input_scale(*image, size)
+    sight = Sight.of(*image, size, detections)
+    own, side = sight.own_side, sight.side
     unsure = _share_unsure(detections)
     # In a picture no larger than the input that is unsure of large products, tiles would help none.
     tiles_help = side < SMALL_WHERE_BROAD or may_look_closer(*image, size, "auto")
@@ -93,7 +86,7 @@ def find_doubts(
         "dark": look.light < BRIGHT,
         "overexposed": look.burnt > MAX_BURNT,
         "noisy": look.noise > MAX_NOISE,
-        "wide": looks == 1 and tiles_help and is_strip(*image, size, detections),
+        "wide": looks == 1 and tiles_help and sight.is_strip,
         "small_products": own < SMALL_IN_PHOTO or (looks == 1 and side < SMALL),
         "unsure": unsure > MAX_UNSURE,
         "truncated": detections.truncated,

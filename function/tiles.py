@@ -93,6 +93,41 @@ def closer_size(width: int, height: int, size: tuple[int, int]) -> tuple[int, in
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sight:
+    """How large products were to a look, by their sides, and whether its picture is too wide."""
+
+    scale: float  # pixels of the model's input that a pixel of the photo became
+    own_side: float  # the median of the shorter ones, in the photo's pixels; infinite without any
+    is_strip: bool  # so wide (or high) that its longer side makes products too small
+
+    @classmethod
+    def of(cls, width: int, height: int, size: tuple[int, int], look: Detections) -> Sight:
+        """Measure a look at a picture; takes its size and the model's input (width, height)."""
+        scale = input_scale(width, height, size)
+        xyxy, confidence = look.by_default
+        own_side = float(np.median(shorter_sides(xyxy))) if len(xyxy) else math.inf
+        aspect = max(width, height) / min(width, height)
+        is_strip = (aspect >= BROAD and own_side * scale < SMALL_WHERE_BROAD) or (
+            aspect >= WIDE and (not len(xyxy) or float(np.median(confidence)) < SURE)
+        )
+        return cls(scale=scale, own_side=own_side, is_strip=is_strip)
+
+    @property
+    def side(self) -> float:
+        """The median of the products' shorter sides in pixels of the model's input."""
+        return self.own_side * self.scale
+
+    @property
+    def well(self) -> float:
+        """From which shorter side on, in the photo's pixels, things were seen well.
+
+        Infinite where the picture is a strip or its products are small: tiles show all of it
+        better.
+        """
+        return math.inf if self.is_strip or self.side < SMALL else SMALL / self.scale
+
+
+@dataclass(frozen=True, kw_only=True)
 class SecondLook:
     """What a second look goes to: tiles, all of the picture `times` smaller, both or nothing."""
 
@@ -118,29 +153,28 @@ def plan_second_look(
     Takes the picture's size and the model's input (width, height), and the `usual` side of products
     there.
     """
-    side = median_side(first) * input_scale(width, height, size)
+    sight = Sight.of(width, height, size, first)
     looks_far = detail != "fast" and usual < math.inf
-    if looks_far and CLOSE * usual <= side < math.inf:  # before tiles: they would show parts
-        return SecondLook(times=min(side / usual, MAX_TIMES))
-    seen = side < math.inf or first.gap_confidence.max(initial=0) >= SURE
+    if looks_far and CLOSE * usual <= sight.side < math.inf:  # before tiles: they would show parts
+        return SecondLook(times=min(sight.side / usual, MAX_TIMES))
+    seen = sight.side < math.inf or first.gap_confidence.max(initial=0) >= SURE
     return SecondLook(
-        tiles=tuple(_plan_tiles(width, height, size, detail, first)),
+        tiles=tuple(_plan_tiles(width, height, size, detail, sight)),
         times=TIMES_FOR_NOTHING if looks_far and not seen else 1.0,
     )
 
 
 def _plan_tiles(
-    width: int, height: int, size: tuple[int, int], detail: Detail, first: Detections
+    width: int, height: int, size: tuple[int, int], detail: Detail, sight: Sight
 ) -> list[Tile]:
     """Choose at most `MAX_TILES` tiles; none where the first look will do."""
     if not may_look_closer(width, height, size, detail):
         return []
-    wide = is_strip(width, height, size, first)
-    if detail != "fine" and seen_well(width, height, size, first) < math.inf:
+    if detail != "fine" and sight.well < math.inf:
         return []
     shorter = min(width, height)
     # A strip is cut across; else the shorter side is halved, for twice the pixels a product.
-    side = shorter if wide else math.ceil(shorter / (2 - OVERLAP))
+    side = shorter if sight.is_strip else math.ceil(shorter / (2 - OVERLAP))
     columns, rows = (_steps(length, side) for length in (width, height))
     while columns * rows > MAX_TILES:
         side = math.ceil(side * 1.05)
@@ -150,33 +184,6 @@ def _plan_tiles(
         for top, bottom in _spans(height, rows)
         for left, right in _spans(width, columns)
     ]
-
-
-def seen_well(width: int, height: int, size: tuple[int, int], first: Detections) -> float:
-    """Say from which shorter side on, in the picture's pixels, the first look saw things well.
-
-    Infinite where the picture is a strip or its products are small: tiles show all of it better.
-    Takes the picture's size and the model's input (width, height).
-    """
-    scale = input_scale(width, height, size)
-    if is_strip(width, height, size, first) or median_side(first) * scale < SMALL:
-        return math.inf
-    return SMALL / scale
-
-
-def is_strip(width: int, height: int, size: tuple[int, int], first: Detections) -> bool:
-    """Tell whether a picture is so wide (or high) that its longer side makes products too small."""
-    aspect = max(width, height) / min(width, height)
-    _, counted = first.by_default
-    unsure = not len(counted) or float(np.median(counted)) < SURE
-    side = median_side(first) * input_scale(width, height, size)
-    return (aspect >= BROAD and side < SMALL_WHERE_BROAD) or (aspect >= WIDE and unsure)
-
-
-def median_side(first: Detections) -> float:
-    """Measure the products' shorter sides in the photo's pixels; infinite without any."""
-    xyxy, _ = first.by_default
-    return float(np.median(shorter_sides(xyxy))) if len(xyxy) else math.inf
 
 
 def shorter_sides(xyxy: Floats) -> Floats:
@@ -211,7 +218,7 @@ def merge(
     """Join what two looks found, best first; nothing is counted twice at a seam.
 
     `tiles` hold boxes in the picture's pixels, `size` is its width and height. What is as `large`
-    is as the first look saw it (`seen_well`).
+    is as the first look saw it (`Sight.well`).
     """
     added = [_only(look, partial(_adds, tile=tile, size=size, large=large)) for tile, look in tiles]
     own = _only(first, lambda xyxy: shorter_sides(xyxy) >= large)

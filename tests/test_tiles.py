@@ -22,13 +22,12 @@ from function.tiles import (
     SMALL,
     TIMES_FOR_NOTHING,
     SecondLook,
+    Sight,
     Tile,
     closer_size,
-    is_strip,
     merge,
     merge_far,
     plan_second_look,
-    seen_well,
 )
 from model.render import render_shelf
 
@@ -162,7 +161,8 @@ def test_a_wide_picture_of_which_little_is_seen_is_a_strip(
 ) -> None:
     first = found([[0, 0, 99, 99]] * len(confidence))
     first = replace(first, confidence=np.array(confidence, np.float32))
-    assert is_strip(width, 1000, INPUT, first) == is_strip(1000, width, INPUT, first) == strip
+    for across, down in ((width, 1000), (1000, width)):
+        assert Sight.of(across, down, INPUT, first).is_strip == strip
 
 
 def test_tiles_of_a_panorama_want_its_height_at_the_size_of_the_input() -> None:
@@ -255,7 +255,7 @@ def test_gaps_and_faint_boxes_stand_by_their_size_too() -> None:
 def test_a_first_look_sees_well_what_is_as_large_as_products_should_be(
     width: int, height: int, side: float, large: float
 ) -> None:
-    assert seen_well(width, height, INPUT, found([[0, 0, side, side]])) == large
+    assert Sight.of(width, height, INPUT, found([[0, 0, side, side]])).well == large
 
 
 def test_a_gap_at_a_seam_is_one() -> None:
