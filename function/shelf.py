@@ -144,8 +144,6 @@ def audit_shelf(detections: Detections, width: int, height: int) -> ShelfAudit:
     Takes the size of the image in pixels, to which the boxes belong.
     """
     row, level, boxes = group_rows(detections.xyxy)
-    if not len(row) and not len(detections.gap_xyxy):
-        return ShelfAudit((), (), row)
     # Arrays for all boxes at once, plain numbers for the few of a row: a call of NumPy's costs more
     # than what it computes of so few, above all right after an inference has emptied the caches.
     order = np.lexsort((boxes[:, 0], row))  # row by row, from left to right
@@ -159,35 +157,36 @@ def audit_shelf(detections: Detections, width: int, height: int) -> ShelfAudit:
         levelled = _inferred(spaces)
     rows, gap_row = _rows_of_gaps(levelled, products)
     products = [products[index] if index >= 0 else [] for index in rows]
-    facing = [_facing(products, index, box) for index, box in _numbered(gap_row, levelled.box)]
-    corners = np.clip(
-        level.undo(levelled.box), 0, np.array((width, height, width, height))
-    ).tolist()
+    empty = list(zip(gap_row, map(_corners, levelled.box.tolist()), strict=True))
+    pixels = np.clip(level.undo(levelled.box), 0, np.array((width, height) * 2))
     gaps = [
-        Gap(row=row, xyxy=_corners(box), facings=facings, confidence=p, origin=origin)
-        for row, box, facings, p, origin in zip(
-            gap_row, corners, facing, levelled.confidence.tolist(), levelled.origin, strict=True
+        Gap(row=of, xyxy=_corners(corners), facings=facings, confidence=p, origin=origin)
+        for of, corners, facings, p, origin in zip(
+            gap_row,
+            pixels.tolist(),
+            [_facing(products, of, box) for of, box in empty],
+            levelled.confidence.tolist(),
+            levelled.origin,
+            strict=True,
         )
     ]
     gaps.sort(key=lambda gap: (gap.row, gap.xyxy[0]))
     common = _common_boxes(detections.xyxy[order], start)
-    new_number = {old: new for new, old in enumerate(rows) if old >= 0}
-    moved = np.array([new_number[old] for old in range(len(common))], np.int64)
     summed = []
     for index, old in enumerate(rows):
-        in_row = [box for of, box in _numbered(gap_row, levelled.box) if of == index]
         around = common[old] if old >= 0 else _around([g.xyxy for g in gaps if g.row == index])
-        full, missing = _full_and_empty(products[index], in_row)
-        length = full + missing
-        fill_rate = full / length if length > 0 else 1.0
-        summed.append(
-            Row(xyxy=around, count=len(products[index]), fill_rate=fill_rate, length=length)
-        )
-    return ShelfAudit(tuple(summed), tuple(gaps), moved[row] if len(row) else row)
+        summed.append(_row(around, products[index], [box for of, box in empty if of == index]))
+    new_number = {old: new for new, old in enumerate(rows) if old >= 0}
+    moved = np.array([new_number[old] for old in range(len(common))], np.int64)
+    return ShelfAudit(tuple(summed), tuple(gaps), moved[row])
 
 
-def _numbered(row: list[int], boxes: Doubles) -> list[tuple[int, Corners]]:
-    return [(of, _corners(box)) for of, box in zip(row, boxes.tolist(), strict=True)]
+def _row(around: Corners, products: list[Corners], gaps: list[Corners]) -> Row:
+    """Sum up a row by its levelled boxes; `around` is the box of it in pixels."""
+    full, missing = _full_and_empty(products, gaps)
+    length = full + missing
+    fill_rate = full / length if length > 0 else 1.0
+    return Row(xyxy=around, count=len(products), fill_rate=fill_rate, length=length)
 
 
 def _free_spaces(
@@ -199,8 +198,6 @@ def _free_spaces(
     width: int,
 ) -> Doubles:
     """Find the spaces in rows that nothing stands in, (s, 4), levelled."""
-    if not len(row):
-        return np.zeros((0, 4))
     edges = shelf_edges(boxes, row, level, width)
     spaces = [s for i, edge in enumerate(edges) for s in find_spaces(i, products[i], edge)]
     gaps = np.array([_gap_box(products[space.row], space) for space in spaces]).reshape(-1, 4)

@@ -236,6 +236,16 @@ def test_gaps_that_are_seen_are_set_into_rows(
     assert len(audit.rows) == max([gap.row + 1 for gap in audit.gaps] + [1 if xyxy else 0])
 
 
+def test_a_row_of_gaps_has_their_box() -> None:
+    audit = audit_shelf(
+        seen(without(TEN, 4), [[44, 0, 54, 20], [0, 30, 40, 50], [60, 32, 99, 51]]), WIDE, WIDE
+    )
+    boxes = [row.xyxy for row in audit.rows]
+    assert [row.count for row in audit.rows] == [9, 0]
+    assert boxes[0] == (0, 0, 109, 20)
+    assert boxes[1] == pytest.approx((0, 30, 99, 51))
+
+
 @pytest.mark.parametrize(("wide", "count", "width"), [(0.5, 1, 36), (0.15, 3, 30)])
 def test_a_box_over_several_stretches_joins_them_if_it_is_sure(
     wide: float, count: int, width: float
