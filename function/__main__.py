@@ -27,6 +27,7 @@ from events.settings import SettingError
 from function.audit import audit_image
 from function.batch import Outcome
 from function.config import Config
+from function.container import SUFFIXES
 from function.detections import Thresholds
 from function.detector import Detector
 from function.errors import ImageError, ImageGone, ModelError, RequestError
@@ -52,7 +53,6 @@ REFUSED = 1
 FAILED = 1
 MISUSED = 2  # as argparse ends
 INTERRUPTED = 130  # SIGINT, as shells say it
-IMAGES = (".jpg", ".jpeg", ".png", ".webp")
 BAR = 24  # columns
 EXAMPLES = """examples:
   python -m function shelf.jpg
@@ -182,10 +182,10 @@ def find_photos(paths: list[Path]) -> list[Photo]:
             photos.append(Photo(path, path.name))
             continue
         below = sorted(
-            one for one in path.rglob("*") if one.suffix.lower() in IMAGES and not one.is_dir()
+            one for one in path.rglob("*") if one.suffix.lower() in SUFFIXES and not one.is_dir()
         )
         if not below:
-            msg = f"{path} holds no {', '.join(IMAGES)}"
+            msg = f"{path} holds no {', '.join(SUFFIXES)}"
             raise OSError(msg)
         photos += [Photo(one, one.relative_to(path).as_posix()) for one in below]
     if len({photo.name for photo in photos}) == len(photos):

@@ -21,6 +21,7 @@ from function.exif import Exif, read_exif
 
 # What cameras, phones and browsers send; each further decoder is attack surface.
 FORMATS = ("JPEG", "PNG", "WEBP")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")  # of their files, in capitals, too
 # A sensor of 50 megapixels; decoded to RGB it takes 151 MB.
 MAX_WIDTH_AND_HEIGHT = (8192, 6144)
 MAX_IMAGE_PIXELS = MAX_WIDTH_AND_HEIGHT[0] * MAX_WIDTH_AND_HEIGHT[1]

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from function.container import SUFFIXES
 from local.console import BOLD, DIM, Console, Steps
 from local.day import photos
 from local.processes import ROOT, StackError, check_port_is_free, read_port
@@ -26,7 +27,6 @@ from local.subscriber import receive_events
 
 SAMPLES = Path(__file__).parent / "samples"
 LOGS = ROOT / "build" / "local"
-IMAGES = (".jpg", ".jpeg", ".png", ".webp")
 ONCE_SECONDS = 30.0  # for all samples' events, once the stack runs
 TERMINATED = 128 + signal.SIGTERM
 
@@ -122,10 +122,10 @@ def find_samples(folder: Path) -> dict[str, Path]:
     paths = sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGES and not path.is_dir()  # cameras write .JPG
+        if path.suffix.lower() in SUFFIXES and not path.is_dir()  # cameras write .JPG
     )
     if not paths:
-        msg = f"{folder} holds no images"
+        msg = f"{folder} holds no images ({', '.join(SUFFIXES)})"
         raise StackError(msg)
     return {path.relative_to(folder).as_posix(): path for path in paths}
 

@@ -11,11 +11,11 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from function.container import SUFFIXES
 from function.detector import Pixels, preprocess
 from function.errors import ShelfWatchError
 from function.image import Image, read_image
 
-PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 # By how much a labelling tool may overshoot the photo's edge, as Ultralytics has it.
 BEYOND = 0.01
 SHOWN = 60  # characters of a line that is refused
@@ -32,12 +32,10 @@ def find_photos(folder: Path, count: int | None = None) -> list[Path]:
     Raises `DatasetError` when there are none.
     """
     found = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in PHOTO_SUFFIXES and not path.is_dir()
+        path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.is_dir()
     )
     if not found:
-        msg = f"{folder} holds no photos ({', '.join(sorted(PHOTO_SUFFIXES))})"
+        msg = f"{folder} holds no photos ({', '.join(SUFFIXES)})"
         raise DatasetError(msg)
     return spread(found, count or len(found))
 
