@@ -263,6 +263,22 @@ def test_a_hole_that_is_seen_in_parts_is_one(apart: float, count: int) -> None:
     assert len(audit_shelf(seen([], boxes, 0.7), WIDE, WIDE).gaps) == count
 
 
+@pytest.mark.parametrize(
+    ("other", "count"),
+    [
+        pytest.param([44, 30, 54, 50], 2, id="the-next-board"),
+        pytest.param([44, 10, 54, 30], 1, id="half-as-high-in-common"),
+        pytest.param([44, 11, 54, 31], 2, id="less"),
+        pytest.param([44, 15, 54, 25], 1, id="half-of-the-lower-one"),
+        pytest.param([44, 16, 54, 26], 2, id="less-than-half-of-the-lower-one"),
+    ],
+)
+def test_gaps_of_two_boards_are_two(other: list[float], count: int) -> None:
+    one: list[float] = [44, 0, 54, 20]
+    for boxes in ([one, other], [other, one]):
+        assert len(audit_shelf(seen([], boxes, 0.7), WIDE, WIDE).gaps) == count
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_no_gap_lies_over_another_one(seed: int) -> None:
     rng = np.random.default_rng(seed)
