@@ -1,4 +1,4 @@
-"""The state of a fold as it is kept: short JSON, equal for equal states. Pure."""
+"""What a fold takes and where it stands as short JSON, equal for equal values. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def state_to_json(state: State) -> str:
     """Write a state as text, equal for equal states."""
     elsewhere = _audit_json(state.elsewhere) if state.elsewhere else None
     tracks = [
-        [t.opened, t.photo, _gap_json(t.gap), t.box, t.shown, t.missed, t.missed_since, t.open]
+        [t.opened, t.photo, gap_json(t.gap), t.box, t.shown, t.missed, t.missed_since, t.open]
         for t in state.tracks
     ]
     products = b64encode(state.products).decode()
@@ -31,8 +31,8 @@ def state_from_json(text: str) -> State:
             Track(
                 opened=opened,
                 photo=photo,
-                gap=_read_gap(gap),
-                box=_box(box),
+                gap=read_gap(gap),
+                box=read_box(box),
                 shown=shown,
                 missed=missed,
                 missed_since=missed_since,
@@ -44,18 +44,21 @@ def state_from_json(text: str) -> State:
     )
 
 
-def _gap_json(gap: Gap) -> list[object]:
+def gap_json(gap: Gap) -> list[object]:
+    """Write a gap."""
     return [gap.box, gap.row, gap.facings]
 
 
-def _read_gap(facts: list[object]) -> Gap:
+def read_gap(facts: list[object]) -> Gap:
+    """Read a gap that `gap_json` wrote."""
     box, row, facings = facts
     assert isinstance(row, int)
     assert isinstance(facings, int | float)
-    return Gap(box=_box(box), row=row, facings=facings)
+    return Gap(box=read_box(box), row=row, facings=facings)
 
 
-def _box(edges: object) -> Box:
+def read_box(edges: object) -> Box:
+    """Read a box out of JSON."""
     assert isinstance(edges, list)
     left, top, right, bottom = edges
     return left, top, right, bottom
@@ -68,7 +71,7 @@ def _audit_json(audit: Audit) -> list[object]:
         audit.captured,
         audit.doubtful,
         b64encode(audit.products).decode(),
-        [_gap_json(gap) for gap in audit.gaps],
+        [gap_json(gap) for gap in audit.gaps],
     ]
 
 
@@ -85,5 +88,5 @@ def _read_audit(facts: list[object]) -> Audit:
         captured=captured,
         doubtful=bool(doubtful),
         products=b64decode(products),
-        gaps=tuple(_read_gap(gap) for gap in gaps),
+        gaps=tuple(read_gap(gap) for gap in gaps),
     )

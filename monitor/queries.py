@@ -17,6 +17,7 @@ from monitor.database import reading
 from monitor.figures import FacingTime, OpeningTime, facing_times, refill_minutes
 from monitor.fold import FULL_SCALE, Box
 from monitor.intake import ViewKey
+from monitor.packed import read_box
 from monitor.points import DAY, NO_POINTS, PACKED, SPAN, Points, read_points
 from monitor.register import Register, Store, View, folders_of, view_name
 from monitor.tables import audits, episodes, mutes, rejections, spans, views
@@ -559,7 +560,6 @@ def _counts(connection: Connection, query: Select[str, int]) -> dict[str, int]:
 
 
 def _episode_line(row: Record, by_id: Mapping[str, Record]) -> EpisodeLine:
-    left, top, right, bottom = json.loads(row.box)
     view = by_id[row.view]
     return EpisodeLine(
         id=row.id,
@@ -567,7 +567,7 @@ def _episode_line(row: Record, by_id: Mapping[str, Record]) -> EpisodeLine:
         bucket=view.bucket,
         row=row.row,
         facings=row.facings,
-        box=(left, top, right, bottom),
+        box=read_box(json.loads(row.box)),
         uri=row.uri,
         opened=row.opened,
         closed=row.closed,

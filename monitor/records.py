@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from monitor.fold import Audit, Box, Episode, Gap
+from monitor.fold import Audit, Episode, Gap
 from monitor.gap_events import GapEvent
 from monitor.intake import IncomingAudit
+from monitor.packed import gap_json, read_box, read_gap
 from monitor.register import store_of
 
 if TYPE_CHECKING:
@@ -24,10 +25,7 @@ def audit_of(row: Record) -> Audit:
         captured=row.captured,
         doubtful=row.doubtful,
         products=row.products,
-        gaps=tuple(
-            Gap(box=_box(box), row=index, facings=facings)
-            for box, index, facings in json.loads(row.gaps)
-        ),
+        gaps=tuple(map(read_gap, json.loads(row.gaps))),
     )
 
 
@@ -42,7 +40,7 @@ def audit_record(view: str, incoming: IncomingAudit) -> dict[str, object]:
         "uri": incoming.uri,
         "uploaded": incoming.uploaded,
         "products": audit.products,
-        "gaps": json.dumps([[gap.box, gap.row, gap.facings] for gap in audit.gaps]),
+        "gaps": json.dumps([gap_json(gap) for gap in audit.gaps]),
         "count": incoming.count,
         "empty": incoming.empty,
         "fill_rate": incoming.fill_rate,
@@ -57,7 +55,7 @@ def episode_of(row: Record) -> Episode:
         id=row.id,
         opened=row.opened,
         photo=row.photo,
-        gap=Gap(box=_box(json.loads(row.box)), row=row.row, facings=row.facings),
+        gap=Gap(box=read_box(json.loads(row.box)), row=row.row, facings=row.facings),
         closed=row.closed,
         ended=row.ended,
         settled=None if row.settled is None else (row.settled, row.settled_photo),
@@ -95,8 +93,3 @@ def gap_event_of(row: Record) -> GapEvent:
         closed=row.closed,
         ended=row.ended,
     )
-
-
-def _box(edges: list[int]) -> Box:
-    left, top, right, bottom = edges
-    return left, top, right, bottom
