@@ -32,7 +32,7 @@ from function.errors import ModelError
 from function.metrics import Metrics
 from function.result import Result
 from local.day import painted_over
-from model.photos import DatasetError, find_photos, progress, reading
+from model.photos import DatasetError, find_photos, naming, progress
 from monitor.fold import FULL_SCALE, Audit, Box, Rules, State, step
 from monitor.intake import read_audit
 from monitor.register import View
@@ -200,7 +200,7 @@ def run(options: argparse.Namespace) -> None:
     score = Score()
     found = find_photos(options.photos, options.views)
     for seed, path in enumerate(progress(found, "watched")):
-        with reading(path):
+        with naming(path):
             picture = Image.open(path).convert("RGB")
             first = audit_image(path.read_bytes(), detector, thresholds, metrics)
         sold = to_sell(first, seed)

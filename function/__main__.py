@@ -116,7 +116,7 @@ def main(arguments: list[str] | None = None) -> int:
         thresholds = choose_thresholds(
             {name: value for name, value in given.items() if value is not None},
             config.thresholds,
-            detector.model.names,
+            detector.model.products,
         )
         detector.warm_up()
     except (SettingError, ModelError, RequestError, OSError) as err:

@@ -62,7 +62,7 @@ FAINT_CONFIDENCE = 0.11
 GAP_NAMES = {"gap", "void", "empty", "out of stock"}
 # The least that is kept; what the audit takes for a gap is function.shelf's to say. Gaps are of one
 # kind and do not overlap: less overlap than products may have is a double.
-GAP_CONFIDENCE = 0.1
+LEAST_GAP_CONFIDENCE = 0.1
 GAP_IOU = 0.45
 MAX_GAPS = 300
 # What an image that is decoded waits for processors, at most.
@@ -163,7 +163,7 @@ def postprocess(
     sure = solid & allowed & counts
     faint = solid & ~sure & (confidence >= lowest)
     gap_xyxy, gap_confidence = _seen_gaps(
-        output, classes, box, gap_classes, min(thresholds.confidence, GAP_CONFIDENCE)
+        output, classes, box, gap_classes, min(thresholds.confidence, LEAST_GAP_CONFIDENCE)
     )
     return Detections(
         xyxy=xyxy[sure],

@@ -21,7 +21,7 @@ from function.boxes import Floats, Ints, pairs_in_ranges
 
 Doubles = npt.NDArray[np.float64]
 
-# Neighbours are looked for within three of the widest products (90th percentile).
+# Neighbours' middles are at most two of the widest products apart (90th percentile).
 REACH = 2.0
 # A full shelf of 3 000 products has 180 boxes within that reach and 120 000 pairs. Boxes that lie
 # all over each other would have every other for a neighbour: 4 500 000 pairs, 735 MiB, 17 s.

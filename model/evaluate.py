@@ -35,7 +35,7 @@ PROTOCOL = Thresholds(confidence=0.001, iou=0.6, max_detections=1000)
 # Boxes a photo: what many publish with, and what the service answers. COCO's own 100 are fewer
 # than a shelf holds.
 CAPS = (300, PROTOCOL.max_detections)
-COUNT_CONFIDENCE = 0.25  # what the service counts by default
+COUNT_CONFIDENCE = Thresholds.confidence  # what the service counts by default
 SHEET_PHOTOS = 9
 QUARTILES = 4
 GAP = 0  # the one category when gaps are scored

@@ -27,7 +27,7 @@ from function.metrics import Metrics
 from function.result import Result
 from function.shelf import ShelfAudit, audit_shelf
 from model.labelled import read_gaps
-from model.photos import DatasetError, read_photo, reading
+from model.photos import DatasetError, naming, read_photo
 from model.render import RenderedShelf, render_shelf
 
 GAP_IOU = 0.3
@@ -345,7 +345,7 @@ def _part(text: str) -> slice:
 def run(options: argparse.Namespace) -> None:
     """Score what was asked for, and print it. Raises `DatasetError` and `ModelError`."""
     if options.pictures:
-        with reading(options.pictures):
+        with naming(options.pictures):
             options.pictures.mkdir(parents=True, exist_ok=True)
     detector, thresholds = Detector.load(options.model), Thresholds()
     detector.warm_up()
@@ -364,7 +364,7 @@ def run(options: argparse.Namespace) -> None:
         metrics = Metrics()
         for scene in read_scenes(options.scenes):
             path = options.scenes / scene.image
-            with reading(path):
+            with naming(path):
                 result = audit_image(path.read_bytes(), detector, thresholds, metrics)
             print(scene_row(score_scene(scene, result)), flush=True)
     if options.drawn:

@@ -95,12 +95,12 @@ def _box(path: Path, number: int, line: str) -> list[float]:
 
 
 @contextmanager
-def reading(photo: Path) -> Iterator[None]:
-    """Raise a `DatasetError` that names the photo where it is missing or the service refuses it."""
+def naming(path: Path) -> Iterator[None]:
+    """Raise a `DatasetError` that names a file where it is missing or the service refuses it."""
     try:
         yield
     except (OSError, ShelfWatchError) as err:
-        msg = f"{photo}: {err}"
+        msg = f"{path}: {err}"
         raise DatasetError(msg) from err
 
 
@@ -109,7 +109,7 @@ def read_photo(photo: Path, size: tuple[int, int] | None = None) -> Image:
 
     Raises `DatasetError` for one that is missing or that the service refuses.
     """
-    with reading(photo):
+    with naming(photo):
         return read_image(photo.read_bytes(), size)
 
 

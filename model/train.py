@@ -26,7 +26,7 @@ import numpy.typing as npt
 from function.session import available_cpus
 from model.crops import TrainingPhoto
 from model.labelled import LabelledPhoto, read_dataset, read_gaps
-from model.photos import DatasetError, label_path, reading
+from model.photos import DatasetError, label_path, naming
 from model.render import write_dataset
 from model.yolo import (
     YoloError,
@@ -119,7 +119,7 @@ def _photo(products: LabelledPhoto | None, gaps: LabelledPhoto | None) -> Traini
 
 
 def _bytes(path: Path) -> int:
-    with reading(path):
+    with naming(path):
         return path.stat().st_size
 
 

@@ -290,9 +290,12 @@ def test_no_gap_lies_over_another_one(seed: int) -> None:
         assert end - after < 0.21 * min(end - begin, last - after)
 
 
-def test_a_gap_ends_where_the_products_beside_it_begin() -> None:
-    (gap,) = audit_shelf(seen(without(TEN, 4), [[41, 0, 57, 20]]), WIDE, WIDE).gaps
-    assert gap.xyxy == pytest.approx((43, 0, 55, 20), abs=0.1)
+@pytest.mark.parametrize("missing", [1, 4, 8])
+def test_a_gap_ends_where_the_products_beside_it_begin(missing: int) -> None:
+    left = TEN[missing][0]
+    wide: Boxes = [[left - 3, 0, left + 13, 20]]
+    (gap,) = audit_shelf(seen(without(TEN, missing), wide), WIDE, WIDE).gaps
+    assert gap.xyxy == pytest.approx((left - 1, 0, left + 11, 20), abs=0.1)
     assert gap.facings == pytest.approx(1.2)
 
 
