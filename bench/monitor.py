@@ -28,6 +28,7 @@ from pathlib import Path
 from cloudevents.core.v1.event import CloudEvent
 from sqlalchemy import Engine, text
 
+from bench.results import quantile
 from events.codec import from_json, new_event, to_json
 from events.types import DATA_SCHEMAS, SHELF_AUDITED
 from function.serving import keep_for_good
@@ -201,11 +202,6 @@ def ask_board(watcher: Watcher) -> dict[str, dict[str, float]]:
             "cpu_ms": round((time.process_time() - cpu_began) / REQUESTS * 1000, 1),
         }
     return found
-
-
-def quantile(values: list[float], share: float) -> float:
-    """Give the value that a share of the others does not exceed."""
-    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
 def bytes_of(engine: Engine) -> int:
