@@ -73,9 +73,8 @@ JOIN_SPACE, JOIN_HEIGHT = 0.2, 0.5
 MIN_SAY = 0.5
 SURE = 0.999  # odds have no end
 # A gap stands in the row that it shares most of the lower height with, a third at least; else it is
-# in a row of its own, a board on which there is nothing, if it is as sure as that.
+# in a row of its own, a board on which there is nothing.
 ROW_OVERLAP = 0.35
-OWN_ROW_CONFIDENCE = 0.4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +154,7 @@ def audit_shelf(detections: Detections, width: int, height: int) -> ShelfAudit:
         levelled = _weigh(seen, detections.gap_confidence.astype(np.float64), spaces, boxes)
     else:
         levelled = _inferred(spaces)
-    rows, gap_row = _rows_of_gaps(levelled, products)
+    rows, gap_row = _rows_of_gaps(levelled.box, products)
     products = [products[index] if index >= 0 else [] for index in rows]
     empty = list(zip(gap_row, map(_corners, levelled.box.tolist()), strict=True))
     pixels = np.clip(level.undo(levelled.box), 0, np.array((width, height) * 2))
@@ -275,18 +274,18 @@ def _cut_free(box: Corners, taken: Doubles) -> Corners | None:
     return (left, top, right, bottom) if right - left >= MIN_LEFT * wide else None
 
 
-def _rows_of_gaps(gaps: LevelledGaps, products: list[list[Corners]]) -> tuple[list[int], list[int]]:
-    """Set gaps into rows, (g,); gaps with no row near make rows of their own.
+def _rows_of_gaps(boxes: Doubles, products: list[list[Corners]]) -> tuple[list[int], list[int]]:
+    """Set gaps (g, 4), levelled, into rows; those with no row near make rows of their own.
 
     Returns the rows from the top down, each by its old number or -1, and the row of each gap.
     """
     bands = [(median(p[1] for p in row), median(p[3] for p in row)) for row in products]
     own: list[tuple[float, float]] = []
     chosen = []
-    for box, sure in zip(gaps.box.tolist(), gaps.confidence.tolist(), strict=True):
+    for box in boxes.tolist():
         shared = [_shared_height(box, band) for band in bands + own]
         best = max(range(len(shared)), key=shared.__getitem__, default=-1)
-        if best < 0 or (shared[best] < ROW_OVERLAP and (sure >= OWN_ROW_CONFIDENCE or not bands)):
+        if best < 0 or shared[best] < ROW_OVERLAP:
             best = len(shared)
             own.append((box[1], box[3]))
         chosen.append(best)

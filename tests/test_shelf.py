@@ -305,6 +305,13 @@ def test_seen_emptiness_counts_in_the_fill_rate() -> None:
     assert audit_shelf(seen([], [[22, 0, 110, 20]]), WIDE, WIDE).fill_rate == 0
 
 
+@pytest.mark.parametrize(("end", "widths"), [(306.5, []), (305.5, [4.5])])
+def test_a_gap_of_which_little_is_left_is_none(end: float, widths: list[float]) -> None:
+    low = [end - 10, 10, end, 20]  # before half of its height, and so a third of it at most
+    audit = audit_shelf(seen([low], [[300, 0, 310, 20]]), WIDE, WIDE)
+    assert [gap.xyxy[2] - gap.xyxy[0] for gap in audit.gaps] == pytest.approx(widths, abs=0.1)
+
+
 @pytest.mark.parametrize(
     ("xyxy", "facings"),
     [
