@@ -226,6 +226,13 @@ def seen(xyxy: Boxes, gaps: Boxes, confidence: float | list[float] = 0.8) -> Det
             TEN, [[0, 30, 40, 50], [60, 30, 99, 50]], 0.8, [(1, "seen")] * 2, id="an-empty-board"
         ),
         pytest.param([], [[0, 30, 40, 50]], 0.8, [(0, "seen")], id="an-empty-shelf"),
+        pytest.param(
+            without(TEN, 4), [[44, 12, 54, 32]], 0.8, [(0, "seen")], id="hangs-out-of-its-row"
+        ),
+        pytest.param(
+            without(TEN, 4), [[44, 14, 54, 34]], 0.8, [(1, "seen")], id="reaches-into-a-row"
+        ),
+        pytest.param(without(TEN, 4), [[44, 8, 54, 14]], 0.8, [(0, "seen")], id="low-in-its-row"),
     ],
 )
 def test_gaps_that_are_seen_are_set_into_rows(
