@@ -360,7 +360,7 @@ class Auditor:
         """Audit the object, or say why that will never be possible."""
         s3_object = opened.s3_object
         try:
-            size = MAX_IMAGE_BYTES if s3_object.size is None else s3_object.size
+            size = s3_object.size or MAX_IMAGE_BYTES  # nobody may have said it
             with self.detector.memory.bodies.hold(min(size, MAX_IMAGE_BYTES)):
                 data, reference = self._read(opened), self._reference(s3_object)
                 return audit_image(

@@ -107,16 +107,21 @@ class OpenObject:
     def read(self) -> bytes:
         """Read it whole. Raises `ImageTooLarge`, `DependencyFailed` and botocore's errors."""
         if self.length > MAX_IMAGE_BYTES:
-            self.body.close()
-            uri = self.s3_object.uri
-            msg = f"{uri} must have at most {MAX_IMAGE_BYTES} bytes, got {self.length}"
-            raise ImageTooLarge(msg)
-        data = self.body.read()
+            raise self._too_large(self.length)
+        # Where nobody says the length, one byte more than allowed is enough to know.
+        data = self.body.read(None if self.length else MAX_IMAGE_BYTES + 1)
+        if len(data) > MAX_IMAGE_BYTES:
+            raise self._too_large("more")
         if self.s3_object.size and len(data) != self.s3_object.size:
             # Cut on the way, not damaged for good: a rejection would be final.
             msg = f"{self.s3_object.uri} came with {len(data)} of {self.s3_object.size} bytes"
             raise DependencyFailed(msg)
         return data
+
+    def _too_large(self, got: object) -> ImageTooLarge:
+        self.body.close()
+        msg = f"{self.s3_object.uri} must have at most {MAX_IMAGE_BYTES} bytes, got {got}"
+        return ImageTooLarge(msg)
 
 
 def open_object(s3: S3Client, announced: S3Object) -> OpenObject:

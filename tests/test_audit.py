@@ -1,5 +1,6 @@
 """One image event: what is published, what is stored, and what is left for the next delivery."""
 
+import io
 import json
 import urllib.parse
 from dataclasses import replace
@@ -14,6 +15,7 @@ from botocore.exceptions import (
     EndpointConnectionError,
     NoCredentialsError,
 )
+from botocore.response import StreamingBody
 from cloudevents.core.v1.event import CloudEvent
 from conftest import GOOD_SAMPLE, Aws
 from notifications import events_from_body
@@ -21,7 +23,7 @@ from notifications import events_from_body
 from events.codec import InvalidEvent, data_of, new_event, to_json
 from events.outbox import Outbox
 from events.repair.photos import photos
-from events.s3_notification import object_from_event, object_id
+from events.s3_notification import S3Object, object_from_event, object_id
 from events.sns_publisher import MAX_ATTRIBUTES, attributes_of
 from events.trace import TraceContext, traced
 from events.types import IMAGE_REJECTED, OUR_PREFIXES, RECEIVE_COUNT, SHELF_AUDITED
@@ -33,6 +35,7 @@ from function.errors import (
     CredentialsRefused,
     DependencyFailed,
     ImageArchived,
+    ImageTooLarge,
     NotReady,
 )
 from function.image import MAX_IMAGE_BYTES
@@ -99,6 +102,22 @@ def stored(aws: Aws, name: object) -> dict[str, object]:
     answer = aws.s3.get_object(Bucket=aws.resources.results_bucket, Key=f"results/{name}.json")
     data: dict[str, object] = json.loads(answer["Body"].read())
     return data
+
+
+class Endless(io.RawIOBase):
+    """A body whose length nobody tells, and that does not end."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        assert size is not None
+        assert 0 < size <= MAX_IMAGE_BYTES + 1
+        return bytes(size)
+
+
+def test_an_object_of_untold_length_is_read_no_further_than_allowed() -> None:
+    body = StreamingBody(Endless(), None)  # type: ignore[arg-type]  # botocore gives it, too
+    opened = OpenObject(S3Object(bucket="shelves", key="a.jpg"), body, 0)
+    with pytest.raises(ImageTooLarge, match=f"at most {MAX_IMAGE_BYTES} bytes, got more"):
+        opened.read()
 
 
 def test_an_uploaded_shelf_is_audited_stored_and_published(aws: Aws, auditor: Auditor) -> None:
