@@ -335,6 +335,20 @@ def test_an_empty_board_is_measured_in_facings_of_the_nearest_row(
     assert gap.facings == pytest.approx(facings)
 
 
+@pytest.mark.parametrize(
+    ("left", "facings"),
+    [
+        pytest.param(70, 2, id="beside-the-narrow-ones"),
+        pytest.param(157, 1.33, id="between"),
+        pytest.param(285, 1, id="beside-the-wide-ones"),
+    ],
+)
+def test_a_gap_is_measured_by_the_products_nearest_to_it(left: float, facings: float) -> None:
+    row = full(5, at=100) + full(5, width=20, at=180)
+    (gap,) = audit_shelf(seen(row, [[left, 0, left + 20, 20]]), WIDE, WIDE).gaps
+    assert gap.facings == pytest.approx(facings, abs=0.01)
+
+
 def test_without_a_class_for_gaps_the_spaces_decide() -> None:
     (gap,) = audit_shelf(detections(without(TEN, 4)), WIDE, WIDE).gaps
     assert (gap.origin, gap.confidence) == ("inferred", 0.5)
