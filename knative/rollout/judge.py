@@ -60,6 +60,7 @@ class RequestMetrics:
 
     error_rate: float | None
     p95_ms: float | None
+    refused_rate: float | None = None  # of the events alone
 
 
 def score(answers: Sequence[Answer], truth: Mapping[str, Floats], iou: float) -> Scores:
@@ -155,6 +156,9 @@ def judge_requests(
     errors = candidate.error_rate
     if errors is not None and errors > max(floors.max_error_rate, stable.error_rate or 0.0):
         return Verdict(Reason.WORSE_IN_TRAFFIC, f"{errors:.1%} of its requests failed")
+    refused = candidate.refused_rate
+    if refused is not None and refused > max(floors.max_error_rate, stable.refused_rate or 0.0):
+        return Verdict(Reason.WORSE_IN_TRAFFIC, f"it refused {refused:.1%} of its events (4xx)")
     p95, other = candidate.p95_ms, stable.p95_ms
     if p95 is not None and other is not None and p95 > slowest(other, floors):
         return Verdict(Reason.WORSE_IN_TRAFFIC, f"p95 {p95:.0f} ms, stable {other:.0f} ms")

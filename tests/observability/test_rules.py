@@ -17,6 +17,8 @@ from conftest import ROOT
 
 from events.source.metrics import SourceMetrics
 from function.metrics import Metrics
+from knative.rollout import prometheus
+from knative.rollout.prometheus import REVISION
 from monitor.metrics import Metrics as MonitorMetrics
 from tests.faults.postgresql import Server
 
@@ -64,6 +66,37 @@ def test_promtool_takes_the_rules() -> None:
 
 def test_each_alert_fires_when_it_should_and_only_then() -> None:
     assert "SUCCESS" in run("promtool", "test", "rules", str(RULE_TESTS))
+
+
+REFUSED = 'shelfwatch_request_seconds_count{{{of},method="POST",route="/",status="{status}"}}'
+
+
+@pytest.mark.parametrize(
+    ("status", "counted", "share"),
+    [
+        ("403", "0+1x40", 0.5),  # of each two events one is refused
+        ("403", "0+0x38 1 2", None),  # two may be somebody else's
+        ("401", "0+1x40", None),  # strangers' requests, or a token that the source waits for
+        ("503", "0+1x40", None),
+    ],
+)
+def test_the_conductor_sees_what_a_revision_refuses(
+    tmp_path: Path, status: str, counted: str, share: float | None
+) -> None:
+    of = f'namespace="shelf",{REVISION}="r"'
+    series = [(REFUSED.format(of=of, status=status), counted)]
+    series.append((REFUSED.format(of=of, status="204"), "0+1x40"))
+    _, refused, _ = prometheus.queries("shelf", "r", 60)
+    samples = [] if share is None else [{"labels": "{}", "value": share}]
+    asked = {"expr": refused, "eval_time": "10m", "exp_samples": samples}
+    case = {
+        "interval": "15s",
+        "input_series": [{"series": name, "values": values} for name, values in series],
+        "promql_expr_test": [asked],
+    }
+    path = tmp_path / "case.yaml"
+    path.write_text(json.dumps({"tests": [case]}))
+    assert "SUCCESS" in run("promtool", "test", "rules", str(path))
 
 
 def test_each_alert_is_tested_both_ways() -> None:

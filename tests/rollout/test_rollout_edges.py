@@ -166,7 +166,7 @@ def test_a_clock_that_is_stopped_ends_an_exam() -> None:
 @pytest.mark.parametrize(
     ("status", "result", "metrics"),
     [
-        (200, '[{"value": [0, "0.25"]}]', RequestMetrics(0.25, 250.0)),
+        (200, '[{"value": [0, "0.25"]}]', RequestMetrics(0.25, 250.0, 0.25)),
         (200, '[{"value": [0, "NaN"]}]', RequestMetrics(None, None)),
         (200, "[]", RequestMetrics(None, None)),
         (200, "{", RequestMetrics(None, None)),

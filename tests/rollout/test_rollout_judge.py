@@ -85,6 +85,8 @@ def test_above_the_floor_it_may_still_be_worse_than_stable() -> None:
         (RequestMetrics(0.02, 100.0), RequestMetrics(0.0, 100.0), False),
         (RequestMetrics(0.0, 251.0), RequestMetrics(0.0, 100.0), True),
         (RequestMetrics(0.0, 9999.0), RequestMetrics(0.0, None), False),
+        (RequestMetrics(0.0, 100.0, 1.0), RequestMetrics(0.0, 100.0), True),
+        (RequestMetrics(0.0, 100.0, 0.1), RequestMetrics(0.0, 100.0, 0.1), False),
     ],
 )
 def test_traffic_is_compared_where_prometheus_knows_of_it(
