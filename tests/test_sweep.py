@@ -60,10 +60,13 @@ def outbox(aws: Aws) -> Outbox:
     return Outbox(aws.s3, aws.resources.results_bucket)
 
 
-def audit(aws: Aws, found: dict[str, tuple[str, int]], model: str = GOOD) -> None:
+def audit(
+    aws: Aws, found: dict[str, tuple[str, int]], model: str = GOOD, revision: str = "r-1"
+) -> None:
     """Work off events as the function does, as far as a sweep can see it."""
     for name in found:
-        outbox(aws).put(name, Stored({"model": {"digest": model}}))
+        told = {"digest": model, "input": [896, 896], "revision": revision}
+        outbox(aws).put(name, Stored({"model": told}))
 
 
 def sweep(aws: Aws, stop: threading.Event | None = None, **changes: Any) -> Summary:
@@ -223,7 +226,7 @@ def test_what_a_model_audited_last_is_audited_again(aws: Aws) -> None:
     for name, (key, _) in first.items():
         if key != "new.jpg":
             audit(aws, {name: (key, 0)}, BAD if key == "bad.jpg" else GOOD)
-    again = AuditedBy(outbox(aws), BAD)
+    again = AuditedBy(outbox(aws), {"digest": BAD})
     assert sweep(aws, wanted=again).sent == 1
     second = announced(aws)
     assert list(second.values()) == [("bad.jpg", 1)]
@@ -234,8 +237,24 @@ def test_what_a_model_audited_last_is_audited_again(aws: Aws) -> None:
     audit(aws, second, GOOD)
     assert sweep(aws, wanted=again).sent == 0
     # The other model proves bad, too: its audits, and no older ones, get the next generation.
-    assert sweep(aws, wanted=AuditedBy(outbox(aws), GOOD)).sent == 2
+    assert sweep(aws, wanted=AuditedBy(outbox(aws), {"digest": GOOD})).sent == 2
     assert sorted(announced(aws).values()) == [("bad.jpg", 2), ("good.jpg", 1)]
+
+
+def test_two_revisions_of_one_model_are_told_apart(aws: Aws) -> None:
+    put(aws, "bad.jpg", "good.jpg")
+    bodies(aws)
+    sweep(aws)
+    for name, (key, _) in announced(aws).items():
+        audit(aws, {name: (key, 0)}, revision="r-2" if key == "bad.jpg" else "r-1")
+    for wanted, keys in [
+        ({"revision": "r-2"}, ["bad.jpg"]),
+        ({"digest": GOOD, "revision": "r-2"}, ["bad.jpg"]),
+        ({"digest": BAD, "revision": "r-2"}, []),
+        ({"digest": GOOD}, ["bad.jpg", "good.jpg"]),
+    ]:
+        sweep(aws, wanted=AuditedBy(outbox(aws), wanted))
+        assert sorted(key for key, _ in announced(aws).values()) == keys
 
 
 def test_a_rejected_image_has_no_model_and_is_left(aws: Aws) -> None:
@@ -244,7 +263,7 @@ def test_a_rejected_image_has_no_model_and_is_left(aws: Aws) -> None:
     sweep(aws)
     for name in announced(aws):
         outbox(aws).put(name, Stored({"image": {}, "reason": {}}))
-    assert sweep(aws, wanted=AuditedBy(outbox(aws), BAD)).sent == 0
+    assert sweep(aws, wanted=AuditedBy(outbox(aws), {"digest": BAD})).sent == 0
 
 
 FILTER = {
@@ -385,8 +404,9 @@ def test_what_is_missing_in_aws_fails_and_is_no_empty_answer(
             {"AUDIT_GENERATION": "one"},
             "`AUDIT_GENERATION` must be a whole number from 0 to 1000, got 'one'",
         ),
-        (["--again"], {}, "`--again` must come with --model"),
-        (["--model", BAD], {}, "`--again` must come with --model"),
+        (["--again"], {}, "`--again` must come with --model or --revision"),
+        (["--revision", "r"], {}, "`--again` must come with --model or --revision"),
+        (["--model", BAD], {}, "`--again` must come with --model or --revision"),
         (["--again", "--model", "v2"], {}, "`--model` must be sha256: and 64 hex digits, got 'v2'"),
         (["--since", "5m"], {}, "nothing lies between"),
     ],

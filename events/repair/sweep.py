@@ -98,10 +98,10 @@ class Missing:
 
 @dataclass(frozen=True)
 class AuditedBy:
-    """Tells which audit a photo lacks whose newest result names a model: the next generation."""
+    """Tells which audit a photo lacks whose newest result has such a model: the next generation."""
 
     outbox: Outbox
-    model: str  # digest
+    model: Mapping[str, str]  # members of the result's `model`: digest, revision, or both
     generation: int = 0  # the first
 
     def __call__(self, s3_object: S3Object) -> int | None:
@@ -109,7 +109,7 @@ class AuditedBy:
         while (stored := self.outbox.get(object_id(s3_object, generation))) is not None:
             generation, newest = generation + 1, stored.data
         model = newest.get("model") if newest else None
-        named = isinstance(model, dict) and model.get("digest") == self.model
+        named = isinstance(model, dict) and self.model.items() <= model.items()
         return generation if named else None
 
 
@@ -240,7 +240,7 @@ def sweep_of(options: argparse.Namespace, s3: S3Client, sqs: SQSClient, bucket: 
         queue_url=options.queue_url,
         bucket=bucket,
         results_bucket=options.results_bucket,
-        wanted=AuditedBy(outbox, options.model, options.generation)
+        wanted=AuditedBy(outbox, _model_of(options), options.generation)
         if options.again
         else Missing(outbox, options.generation),
         watched=[Watched(suffix=suffix) for suffix in options.suffix or []]
@@ -277,8 +277,9 @@ def _parse(arguments: list[str] | None, env: Mapping[str, str]) -> argparse.Name
         default=MAX_WAITING,
         help="send nothing while more wait on the queue (%(default)s)",
     )
-    add("--again", action="store_true", help="audit anew what --model audited last")
+    add("--again", action="store_true", help="audit anew what --model or --revision audited last")
     add("--model", default="", help="digest of a model, as results name it: sha256:…")
+    add("--revision", default="", help="of the function, as results name it: shelf-detector-00007")
     options = parser.parse_args(arguments)
     options.window = window_of(parser, options)
     options.bucket = options.bucket or names(env, "EVENTS_BUCKETS")
@@ -286,6 +287,12 @@ def _parse(arguments: list[str] | None, env: Mapping[str, str]) -> argparse.Name
     if options.fault and not options.check:
         parser.error(options.fault)
     return options
+
+
+def _model_of(options: argparse.Namespace) -> dict[str, str]:
+    """Say which audits `--again` is about; two revisions may have one model."""
+    named = {"digest": options.model, "revision": options.revision}
+    return {name: value for name, value in named.items() if value}
 
 
 def _fault_of(options: argparse.Namespace, env: Mapping[str, str]) -> str:
@@ -298,8 +305,8 @@ def _fault_of(options: argparse.Namespace, env: Mapping[str, str]) -> str:
         if not getattr(options, name):
             option = f"--{name.replace('_', '-')}"
             return f"`{option}` or {variable} must be set, got neither"
-    if options.again != bool(options.model):
-        return "`--again` must come with --model, got one of them alone"
+    if options.again != bool(_model_of(options)):
+        return "`--again` must come with --model or --revision, got one of them alone"
     if options.model and not re.fullmatch("sha256:[0-9a-f]{64}", options.model):
         return f"`--model` must be sha256: and 64 hex digits, got {options.model!r}"
     try:

@@ -46,7 +46,8 @@ class Removal:
             lines.append("It is not tried again; a new image is.")
         lines.append(f"It had at most {self.share} % of the traffic in this run.")
         if self.model and self.share:
-            sweep = f"python -m events.repair.sweep --again --model {self.model}"
+            # Not by the model: where a setting is to blame, stable has the same one.
+            sweep = f"python -m events.repair.sweep --again --revision {self.candidate}"
             lines.append(f"Audit anew what it audited: {sweep} --since {self.hours + 1}h --send")
         return "\n".join(lines)
 

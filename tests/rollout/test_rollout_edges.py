@@ -202,7 +202,7 @@ def test_the_notice_names_a_sweep_that_can_be_run(monkeypatch: pytest.MonkeyPatc
     arguments = command.split("events.repair.sweep ")[1].split()
     env = {"EVENTS_BUCKETS": "photos", "RESULTS_BUCKET": "results", "QUEUE_URL": "q"}
     options = sweep._parse(arguments, env)
-    assert (options.again, options.send, options.model) == (True, True, REMOVAL.model)
+    assert (options.again, options.send, options.revision) == (True, True, CANDIDATE)
 
 
 def test_a_candidate_without_traffic_asks_for_no_sweep() -> None:
