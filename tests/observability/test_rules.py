@@ -68,30 +68,36 @@ def test_each_alert_fires_when_it_should_and_only_then() -> None:
     assert "SUCCESS" in run("promtool", "test", "rules", str(RULE_TESTS))
 
 
-REFUSED = 'shelfwatch_request_seconds_count{{{of},method="POST",route="/",status="{status}"}}'
+OWN = 'shelfwatch_request_seconds_count{{{of},method="POST",route="/",status="{status}"}}'
+PROXY = 'kn_serving_invocation_duration_seconds_count{{{of},http_response_status_code="{status}"}}'
 
 
 @pytest.mark.parametrize(
-    ("status", "counted", "share"),
+    ("query", "series", "status", "counted", "share"),
     [
-        ("403", "0+1x40", 0.5),  # of each two events one is refused
-        ("403", "0+0x38 1 2", None),  # two may be somebody else's
-        ("401", "0+1x40", None),  # strangers' requests, or a token that the source waits for
-        ("503", "0+1x40", None),
+        ("refused", OWN, "403", "0+1x40", 0.5),  # of each two events one is refused
+        ("refused", OWN, "403", "0+0x38 1 2", None),  # two may be somebody else's
+        ("refused", OWN, "401", "0+1x40", None),  # strangers', or a token that the source waits for
+        ("refused", OWN, "503", "0+1x40", None),
+        ("errors", OWN, "502", "0+4x40", 0.8),
+        ("errors", OWN, "503", "0+4x40", 0),
+        ("met", PROXY, "502", "0+4x40", 0.8),  # its container died: it counted nothing itself
+        ("met", PROXY, "503", "0+4x40", 0),
+        ("met", PROXY, "502", "0+0.1x40", None),  # too few requests
     ],
 )
-def test_the_conductor_sees_what_a_revision_refuses(
-    tmp_path: Path, status: str, counted: str, share: float | None
+def test_the_conductor_sees_what_went_wrong(
+    tmp_path: Path, query: str, series: str, status: str, counted: str, share: float | None
 ) -> None:
     of = f'namespace="shelf",{REVISION}="r"'
-    series = [(REFUSED.format(of=of, status=status), counted)]
-    series.append((REFUSED.format(of=of, status="204"), "0+1x40"))
-    _, refused, _ = prometheus.queries("shelf", "r", 60)
+    counts = {series.format(of=of, status=status): counted}
+    counts[series.format(of=of, status="204")] = "0+1x40"
     samples = [] if share is None else [{"labels": "{}", "value": share}]
-    asked = {"expr": refused, "eval_time": "10m", "exp_samples": samples}
+    expr = prometheus.queries("shelf", "r", 60)[query]
+    asked = {"expr": expr, "eval_time": "10m", "exp_samples": samples}
     case = {
         "interval": "15s",
-        "input_series": [{"series": name, "values": values} for name, values in series],
+        "input_series": [{"series": name, "values": values} for name, values in counts.items()],
         "promql_expr_test": [asked],
     }
     path = tmp_path / "case.yaml"
