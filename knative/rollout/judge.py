@@ -10,6 +10,8 @@ import numpy as np
 from function.boxes import Floats, match_one_to_one, pairwise_iou
 from knative.rollout.verdict import Reason, Verdict
 
+MIN_DEATHS = 2  # one may be chance
+
 
 @dataclass(frozen=True, kw_only=True)
 class Floors:
@@ -54,13 +56,14 @@ class Scores:
     error_rate: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RequestMetrics:
     """What Prometheus knows of the requests that users sent to a revision; None: nothing."""
 
-    error_rate: float | None
-    p95_ms: float | None
+    error_rate: float | None = None
+    p95_ms: float | None = None
     refused_rate: float | None = None  # of the events alone
+    deaths: float | None = None  # of its containers, which started anew
 
 
 def score(answers: Sequence[Answer], truth: Mapping[str, Floats], iou: float) -> Scores:
@@ -159,6 +162,9 @@ def judge_requests(
     refused = candidate.refused_rate
     if refused is not None and refused > max(floors.max_error_rate, stable.refused_rate or 0.0):
         return Verdict(Reason.WORSE_IN_TRAFFIC, f"it refused {refused:.1%} of its events (4xx)")
+    deaths = candidate.deaths
+    if deaths is not None and deaths >= MIN_DEATHS and deaths > (stable.deaths or 0.0):
+        return Verdict(Reason.WORSE_IN_TRAFFIC, f"its containers died {deaths:.0f} times")
     p95, other = candidate.p95_ms, stable.p95_ms
     if p95 is not None and other is not None and p95 > slowest(other, floors):
         return Verdict(Reason.WORSE_IN_TRAFFIC, f"p95 {p95:.0f} ms, stable {other:.0f} ms")

@@ -46,6 +46,7 @@ def queries(namespace: str, revision: str, seconds: float) -> dict[str, str]:
         "met": f"({_share(met, passed)}) and (sum(increase({passed})) >= {MIN_REQUESTS})",
         "refused": f"({_share(refused, events)}) and (sum(increase({refused})) >= {MIN_REFUSED})",
         "p95": f"({p95}) and ({enough})",
+        "deaths": f"sum(changes(process_start_time_seconds{{{of}}}[{window}]))",
     }
 
 
@@ -64,6 +65,7 @@ def request_metrics(
         error_rate=max(errors, default=None),
         p95_ms=None if found["p95"] is None else found["p95"] * 1000,
         refused_rate=found["refused"],
+        deaths=found["deaths"],
     )
 
 

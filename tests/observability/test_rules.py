@@ -69,6 +69,7 @@ def test_each_alert_fires_when_it_should_and_only_then() -> None:
 
 
 OWN = 'shelfwatch_request_seconds_count{{{of},method="POST",route="/",status="{status}"}}'
+START = "process_start_time_seconds{{{of}}}"
 PROXY = 'kn_serving_invocation_duration_seconds_count{{{of},http_response_status_code="{status}"}}'
 
 
@@ -84,14 +85,16 @@ PROXY = 'kn_serving_invocation_duration_seconds_count{{{of},http_response_status
         ("met", PROXY, "502", "0+4x40", 0.8),  # its container died: it counted nothing itself
         ("met", PROXY, "503", "0+4x40", 0),
         ("met", PROXY, "502", "0+0.1x40", None),  # too few requests
+        ("deaths", START, "", "7+0x36 8 8 9 9", 2),
+        ("deaths", START, "", "7+0x40", 0),
     ],
 )
 def test_the_conductor_sees_what_went_wrong(
     tmp_path: Path, query: str, series: str, status: str, counted: str, share: float | None
 ) -> None:
     of = f'namespace="shelf",{REVISION}="r"'
-    counts = {series.format(of=of, status=status): counted}
-    counts[series.format(of=of, status="204")] = "0+1x40"
+    counts = {series.format(of=of, status="204"): "0+1x40"}
+    counts[series.format(of=of, status=status)] = counted
     samples = [] if share is None else [{"labels": "{}", "value": share}]
     expr = prometheus.queries("shelf", "r", 60)[query]
     asked = {"expr": expr, "eval_time": "10m", "exp_samples": samples}

@@ -166,11 +166,15 @@ def test_a_clock_that_is_stopped_ends_an_exam() -> None:
 @pytest.mark.parametrize(
     ("status", "result", "metrics"),
     [
-        (200, '[{"value": [0, "0.25"]}]', RequestMetrics(0.25, 250.0, 0.25)),
-        (200, '[{"value": [0, "NaN"]}]', RequestMetrics(None, None)),
-        (200, "[]", RequestMetrics(None, None)),
-        (200, "{", RequestMetrics(None, None)),
-        (503, "[]", RequestMetrics(None, None)),
+        (
+            200,
+            '[{"value": [0, "0.25"]}]',
+            RequestMetrics(error_rate=0.25, p95_ms=250.0, refused_rate=0.25, deaths=0.25),
+        ),
+        (200, '[{"value": [0, "NaN"]}]', RequestMetrics()),
+        (200, "[]", RequestMetrics()),
+        (200, "{", RequestMetrics()),
+        (503, "[]", RequestMetrics()),
     ],
 )
 def test_prometheus_says_a_number_or_nothing(
@@ -183,7 +187,7 @@ def test_prometheus_says_a_number_or_nothing(
 
 def test_a_prometheus_that_is_away_says_nothing() -> None:
     metrics = request_metrics(urllib3.PoolManager(), NOWHERE, "shelf", "r", seconds=60)
-    assert metrics == RequestMetrics(None, None)
+    assert metrics == RequestMetrics()
 
 
 REMOVAL = Removal(

@@ -79,14 +79,45 @@ def test_above_the_floor_it_may_still_be_worse_than_stable() -> None:
 @pytest.mark.parametrize(
     ("candidate", "stable", "against"),
     [
-        (RequestMetrics(None, None), RequestMetrics(None, None), False),
-        (RequestMetrics(0.5, None), RequestMetrics(None, None), True),
-        (RequestMetrics(0.5, None), RequestMetrics(0.6, None), False),
-        (RequestMetrics(0.02, 100.0), RequestMetrics(0.0, 100.0), False),
-        (RequestMetrics(0.0, 251.0), RequestMetrics(0.0, 100.0), True),
-        (RequestMetrics(0.0, 9999.0), RequestMetrics(0.0, None), False),
-        (RequestMetrics(0.0, 100.0, 1.0), RequestMetrics(0.0, 100.0), True),
-        (RequestMetrics(0.0, 100.0, 0.1), RequestMetrics(0.0, 100.0, 0.1), False),
+        (RequestMetrics(), RequestMetrics(), False),
+        (RequestMetrics(error_rate=0.5), RequestMetrics(), True),
+        (RequestMetrics(error_rate=0.5), RequestMetrics(error_rate=0.6), False),
+        (
+            RequestMetrics(error_rate=0.02, p95_ms=100.0),
+            RequestMetrics(error_rate=0.0, p95_ms=100.0),
+            False,
+        ),
+        (
+            RequestMetrics(error_rate=0.0, p95_ms=251.0),
+            RequestMetrics(error_rate=0.0, p95_ms=100.0),
+            True,
+        ),
+        (RequestMetrics(error_rate=0.0, p95_ms=9999.0), RequestMetrics(error_rate=0.0), False),
+        (
+            RequestMetrics(error_rate=0.0, p95_ms=100.0, refused_rate=1.0),
+            RequestMetrics(error_rate=0.0, p95_ms=100.0),
+            True,
+        ),
+        (
+            RequestMetrics(error_rate=0.0, p95_ms=100.0, refused_rate=0.1),
+            RequestMetrics(error_rate=0.0, p95_ms=100.0, refused_rate=0.1),
+            False,
+        ),
+        (
+            RequestMetrics(error_rate=0.0, p95_ms=100.0, deaths=2),
+            RequestMetrics(error_rate=0.0, p95_ms=100.0, deaths=0),
+            True,
+        ),
+        (
+            RequestMetrics(error_rate=0.0, p95_ms=100.0, deaths=1),
+            RequestMetrics(error_rate=0.0, p95_ms=100.0, deaths=0),
+            False,
+        ),
+        (
+            RequestMetrics(error_rate=0.0, p95_ms=100.0, deaths=2),
+            RequestMetrics(error_rate=0.0, p95_ms=100.0, deaths=2),
+            False,
+        ),
     ],
 )
 def test_traffic_is_compared_where_prometheus_knows_of_it(
