@@ -6,6 +6,7 @@ import logging
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
@@ -195,10 +196,18 @@ def create_app(config: Config, watcher: Watcher) -> Flask:
 
     @app.post("/episodes/<name>/mute")
     def mute(name: str) -> Response:
+        return change(name, watcher.store.mute)
+
+    @app.post("/episodes/<name>/unmute")
+    def unmute(name: str) -> Response:
+        return change(name, watcher.unmute)
+
+    def change(name: str, said: Callable[[str, int], bool]) -> Response:
+        """Do what a person said of a gap, and lead back to the page where it was said."""
         board.check()
         board.check_own_page()
         came_from = _address(request.referrer or "")
-        if not watcher.store.mute(name, _now()):
+        if not said(name, _now()):
             abort(404)
         key = view_key_of_episode(engine, name)
         if key is None or answers.wanted_format() != "html":

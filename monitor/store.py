@@ -7,7 +7,7 @@ replaces another of its photo, is folded from the checkpoint before it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -175,6 +175,24 @@ class Store:
             put(connection, mutes, ["episode"], [{**facts, "muted": now}], keep=True)
             return True
 
+    def unmute(self, episode: str, now: int) -> list[OutgoingEvent] | None:
+        """Note that a muted episode is a gap after all; None where there is none.
+
+        Returns the events of its view to be published, in order. Raises `StoreAway`.
+        """
+        of_view = select(views.c.bucket, views.c.folder).join(
+            episodes, episodes.c.view == views.c.id
+        )
+        with writing(self.engine) as connection:
+            found = connection.execute(of_view.where(episodes.c.id == episode)).first()
+            if found is None:
+                return None
+            key = ViewKey(found.bucket, found.folder)
+            view = _View(connection, key, self.rules, self.keep_days * DAY)
+            if not view.unmute(episode, now):
+                return None
+            return _unpublished(connection, key.id)
+
     def unpublished(self, view: str) -> list[OutgoingEvent]:
         """List the events of a view to be published, in order. Raises `StoreAway`."""
         with reading(self.engine) as connection:
@@ -339,17 +357,41 @@ class _View:
         folder = self._key.folder
         rows = [episode_record(self._id, folder, episode, uris[episode.id]) for episode in left]
         put(self._connection, episodes, ["id"], rows)
-        earlier = select(outgoing_events).where(outgoing_events.c.episode.in_(changed))
-        in_order = self._connection.execute(
-            earlier.order_by(outgoing_events.c.episode, outgoing_events.c.sequence)
-        )
-        last = {row.episode: gap_event_of(row) for row in in_order}
         query = select(mutes.c.episode).where(mutes.c.episode.in_(changed))
         muted = frozenset(self._connection.execute(query).scalars())
         free = [episode for episode in left if episode.id not in muted]
         muted |= self._pass_on_mutes([known[name] for name in gone if name in muted], free)
-        time = max(audit.captured for audit in new)
-        for event in events_due({episode.id: episode for episode in left}, last, muted):
+        touched = {name: known[name] for name in changed}
+        self._note_due(touched, gone, muted, uris, max(audit.captured for audit in new))
+
+    def unmute(self, name: str, now: int) -> bool:
+        """Note that a muted episode is a gap, and the events that it has not had meanwhile.
+
+        False where there is no such episode.
+        """
+        row = self._connection.execute(select(episodes).where(episodes.c.id == name)).first()
+        if row is None:
+            return False
+        self._connection.execute(delete(mutes).where(mutes.c.episode == name))
+        self._note_due({name: episode_of(row)}, (), frozenset(), {name: row.uri}, now)
+        return True
+
+    def _note_due(
+        self,
+        known: Mapping[str, Episode],
+        gone: Collection[str],
+        muted: frozenset[str],
+        uris: Mapping[str, str],
+        time: int,
+    ) -> None:
+        """Note the events from what was told of some episodes to what they are, or were if gone."""
+        earlier = select(outgoing_events).where(outgoing_events.c.episode.in_(known))
+        in_order = self._connection.execute(
+            earlier.order_by(outgoing_events.c.episode, outgoing_events.c.sequence)
+        )
+        last = {row.episode: gap_event_of(row) for row in in_order}
+        left = {name: episode for name, episode in known.items() if name not in gone}
+        for event in events_due(left, last, muted):
             data = gap_data(self._key, known[event.episode], uris[event.episode], event)
             row = {**asdict(event), "view": self._id, "time": time, "data": json.dumps(data)}
             self._connection.execute(insert(outgoing_events), row)

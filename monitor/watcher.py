@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Condition
 from typing import TYPE_CHECKING
@@ -117,6 +118,18 @@ class Watcher:
             self.metrics.events.labels(event.get_type()).inc()
             self.metrics.event_seconds.observe(time.monotonic() - started)
             self.metrics.lag.set(max(0.0, time.time() - uploaded / 1000))
+
+    def unmute(self, episode: str, now: int) -> bool:
+        """Take back that an episode is no gap, and publish what was not meanwhile.
+
+        False where there is no such episode. What cannot be published waits for the next event of
+        the view: the person who asked is no longer needed. Raises `StoreAway`.
+        """
+        events = self.store.unmute(episode, now)
+        if events:
+            with suppress(DependencyFailed):  # logged
+                self.publish(events)
+        return events is not None
 
     def publish(self, events: Sequence[OutgoingEvent]) -> None:
         """Publish events that nobody has published, and mark them so.

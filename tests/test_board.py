@@ -427,10 +427,26 @@ def test_not_a_gap_mutes_it_and_becomes_a_label(client: FlaskClient) -> None:
     assert label["xyxy"] == pytest.approx([0.7, 0.25, 0.78, 0.75], abs=1e-4)
 
 
-def test_another_sites_page_mutes_nothing(client: FlaskClient) -> None:
+def test_not_a_gap_can_be_taken_back(client: FlaskClient) -> None:
     play_a_morning(client)
     (gap,) = client.get("/stores/store-17").get_json()["gaps"]
-    path = f"/episodes/{gap['episode']}/mute"
+    path = f"/episodes/{gap['episode']}"
+    client.post(f"{path}/mute?format=html")
+    for page in ("/stores/store-17", "/stores/store-17/views/cam-2"):
+        assert f'action="{path}/unmute?format=html"' in html_of(client, page)
+    back = client.post(f"{path}/unmute?format=html")
+    assert (back.status_code, back.location) == (303, "/stores/store-17/views/cam-2")
+    assert client.post(f"/episodes/{'0' * 32}/unmute").status_code == 404
+    page = client.get("/stores/store-17").get_json()
+    assert (page["open_gaps"], page["gaps"][0]["muted"]) == (1, False)
+    assert client.get("/labels").get_json()["labels"] == []
+
+
+@pytest.mark.parametrize("said", ["mute", "unmute"])
+def test_another_sites_page_mutes_nothing(client: FlaskClient, said: str) -> None:
+    play_a_morning(client)
+    (gap,) = client.get("/stores/store-17").get_json()["gaps"]
+    path = f"/episodes/{gap['episode']}/{said}"
     for headers in (
         {"Origin": "https://evil.example"},
         {"Sec-Fetch-Site": "cross-site"},
@@ -457,7 +473,8 @@ def test_the_board_wants_its_token_as_bearer_or_as_password(
             assert client.get(path, headers={"Authorization": odd}).status_code == 401
         assert client.get(path, headers={"Authorization": "Bearer s3cret"}).status_code == 200
         assert client.get(path, auth=("anyone", "s3cret")).status_code == 200
-    assert client.post("/episodes/x/mute").status_code == 401
+    for said in ("mute", "unmute"):
+        assert client.post(f"/episodes/x/{said}").status_code == 401
     assert client.get("/health/ready").status_code == 200
 
 

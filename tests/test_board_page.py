@@ -149,10 +149,23 @@ def test_a_page_is_whole_on_paper(url: str, page: Page) -> None:
     assert page.evaluate(black) == "rgb(91, 98, 109)"  # of the light scheme: paper is white
 
 
-def test_not_a_gap_is_a_button_and_stays_said(url: str, page: Page) -> None:
+def test_not_a_gap_is_a_button_and_stays_said_until_it_is_taken_back(url: str, page: Page) -> None:
     page.goto(f"{url}/stores/store-17/views/aisle-9")
     buttons = page.get_by_role("button", name="Not a gap")
     before = buttons.count()
     buttons.last.click()
     page.wait_for_url("**/views/aisle-9")
     expect(buttons).to_have_count(before - 1)
+    assert complaints(page) == []
+    undo = page.get_by_role("button", name="Undo")
+    expect(undo).to_have_count(1)
+    undo.click()
+    expect(buttons).to_have_count(before)
+    expect(undo).to_have_count(0)
+    page.goto(f"{url}/stores/store-17")
+    for button in (buttons, undo):
+        box = button.first.bounding_box()
+        assert box
+        assert box["x"] + box["width"] <= page.evaluate("innerWidth")
+        button.first.click()
+    expect(undo).to_have_count(0)

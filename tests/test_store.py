@@ -375,6 +375,23 @@ def test_a_muted_episode_is_told_no_more(store: Store) -> None:
     assert store.unpublished(key.id) == []
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_an_episode_that_is_a_gap_after_all_is_told_to_its_end(store: Store, told: bool) -> None:
+    key = new_key()
+    take(store, key, [photo(0, (3,)), photo(15, (3,))])
+    (name,) = held(store, key)
+    if told:
+        store.mark_published([entry.id for entry in store.unpublished(key.id)], 1)
+    store.mute(name, 1)
+    take(store, key, [photo(30), photo(45)])
+    assert store.unpublished(key.id) == []
+    events = store.unmute(name, 60 * MINUTE) or []
+    kinds = [entry.type.rpartition(".")[2] for entry in events]
+    assert (kinds, events[-1].data["minutes"]) == (["opened", "closed"][told:], 30)
+    assert (rows(store, mutes, key), store.unmute(name, 61 * MINUTE)) == ([], events)
+    assert store.unmute("f" * 32, 1) is None
+
+
 @pytest.mark.parametrize(
     ("later", "opened"),
     [
