@@ -39,6 +39,15 @@ def wanted_format() -> str:
     return given
 
 
+def is_for_people() -> bool:
+    """Tell whether a refusal is for a browser's reader, whatever odd `format` was refused."""
+    kinds = [FORMATS["json"], FORMATS["html"]]
+    return (
+        request.args.get("format", "html") != "json"
+        and request.accept_mimetypes.best_match(kinds) == FORMATS["html"]
+    )
+
+
 def read_number(name: str, default: int, low: int, high: int) -> int:
     """Read a whole number of the query. Raises `InvalidParameter`."""
     given = request.args.get(name)

@@ -21,7 +21,7 @@ from events.codec import InvalidEvent, from_http
 from events.settings import SettingError
 from function.bearer import require_token
 from function.errors import CrossSite
-from function.problems import register_error_handlers
+from function.problems import PROBLEM_JSON, register_error_handlers
 from monitor import answers, drawing, words
 from monitor.config import Config
 from monitor.database import StoreAway, is_migrated, migrate, reading
@@ -248,6 +248,18 @@ def create_app(config: Config, watcher: Watcher) -> Flask:
         with suppress(StoreAway):
             ask_database()
         return Response(generate_latest(metrics.registry), content_type=CONTENT_TYPE_LATEST)
+
+    @app.after_request
+    def tell_people(response: Response) -> Response:
+        """Answer a browser's reader with a page of the problem; a program gets it as JSON."""
+        if response.mimetype == PROBLEM_JSON and answers.is_for_people():
+            told = response.get_json()
+            title, sentence = words.refusal(told)
+            again = request.method == "GET" and (told["status"] == 401 or told["status"] >= 500)
+            facts = {"title": title, "sentence": sentence, "again": again}
+            response.set_data(render_template("problem.html", **facts))
+            response.content_type = "text/html; charset=utf-8"
+        return response
 
     @app.after_request
     def harden(response: Response) -> Response:

@@ -5,11 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, tzinfo
 
+from function.errors import PROBLEM_PREFIX, Problem
 from monitor.messages import MINUTE
 from monitor.queries import StorePage, ViewLine
 
 # An e-mail that nobody scrolls through; the board has all.
 MAX_GAPS = 20
+
+
+# Problems whose own words are for who runs the board, by the last part of their type.
+REFUSALS = {
+    "unauthorized": ("Log in", "The board wants its password, with any user name"),
+    "store-away": (
+        "The board is away",
+        "Its database does not answer. Nothing is lost: try again in a minute",
+    ),
+}
+
+
+def refusal(told: Problem) -> tuple[str, str]:
+    """Write a problem for people: a title and a sentence."""
+    return REFUSALS.get(told["type"].removeprefix(PROBLEM_PREFIX), (told["title"], told["detail"]))
 
 
 def clock(time: int, zone: tzinfo = UTC) -> str:

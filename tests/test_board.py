@@ -24,6 +24,7 @@ from test_watcher import MORNING, REGISTER, audit_data, event, ms
 from events.codec import STRUCTURED
 from events.types import VIEW_SILENT
 from function.errors import DependencyFailed
+from function.problems import PROBLEM_JSON
 from local.aws import aws_env
 from monitor import digest as digest_module
 from monitor import silence as silence_module
@@ -137,6 +138,47 @@ def test_each_page_is_html_json_and_csv(client: FlaskClient) -> None:
     assert client.get("/stores?format=xml").status_code == 400
     assert client.get("/stores/store-17?days=0").status_code == 400
     assert client.get("/stores/store-17?days=٣").status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "words"),
+    [
+        ("/stores/<b>", 404, "There is nothing here."),
+        ("/stores/store-17/views/cam-77", 404, "There is nothing here."),
+        ("/nowhere", 404, "There is nothing here."),
+        ("/stores/store-17?days=<b>", 400, "from 1 to 366, got &#39;&lt;b&gt;&#39;."),
+        ("/stores?format=xml", 400, "html, json, csv, got &#39;xml&#39;."),
+        ("/episodes/x/mute?format=html", 405, "This method is not allowed here."),
+    ],
+)
+def test_people_get_a_page_of_what_went_wrong(
+    client: FlaskClient, path: str, status: int, words: str
+) -> None:
+    told = client.get(path, headers={"Accept": BROWSERS})
+    assert (told.status_code, told.content_type) == (status, "text/html; charset=utf-8")
+    assert words in told.text
+    assert '<a href="/stores">' in told.text
+    for headers in ({}, {"Accept": "*/*"}, {"Accept": "application/json"}):
+        assert client.get(path, headers=headers).content_type == PROBLEM_JSON
+    if "format=" not in path:
+        more = "&" if "?" in path else "?"
+        asked = client.get(f"{path}{more}format=json", headers={"Accept": BROWSERS})
+        assert asked.content_type == PROBLEM_JSON
+
+
+def test_people_are_told_of_a_database_that_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = open_database(f"sqlite:///{tmp_path}/none/monitor.sqlite")
+    away = Watcher(store=Store(engine), register=REGISTER, metrics=Metrics())
+    client = board(away, monkeypatch)
+    told = client.get("/stores", headers={"Accept": BROWSERS})
+    assert (told.status_code, told.content_type) == (503, "text/html; charset=utf-8")
+    assert "Its database does not answer." in told.text
+    assert '<a href="">Try again</a>' in told.text
+    assert "sqlite" not in told.text
+    assert client.get("/stores").content_type == PROBLEM_JSON
+    assert client.get("/health/ready", headers={"Accept": "*/*"}).content_type == PROBLEM_JSON
 
 
 def test_the_board_says_in_which_zone_its_times_are(client: FlaskClient) -> None:
@@ -467,6 +509,7 @@ def test_the_board_wants_its_token_as_bearer_or_as_password(
         refused = client.get(path)
         assert refused.status_code == 401
         assert refused.headers["WWW-Authenticate"].startswith("Basic ")
+        assert "any user name" in html_of(client, path)
         assert client.get(path, headers={"Authorization": "Bearer wrong"}).status_code == 401
         assert client.get(path, auth=("anyone", "wrong")).status_code == 401
         for odd in ("Basic !!!", "Basic \xfc", "Basic", "Digest x", "Bearer", "Bearer \xfc"):
