@@ -82,10 +82,11 @@ def answer_json(body: object) -> Response:
 
 
 def answer_csv(
-    rows: Sequence[Mapping[str, object]], columns: Sequence[str], next_page: str = ""
+    name: str, rows: Sequence[Mapping[str, object]], columns: Sequence[str], next_page: str = ""
 ) -> Response:
     """Answer with a table, its head first; a cell is never a formula.
 
+    A browser saves it as `name`: by the address alone "cam.2" and "cam.3" are both "cam.csv".
     A table has no place for a cursor: `next_page` is a header (RFC 8288). What a browser saves
     begins with the mark without which spreadsheets take UTF-8 for another coding; to a program it
     would be a part of the first column's name.
@@ -94,6 +95,8 @@ def answer_csv(
     asked_for = request.accept_mimetypes.best_match([FORMATS["csv"], FORMATS["html"]])
     mark = "\ufeff" if asked_for == FORMATS["html"] else ""
     answer = Response(mark + csv_text([columns, *lines]), content_type="text/csv; charset=utf-8")
+    file = f"{name.replace('/', '-')}.csv"
+    answer.headers.set("Content-Disposition", "attachment", filename=file)
     if next_page:
         answer.headers["Link"] = f'<{next_page}>; rel="next"'
     return answer

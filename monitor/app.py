@@ -137,7 +137,7 @@ def create_app(config: Config, watcher: Watcher) -> Flask:
         rows = [answers.store_json(line) for line in lines]
         match answers.wanted_format():
             case "csv":
-                return answers.answer_csv(rows, STORE_COLUMNS)
+                return answers.answer_csv("stores", rows, STORE_COLUMNS)
             case "json":
                 return answers.answer_json({"stores": rows})
         return Response(render_template("stores.html", stores=lines, now=_now()))
@@ -153,7 +153,7 @@ def create_app(config: Config, watcher: Watcher) -> Flask:
         match answers.wanted_format():
             case "csv":
                 rows = [answers.view_json(line) for line in page.views]
-                return answers.answer_csv(rows, VIEW_COLUMNS)
+                return answers.answer_csv(store, rows, VIEW_COLUMNS)
             case "json":
                 return answers.answer_json(answers.store_page_json(page))
         views = Counter(line.name for line in page.views)
@@ -183,7 +183,7 @@ def create_app(config: Config, watcher: Watcher) -> Flask:
                 before = answers.cursor(page.episodes_before)
                 more = urlencode({**request.args, "episodes_before": before})
                 next_page = f"{quote(request.path)}?{more}" if before else ""
-                return answers.answer_csv(rows, EPISODE_COLUMNS, next_page)
+                return answers.answer_csv(f"{store}-{view}", rows, EPISODE_COLUMNS, next_page)
             case "json":
                 return answers.answer_json(answers.view_page_json(page))
         known = register.store(store)

@@ -14,12 +14,14 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from conftest import Aws
 from flask.testing import FlaskClient
 from sqlalchemy import Engine, select
 from test_watcher import MORNING, REGISTER, audit_data, event, ms
+from werkzeug.http import parse_options_header
 
 from events.codec import STRUCTURED
 from events.types import VIEW_SILENT
@@ -79,6 +81,27 @@ def play_a_morning(client: FlaskClient) -> None:
     for quarter in range(12):
         empty = [3] if 1 <= quarter < 4 else [7] if quarter >= 6 else []
         post(client, 15 * quarter, empty)
+
+
+@pytest.mark.parametrize(
+    ("folder", "names"),
+    [
+        ("store-17/cam.2", ["store-17.csv", "store-17-cam.2.csv"]),
+        ("s/cam/left", ["s.csv", "s-cam-left.csv"]),
+        ('s/"ä; \u0645', ["s.csv", 's-"ä; \u0645.csv']),
+    ],
+)
+def test_a_table_is_saved_by_the_name_of_its_page(
+    client: FlaskClient, folder: str, names: list[str]
+) -> None:
+    post(client, 0, [], key=f"{folder}/1.jpg")
+    store, view = folder.split("/", 1)
+    of_store = f"/stores/{quote(store)}"
+    paths = ["/stores", of_store, f"{of_store}/views/{quote(view)}"]
+    for path, name in zip(paths, ["stores.csv", *names], strict=True):
+        told = client.get(f"{path}?format=csv").headers["Content-Disposition"]
+        kind, options = parse_options_header(told)
+        assert (kind, options["filename"]) == ("attachment", name)
 
 
 def test_without_photos_the_board_says_so(client: FlaskClient) -> None:
