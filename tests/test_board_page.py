@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from browser import DESK, PHONE, REPORT_VIOLATIONS, TIMEOUT_MS, running_chromium
@@ -26,6 +27,7 @@ from monitor.watcher import Watcher
 
 SCREENS = ROOT / "build" / "screens"
 AXE = files("axe_playwright_python") / "axe.min.js"
+SCHEMES: tuple[Literal["dark"], Literal["light"]] = ("dark", "light")
 QUARTER = timedelta(minutes=15)
 LONG = "L" * 200
 ARABIC = "\u0645\u062a\u062c\u0631/\u0643\u0627\u0645\u064a\u0631\u0627"  # a store, and a camera
@@ -82,10 +84,17 @@ def page(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Page]:
 
 
 def complaints(page: Page) -> list[str]:
-    """What axe has against the page; it runs beside the page's own policy, by the debugger."""
+    """What axe has against the page, by day and by night.
+
+    It runs beside the page's own policy, by the debugger.
+    """
     page.evaluate(AXE.read_text())
-    found = page.evaluate("axe.run()")
-    return [violation["id"] for violation in found["violations"]]
+    said: list[str] = []
+    for scheme in SCHEMES:
+        page.emulate_media(color_scheme=scheme)
+        found = page.evaluate("axe.run()")
+        said += [f"{scheme}: {violation['id']}" for violation in found["violations"]]
+    return said
 
 
 def test_a_store_manager_finds_what_is_empty_and_since_when(url: str, page: Page) -> None:
