@@ -29,8 +29,10 @@ def refusal(told: Problem) -> tuple[str, str]:
 
 
 def clock(time: int, zone: tzinfo = UTC) -> str:
-    """Write a time for people, in a store's own zone."""
-    return datetime.fromtimestamp(time / 1000, zone).strftime("%a %d %b %H:%M")
+    """Write a time for people, in a store's own zone, which is named where the hour comes twice."""
+    here = datetime.fromtimestamp(time / 1000, zone)
+    twice = here.replace(fold=0).utcoffset() != here.replace(fold=1).utcoffset()
+    return here.strftime("%a %d %b %H:%M %Z" if twice else "%a %d %b %H:%M")
 
 
 def duration(minutes: float) -> str:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+from zoneinfo import ZoneInfo
 
 import pytest
 from conftest import Aws
@@ -43,7 +44,7 @@ from monitor.silence import publish_silences, silent
 from monitor.store import Store
 from monitor.tables import outgoing_events, views
 from monitor.watcher import Watcher
-from monitor.words import digest
+from monitor.words import clock, digest
 
 OPEN = {"EVENTS_AUTH": "none"}
 BROWSERS = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
@@ -208,14 +209,29 @@ def test_the_board_says_in_which_zone_its_times_are(client: FlaskClient) -> None
     """A store that nobody registered has UTC, which a reader would take for the clock beside it."""
     post(client, 0, [])
     post(client, 0, [], key="store-5/cam-1/1.jpg")
-    for store, view, zone, clock in (
+    for store, view, zone, taken in (
         ("store-17", "cam-2", "Europe/Berlin", "Fri 20 Nov 10:00"),
         ("store-5", "cam-1", "UTC", "Fri 20 Nov 09:00"),
     ):
         for path in (f"/stores/{store}", f"/stores/{store}/views/{view}"):
             page = html_of(client, path)
             assert f"times in {zone}<" in page
-        assert clock in page
+        assert taken in page
+
+
+@pytest.mark.parametrize(
+    ("utc", "here"),
+    [
+        ("2026-10-24T23:59", "Sun 25 Oct 01:59"),
+        ("2026-10-25T00:30", "Sun 25 Oct 02:30 CEST"),
+        ("2026-10-25T01:30", "Sun 25 Oct 02:30 CET"),
+        ("2026-10-25T02:00", "Sun 25 Oct 03:00"),
+        ("2026-03-29T01:00", "Sun 29 Mar 03:00"),  # from 2 to 3 nothing stands twice
+    ],
+)
+def test_an_hour_that_comes_twice_says_which_it_is(utc: str, here: str) -> None:
+    taken = datetime.fromisoformat(f"{utc}+00:00").timestamp() * 1000
+    assert clock(round(taken), ZoneInfo("Europe/Berlin")) == here
 
 
 def test_people_count_rows_from_1_and_programs_from_0(client: FlaskClient) -> None:
