@@ -30,6 +30,7 @@ AXE = files("axe_playwright_python") / "axe.min.js"
 SCHEMES: tuple[Literal["dark"], Literal["light"]] = ("dark", "light")
 QUARTER = timedelta(minutes=15)
 LONG = "L" * 200
+LEFT = "\u064a\u0633\u0627\u0631"
 ARABIC = "\u0645\u062a\u062c\u0631/\u0643\u0627\u0645\u064a\u0631\u0627"  # a store, and a camera
 
 
@@ -48,6 +49,10 @@ def play(url: str) -> None:
         watcher.take(from_json(body))
     for folder in (f"{LONG}/{LONG}", ARABIC):
         watcher.take(from_json(event(0, audit_data([]), key=f"{folder}/1.jpg", time=start)))
+    key = f"{ARABIC}/{LEFT}/{LEFT}.jpg"
+    data = audit_data([])
+    data["image"]["uri"] = f"s3://shelves/{key}"
+    watcher.take(from_json(event(0, data, key=key, time=start)))
     engine.dispose()
 
 
@@ -140,6 +145,21 @@ def test_a_path_of_arabic_names_begins_with_the_store(url: str, page: Page) -> N
     expect(links).to_have_text(["Stores", *ARABIC.split("/")])
     boxes = [box for link in links.all() if (box := link.bounding_box())]
     assert [box["x"] for box in boxes] == sorted(box["x"] for box in boxes)
+
+
+def test_the_parts_of_an_arabic_path_stand_in_its_order(url: str, page: Page) -> None:
+    page.goto(f"{url}/stores/{ARABIC.replace('/', '/views/')}/{LEFT}")
+    key = f"{ARABIC}/{LEFT}/{LEFT}.jpg"
+    for place, text in (
+        ("td code", f"s3://shelves/{key}"),
+        ("h1", f"{ARABIC}/{LEFT}".partition("/")[2]),
+    ):
+        path = page.locator(place)
+        expect(path).to_have_text(text)
+        parts = path.locator("bdi").all()
+        assert len(parts) == text.count("/") + 1
+        edges = [box["x"] for part in parts if (box := part.bounding_box())]
+        assert edges == sorted(edges)
 
 
 def test_a_page_is_whole_on_paper(url: str, page: Page) -> None:
