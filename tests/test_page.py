@@ -1052,6 +1052,36 @@ def test_an_error_is_told_in_plain_words_and_what_is_no_picture_is_not_sent(
     expect(alert).to_contain_text("The service answered with status 200.")
 
 
+@pytest.mark.parametrize(
+    "portal",
+    [
+        {"status": 302, "headers": {"Location": "https://login.example/"}},
+        {"status": 200, "content_type": "text/html", "body": "<html>Log in</html>"},
+        {"status": 511, "content_type": "text/html", "body": "<html>Log in</html>"},
+    ],
+    ids=["redirect", "page", "511"],
+)
+def test_a_login_that_ran_out_is_told_and_no_picture_is_lost_for_it(
+    page: Page, console: Console, portal: dict[str, Any]
+) -> None:
+    console.expected.append("511")
+    requests = predictions(page)
+    page.route(re.compile("/predict|/health"), lambda route: route.fulfill(**portal))
+    page.reload()
+    page.set_input_files("#choose", [GAPS, TURNED])
+    alert, tiles = page.get_by_role("alert"), page.locator(".strip li")
+    expect(alert).to_contain_text("You are no longer logged in.")
+    expect(tiles.nth(1)).to_have_attribute("data-state", "waiting")
+    expect(page.locator("#service")).to_be_hidden()
+    assert len(requests) == 1
+    page.unroute_all()
+    tiles.nth(1).locator(".tile").click()  # what is told of the first one holds for it, too
+    expect(alert).to_contain_text("You are no longer logged in.")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator(".strip li[data-state=counted]")).to_have_count(2)
+    assert len(requests) == 3
+
+
 def test_several_pictures_stand_in_a_strip_with_their_state(
     page: Page, console: Console, url: str
 ) -> None:

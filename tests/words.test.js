@@ -210,11 +210,12 @@ tableIn(["en"], "what a proxy refuses without a word is told by its status", (..
   [[{ status: 413, problem: null }], "This picture is too large."],
   [[{ status: 429, problem: null }], "The service is busy."],
   [[{ status: 503, problem: { error: "no upstream" } }], "The service is busy."],
+  [[{ status: 511, problem: null }], "You are no longer logged in."],
   [[refusal(413, "brand-new")], "Some title."],
 ]);
 
 table("only what may pass the next time is tried again", (status) => describeRefusal({ status, problem: null, bytes: 0 }).retry, [
-  [[0], true], [[400], false], [[401], true], [[413], false], [[422], false], [[429], true], [[500], true], [[503], true],
+  [[0], true], [[400], false], [[401], true], [[413], false], [[422], false], [[429], true], [[500], true], [[503], true], [[511], true],
 ]);
 
 table("a browser's upload that took too long may pass, whatever its status", (...args) => describeRefusal(...args).retry, [

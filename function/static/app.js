@@ -36,7 +36,7 @@ for (const part of document.querySelectorAll("[data-label]")) part.ariaLabel = s
 
 /**
  * `pictured` is the item on the canvas, `bitmap` its picture and `decoding` the promise of the selected one's; `lit` the index of the row that is pointed at, `alone` where the others go dark;
- * `spot` the box that was asked for; `locked` the refusal that asks for a token.
+ * `spot` the box that was asked for; `locked` the refusal that asks for a token or a login.
  */
 const state = {
   selected: null, pictured: null, bitmap: null, decoding: null, lit: null, alone: false, spot: null, service: "ready", watching: false,
@@ -163,7 +163,7 @@ function onItemChanged(item) {
 function onFailed(item) {
   announce(`${item.name}: ${describeRefusal(item.refusal).title}`);
   if (item.refusal.status === 0) watchService("away");
-  if (item.refusal.status === 401) state.locked = item.refusal; // the others would be refused too
+  if ([401, 511].includes(item.refusal.status)) state.locked = item.refusal; // the others would be refused too
 }
 
 /** Now the size in the boxes' pixels is known, and how the picture has to be turned. */
@@ -374,8 +374,18 @@ function onToken(event) {
   event.preventDefault();
   setToken(element("token").value);
   element("token").value = "";
+  unlock();
+}
+
+function onRetry() {
+  unlock();
+  if (state.selected.refusal) queue.retry(state.selected);
+}
+
+function unlock() {
+  const { locked } = state;
   state.locked = null;
-  for (const item of queue.items) if (item.refusal?.status === 401) queue.retry(item);
+  for (const item of queue.items) if (locked && item.refusal?.status === locked.status) queue.retry(item);
   queue.resume();
 }
 
@@ -391,7 +401,7 @@ for (const [target, type, listener] of [
   [slider, "input", render],
   [element("layers"), "change", render],
   [element("smaller"), "change", ({ target }) => keep("localStorage", "smaller", target.checked)],
-  [element("retry"), "click", () => queue.retry(state.selected)],
+  [element("retry"), "click", onRetry],
   [element("token-form"), "submit", onToken],
   [element("zoom-in"), "click", view.zoomIn],
   [element("zoom-out"), "click", view.zoomOut],

@@ -160,10 +160,10 @@ export function describeQueue(items) {
   return say("queue", { pictures: say("picturesCount", { count: items.length }), states });
 }
 
-const RETRYABLE = new Set([0, 401, 408, 425, 429, 500, 502, 503, 504]); // 0: no answer at all
+const RETRYABLE = new Set([0, 401, 408, 425, 429, 500, 502, 503, 504, 511]); // 0: no answer at all
 
 /** What a status means where a proxy before the service answers with it, and says no more. */
-const SLUGS = { 401: "unauthorized", 408: "request-timeout", 413: "request-entity-too-large", 429: "overloaded", 503: "overloaded" };
+const SLUGS = { 401: "unauthorized", 408: "request-timeout", 413: "request-entity-too-large", 429: "overloaded", 503: "overloaded", 511: "logged-out" };
 
 /** `refusal` is `{ status, problem, bytes }`: an answer that is not 2xx, its problem+json or null. */
 export function describeRefusal({ status, problem, bytes }) {
@@ -186,3 +186,4 @@ function describeSilence(bytes) {
 
 export const GONE = { status: 410, problem: { type: "image-gone" }, bytes: 0 };
 export const NOT_A_PICTURE = { status: 415, problem: { type: "image-unsupported" }, bytes: 0 };
+export const LOGGED_OUT = { status: 511, problem: null, bytes: 0 };

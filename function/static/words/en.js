@@ -138,6 +138,7 @@ export default {
     "image-gone": ["This file can no longer be read.", "It was moved or changed, or its card is out. Choose it again."],
     "image-corrupt": ["This picture is damaged.", "A part of it is missing or broken. Copy it again, or take a new photo."],
     "invalid-reference": ["This file does not say how the shelf should look.", "Take a result of this page, or a planogram with positions, products and fixtures."],
+    "logged-out": ["You are no longer logged in.", "Open this page in another tab and log in, then try again here."],
     "unauthorized": ["This service needs an access token.", "Enter yours, and the picture is counted."],
     "not-ready": ["The service is still starting.", "Nothing is wrong with the picture. Please try again."],
     "overloaded": ["The service is busy.", "Nothing is wrong with the picture. Please try again."],

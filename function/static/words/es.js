@@ -136,6 +136,7 @@ export default {
     "image-gone": ["Este archivo ya no se puede leer.", "Se movió, cambió o su tarjeta no está. Elíjalo otra vez."],
     "image-corrupt": ["Esta foto está dañada.", "Una parte falta o está rota. Cópiela otra vez o haga una nueva."],
     "invalid-reference": ["Este archivo no dice cómo debería verse la estantería.", "Use un resultado de esta página o un planograma con posiciones, productos y muebles."],
+    "logged-out": ["Su sesión ha terminado.", "Abra esta página en otra pestaña, inicie la sesión y vuelva a intentarlo aquí."],
     "unauthorized": ["Este servicio pide una clave de acceso.", "Escriba la suya y la foto se cuenta."],
     "not-ready": ["El servicio aún está arrancando.", "La foto está bien. Inténtelo de nuevo."],
     "overloaded": ["El servicio está ocupado.", "La foto está bien. Inténtelo de nuevo."],
