@@ -1052,6 +1052,21 @@ def test_an_error_is_told_in_plain_words_and_what_is_no_picture_is_not_sent(
     expect(alert).to_contain_text("The service answered with status 200.")
 
 
+def test_a_folder_is_told_from_a_file_that_is_gone(
+    page: Page, console: Console, tmp_path: Path
+) -> None:
+    console.expected.append("net::ERR")
+    folder = tmp_path / "shelves"
+    folder.mkdir()
+    browser = page.context.new_cdp_session(page)
+    data = {"items": [], "files": [str(folder)], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        browser.send("Input.dispatchDragEvent", {"type": kind, "x": 200, "y": 200, "data": data})
+    browser.detach()
+    expect(page.get_by_role("alert")).to_contain_text("It is a folder")
+    expect(page.locator("#service")).to_be_hidden()
+
+
 @pytest.mark.parametrize(
     "portal",
     [

@@ -135,7 +135,7 @@ export default {
     "image-too-large": ["This picture is too large.", "Save it smaller, or take it again with a lower resolution."],
     "request-entity-too-large": ["This picture is too large.", "Save it smaller, or take it again with a lower resolution."],
     "image-unsupported": ["This kind of file cannot be counted.", "JPEG, PNG and WebP pictures can be counted. Save it as one of these, or take a new photo."],
-    "image-gone": ["This file can no longer be read.", "It was moved or changed, or its card is out. Choose it again."],
+    "image-gone": ["This file can no longer be read.", "It is a folder, was moved or changed, or its card is out. Choose the pictures again."],
     "image-corrupt": ["This picture is damaged.", "A part of it is missing or broken. Copy it again, or take a new photo."],
     "invalid-reference": ["This file does not say how the shelf should look.", "Take a result of this page, or a planogram with positions, products and fixtures."],
     "logged-out": ["You are no longer logged in.", "Open this page in another tab and log in, then try again here."],

@@ -133,7 +133,7 @@ export default {
     "image-too-large": ["Esta foto es demasiado grande.", "Guárdela más pequeña o hágala de nuevo con menos resolución."],
     "request-entity-too-large": ["Esta foto es demasiado grande.", "Guárdela más pequeña o hágala de nuevo con menos resolución."],
     "image-unsupported": ["Este tipo de archivo no se puede contar.", "Se pueden contar fotos JPEG, PNG y WebP. Guárdela como una de ellas o haga una nueva."],
-    "image-gone": ["Este archivo ya no se puede leer.", "Se movió, cambió o su tarjeta no está. Elíjalo otra vez."],
+    "image-gone": ["Este archivo ya no se puede leer.", "Es una carpeta, se movió, cambió o su tarjeta no está. Elija las fotos otra vez."],
     "image-corrupt": ["Esta foto está dañada.", "Una parte falta o está rota. Cópiela otra vez o haga una nueva."],
     "invalid-reference": ["Este archivo no dice cómo debería verse la estantería.", "Use un resultado de esta página o un planograma con posiciones, productos y muebles."],
     "logged-out": ["Su sesión ha terminado.", "Abra esta página en otra pestaña, inicie la sesión y vuelva a intentarlo aquí."],
