@@ -1,5 +1,6 @@
 """Leases last as long as the work, and no longer."""
 
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,49 @@ def test_a_released_message_is_not_held_any_more(aws: Aws) -> None:
         assert len(leases) == 0
         time.sleep(1.5)  # a beat is a second
         assert queue_state(aws) == (1, 0)
+
+
+class SlowQueue:
+    """Keeps each beat's call until it is told, and the visibility that came last of each handle."""
+
+    def __init__(self) -> None:
+        self.visibility: dict[str, int] = {}
+        self.called, self.go_on = threading.Event(), threading.Event()
+
+    def change_message_visibility_batch(self, Entries: list[dict[str, Any]], **_: object) -> Any:
+        self.called.set()
+        assert self.go_on.wait(30)
+        for entry in Entries:
+            self.visibility[entry["ReceiptHandle"]] = entry["VisibilityTimeout"]
+        return {}
+
+    def change_message_visibility(
+        self, ReceiptHandle: str, VisibilityTimeout: int, **_: object
+    ) -> None:
+        self.visibility[ReceiptHandle] = VisibilityTimeout
+
+
+def test_a_beat_that_is_under_way_does_not_take_a_release_back() -> None:
+    queue = SlowQueue()
+    waiting: Any = queue
+    handles = [f"handle-{number:02}" for number in range(11)]  # two calls
+    with Leases(waiting, "q", 1) as leases:
+        for handle in handles:
+            leases.hold(handle)
+        assert queue.called.wait(30)
+        # One of the call that is under way, and one of the next.
+        released = (handles[0], handles[-1])
+        threads = [threading.Thread(target=leases.release, args=(each, 0)) for each in released]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.2)  # for a release that does not wait to overtake the call
+        queue.go_on.set()
+        for thread in threads:
+            thread.join(30)
+        for handle in handles[1:-1]:
+            leases.let_go(handle)
+    assert [queue.visibility[handle] for handle in released] == [0, 0]
+    assert len(leases) == 0
 
 
 def test_everything_can_be_given_back_at_once(aws: Aws) -> None:

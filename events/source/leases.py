@@ -36,6 +36,7 @@ class Leases:
         self._on_lost = on_lost
         self._held: set[str] = set()  # receipt handles
         self._lock = threading.Lock()
+        self._extending = threading.Lock()  # while a call of the beat is under way
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="leases", daemon=True)
 
@@ -67,8 +68,10 @@ class Leases:
 
     def release(self, receipt_handle: str, delay: int) -> None:
         """Give a message back, to be received again after `delay` seconds."""
-        # First out of the set: a beat must not extend what was just shortened.
-        self.let_go(receipt_handle)
+        # First out of the set, and not while a beat's call is under way: SQS might do that one
+        # last, and extend what was just shortened.
+        with self._extending:
+            self.let_go(receipt_handle)
         try:
             self._sqs.change_message_visibility(
                 QueueUrl=self._queue_url, ReceiptHandle=receipt_handle, VisibilityTimeout=delay
@@ -91,9 +94,17 @@ class Leases:
             held = self._snapshot()
             for batch in tens(range(len(held))):  # each alone: one that fails costs ten, not all
                 try:
-                    self._extend([held[index] for index in batch])
+                    self._extend_held([held[index] for index in batch])
                 except Exception:  # the thread must live, or every lease runs out
                     log.exception("lease.extend_failed")
+
+    def _extend_held(self, receipt_handles: list[str]) -> None:
+        """Extend those that were not let go since they were listed."""
+        with self._extending:
+            with self._lock:
+                still_held = [handle for handle in receipt_handles if handle in self._held]
+            if still_held:
+                self._extend(still_held)
 
     def _extend(self, receipt_handles: list[str]) -> None:
         try:
