@@ -291,6 +291,7 @@ def test_every_variable_is_a_setting(path: str) -> None:
     Config.from_env(function)
     SourceConfig.from_env(events)
     sweep = {"QUEUE_URL", "EVENTS_BUCKETS", "RESULTS_BUCKET", "AUDIT_GENERATION"}
+    sweep.add("REFERENCES_BUCKET")
     code = (ROOT / "events" / "repair" / "sweep.py").read_text()
     assert all(f'"{name}"' in code for name in sweep)
     known = {

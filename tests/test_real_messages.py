@@ -131,7 +131,7 @@ class Uploads:
             sqs=aws.sqs,
             queue_url=aws.resources.queue_url,
             bucket=bucket,
-            results_bucket=results,
+            our_buckets=frozenset({results}),
             wanted=Missing(Outbox(aws.s3, results)),
             watched=[Watched()],
             window=ALWAYS,

@@ -77,7 +77,7 @@ def sweep(aws: Aws, stop: threading.Event | None = None, **changes: Any) -> Summ
         "sqs": aws.sqs,
         "queue_url": aws.resources.queue_url,
         "bucket": aws.resources.bucket,
-        "results_bucket": aws.resources.results_bucket,
+        "our_buckets": frozenset({aws.resources.results_bucket}),
         "wanted": Missing(outbox(aws)),
         "watched": [Watched()],
         "window": Window(),
@@ -195,8 +195,71 @@ def test_only_what_is_asked_for_is_swept(aws: Aws) -> None:
 def test_our_own_results_are_no_photos(aws: Aws) -> None:
     put(aws, "results/0.json", "published/0", "a.jpg")
     bodies(aws)
-    sweep(aws, results_bucket=aws.resources.bucket)
+    sweep(aws, our_buckets=frozenset({aws.resources.bucket}))
     assert {key for key, _ in announced(aws).values()} == {"a.jpg"}
+
+
+def test_references_beside_the_photos_are_no_photos(
+    aws: Aws, run_command: Callable[..., tuple[int, str]]
+) -> None:
+    put(aws, "references/store-1/cam-1.json", "a.jpg")
+    bodies(aws)
+    arguments = ("--send", "--older-than", "0s")
+    own = {**settings(aws), "REFERENCES_BUCKET": aws.resources.bucket}
+    code, printed = run_command(events.repair.sweep, aws.endpoint_url, *arguments, **own)
+    assert (code, "2 listed, 1 looked at, 1 to be audited, 1 sent" in printed) == (DONE, True)
+    assert {key for key, _ in announced(aws).values()} == {"a.jpg"}
+
+
+def test_what_is_archived_is_listed_and_left(aws: Aws, capsys: pytest.CaptureFixture[str]) -> None:
+    """The function cannot read it: each sweep would make a dead letter of it."""
+    put(aws, "a.jpg", "audited.jpg")
+    audit(aws, {name: one for name, one in announced(aws).items() if one[0] == "audited.jpg"})
+    for storage_class in ("GLACIER", "DEEP_ARCHIVE", "GLACIER_IR", "STANDARD_IA"):
+        aws.s3.put_object(
+            Bucket=aws.resources.bucket,
+            Key=f"{storage_class}.jpg",
+            Body=b"photo",
+            StorageClass=storage_class,
+        )
+    bodies(aws)
+    # Nor do those count that are left: as many others are sent.
+    summary = sweep(aws, limit=3)
+    assert summary == Summary(listed=6, looked_at=6, missing=3, sent=3, archived=2)
+    assert str(summary).endswith("3 sent, 2 archived and left")
+    keys = {key for key, _ in announced(aws).values()}
+    assert keys == {"a.jpg", "GLACIER_IR.jpg", "STANDARD_IA.jpg"}
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.endswith("archived: restore it first") for line in lines) == 2
+
+
+@pytest.mark.parametrize(
+    ("told", "archived"),
+    [
+        ({}, False),  # some stores tell none
+        ({"StorageClass": "GLACIER"}, True),
+        ({"StorageClass": "GLACIER", "RestoreStatus": {"IsRestoreInProgress": True}}, True),
+        (
+            {
+                "StorageClass": "GLACIER",
+                "RestoreStatus": {"IsRestoreInProgress": False, "RestoreExpiryDate": "…"},
+            },
+            False,
+        ),
+    ],
+)
+def test_what_was_restored_can_be_read(told: dict[str, object], archived: bool) -> None:
+    version = {"Key": "a.jpg", "VersionId": "1", "ETag": '"e"', "Size": 1, "LastModified": "…"}
+    asked: dict[str, object] = {}
+
+    def paginate(**request: object) -> list[dict[str, object]]:
+        asked.update(request)
+        return [{"Versions": [version | told]}]
+
+    s3: Any = SimpleNamespace(get_paginator=lambda _: SimpleNamespace(paginate=paginate))
+    ((photo,),) = photos(s3, "shelves", "")
+    assert photo.archived == archived
+    assert asked["OptionalObjectAttributes"] == ["RestoreStatus"]
 
 
 def test_pages_follow_each_other_at_odd_keys(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -404,6 +467,7 @@ def test_what_is_missing_in_aws_fails_and_is_no_empty_answer(
             {"AUDIT_GENERATION": "one"},
             "`AUDIT_GENERATION` must be a whole number from 0 to 1000, got 'one'",
         ),
+        ([], {"REFERENCES_BUCKET": "s3://r"}, f"`REFERENCES_BUCKET` must be {BUCKET_MUST_BE}"),
         (["--again"], {}, "`--again` must come with --model or --revision"),
         (["--revision", "r"], {}, "`--again` must come with --model or --revision"),
         (["--model", BAD], {}, "`--again` must come with --model or --revision"),

@@ -13,11 +13,16 @@ from events.s3_notification import S3Object
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import (
+        ObjectVersionTypeDef,
         QueueConfigurationOutputTypeDef,
         TopicConfigurationOutputTypeDef,
     )
 
 PAGE_SIZE = 1000  # as many as S3 gives
+# What must be restored before it can be read. GLACIER_IR is read at once. In which tier an object
+# of INTELLIGENT_TIERING lies, a listing does not tell.
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-class-intro.html
+ARCHIVES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,7 @@ class Photo:
 
     s3_object: S3Object
     time: datetime
+    archived: bool = False  # to be restored before it can be read
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,10 @@ def photos(s3: S3Client, bucket: str, prefix: str) -> Iterator[list[Photo]]:
     Unversioned buckets list, too: their objects are the version "null". Raises botocore's errors.
     """
     pages = s3.get_paginator("list_object_versions").paginate(
-        Bucket=bucket, Prefix=prefix, PaginationConfig={"PageSize": PAGE_SIZE}
+        Bucket=bucket,
+        Prefix=prefix,
+        OptionalObjectAttributes=["RestoreStatus"],
+        PaginationConfig={"PageSize": PAGE_SIZE},
     )
     for page in pages:
         yield [
@@ -59,6 +68,7 @@ def photos(s3: S3Client, bucket: str, prefix: str) -> Iterator[list[Photo]]:
                     size=version["Size"],
                 ),
                 version["LastModified"],
+                _archived(version),
             )
             for version in page.get("Versions", [])
         ]
@@ -79,6 +89,11 @@ def watched_by(s3: S3Client, bucket: str, queue_arn: str) -> list[Watched]:
     topics = _created(rules.get("TopicConfigurations", []))
     others = _created([] if "EventBridgeConfiguration" in rules else queues)
     return ours or topics or others or [Watched()]
+
+
+def _archived(version: ObjectVersionTypeDef) -> bool:
+    restored = "RestoreExpiryDate" in version.get("RestoreStatus", {})
+    return version.get("StorageClass") in ARCHIVES and not restored
 
 
 def _created(

@@ -50,7 +50,14 @@ from events.s3_notification import (
     notification_body,
     object_id,
 )
-from events.settings import NO_REGION, SettingError, checked_bucket, names, whole_number
+from events.settings import (
+    NO_REGION,
+    SettingError,
+    bucket,
+    checked_bucket,
+    names,
+    whole_number,
+)
 from events.sqs import queue_arn, send_all
 from events.types import MAX_GENERATION
 
@@ -76,11 +83,13 @@ class Summary:
     looked_at: int = 0  # of the right age and name
     missing: int = 0
     sent: int = 0
+    archived: int = 0  # would be missing, could they be read
 
     def __str__(self) -> str:
+        left = f", {self.archived} archived and left" if self.archived else ""
         return (
             f"{self.listed} listed, {self.looked_at} looked at, {self.missing} to be audited, "
-            f"{self.sent} sent"
+            f"{self.sent} sent{left}"
         )
 
 
@@ -121,7 +130,7 @@ class Sweep:
     sqs: SQSClient
     queue_url: str
     bucket: str
-    results_bucket: str
+    our_buckets: frozenset[str]  # hold results or references
     wanted: Callable[[S3Object], int | None]
     watched: list[Watched]
     window: Window
@@ -153,17 +162,28 @@ class Sweep:
                     for photo, generation in zip(looked_at, generations, strict=True)
                     if generation is not None
                 ]
-                self._handle(unaudited[: limit - summary.missing], summary, send)
+                self._leave([one for one in unaudited if one[0].archived], summary)
+                readable = [one for one in unaudited if not one[0].archived]
+                self._handle(readable[: limit - summary.missing], summary, send)
                 if time.monotonic() - logged_at > PROGRESS_SECONDS:
                     logged_at = time.monotonic()
                     log.info("sweep.progress", extra=vars(summary))
 
     def _is_watched(self, photo: Photo) -> bool:
         return (
-            ignored_as(photo.s3_object, {self.results_bucket}) is None
+            ignored_as(photo.s3_object, self.our_buckets) is None
             and self.window.holds(photo.time)
             and any(watched.holds(photo.s3_object.key) for watched in self.watched)
         )
+
+    def _leave(self, archived: list[tuple[Photo, int]], summary: Summary) -> None:
+        """List what the function could not read: each would end as a dead letter, again and again.
+
+        Once one is restored, a sweep finds it.
+        """
+        summary.archived += len(archived)
+        for photo, generation in archived:
+            print(f"{_line(photo, generation)}  archived: restore it first")
 
     def _handle(self, unaudited: list[tuple[Photo, int]], summary: Summary, send: bool) -> None:
         summary.missing += len(unaudited)
@@ -239,7 +259,7 @@ def sweep_of(options: argparse.Namespace, s3: S3Client, sqs: SQSClient, bucket: 
         sqs=sqs,
         queue_url=options.queue_url,
         bucket=bucket,
-        results_bucket=options.results_bucket,
+        our_buckets=frozenset({options.results_bucket, options.references_bucket} - {""}),
         wanted=AuditedBy(outbox, _model_of(options), options.generation)
         if options.again
         else Missing(outbox, options.generation),
@@ -296,7 +316,7 @@ def _model_of(options: argparse.Namespace) -> dict[str, str]:
 
 
 def _fault_of(options: argparse.Namespace, env: Mapping[str, str]) -> str:
-    """Say what is wrong with the options; empty where nothing is. Reads the generation."""
+    """Say what is wrong with the options; empty where nothing is. Reads the other settings."""
     for name, variable in (
         ("bucket", "EVENTS_BUCKETS"),
         ("results_bucket", "RESULTS_BUCKET"),
@@ -310,9 +330,10 @@ def _fault_of(options: argparse.Namespace, env: Mapping[str, str]) -> str:
     if options.model and not re.fullmatch("sha256:[0-9a-f]{64}", options.model):
         return f"`--model` must be sha256: and 64 hex digits, got {options.model!r}"
     try:
-        for bucket in options.bucket:
-            checked_bucket(bucket, "`--bucket` or EVENTS_BUCKETS")
+        for name in options.bucket:
+            checked_bucket(name, "`--bucket` or EVENTS_BUCKETS")
         checked_bucket(options.results_bucket, "`--results-bucket` or RESULTS_BUCKET")
+        options.references_bucket = bucket(env, "REFERENCES_BUCKET")
         options.generation = whole_number(env, "AUDIT_GENERATION", 0, 0, MAX_GENERATION)
     except SettingError as err:
         return str(err)
