@@ -21,7 +21,7 @@ help: ## lists the jobs
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 run: .venv/running ## the whole path on an embedded AWS; stays until Ctrl-C; PORT=8081, OPEN=1 for a browser, JSON=1 for whole events
-	@$(BIN)/python -m local $(if $(JSON),--json)
+	@$(BIN)/python -m local $(if $(filter 1,$(JSON)),--json)
 
 once: .venv/running ## the same, ends after the samples and prints their events whole
 	@$(BIN)/python -m local --once

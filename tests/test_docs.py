@@ -161,6 +161,13 @@ def test_make_alone_lists_every_job() -> None:
     assert set(re.findall(r"^  (\S+)  +\S", printed, re.MULTILINE)) == jobs
 
 
+@pytest.mark.parametrize(("given", "whole"), [("1", True), ("0", False), ("", False)])
+def test_make_run_prints_whole_events_for_json_1_alone(given: str, whole: bool) -> None:
+    command = ["make", "--dry-run", "run", f"JSON={given}"]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert ("--json" in printed) == whole
+
+
 def test_the_readmes_output_is_a_real_event() -> None:
     blocks = re.findall(r"```\n(\{.*?\n\})\n```", README, re.DOTALL)
     event = next(json.loads(block) for block in blocks if "specversion" in block)
