@@ -52,6 +52,10 @@ def main() -> None:
     add("--large-fp32", type=Path, help="its float parent")
     add("--output", type=Path, default=Path("build/bench"), help="(%(default)s)")
     args = parser.parse_args()
+    for option in ("int8", "fp32", "large_int8", "large_fp32"):
+        file = getattr(args, option)
+        if file and not file.is_file():
+            parser.error(f"--{option.replace('_', '-')} must be a file, got {str(file)!r}")
     pictures = draw_pictures(args.output / "pictures")
     small = _model("shipped", args.int8, args.fp32)
     large = _model("YOLO11L", args.large_int8, args.large_fp32)

@@ -26,6 +26,7 @@ from function.errors import ModelError
 from model.evaluate import CAPS, PROTOCOL, evaluate
 from model.gate import FLOAT_CONVOLUTIONS, GateError, load_float, metadata_of, optimised
 from model.labelled import read_dataset
+from model.options import at_least
 from model.photos import DatasetError, find_photos, progress, read_tensor
 from model.quantize import (
     SHIPPED,
@@ -112,8 +113,8 @@ def main() -> None:
     add("--calibration", type=Path, required=True, help="folder of photos to calibrate on")
     add("--data", type=Path, required=True, help="labelled photos, as for model.evaluate")
     add("--photos", type=Path, help="folder of a COCO file's photos")
-    add("--images", type=int, default=300, help="photos to calibrate on (300)")
-    add("--rounds", type=int, default=30, help="of the timing (30)")
+    add("--images", type=at_least(1), default=300, help="photos to calibrate on (300)")
+    add("--rounds", type=at_least(1), default=30, help="of the timing (30)")
     add("--output", type=Path, help="folder that keeps the files; none unless given")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:

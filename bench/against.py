@@ -31,6 +31,7 @@ from events.s3_notification import items_from_body
 from local.aws import Resources, aws_env, create_resources, emulator_clients
 from local.processes import HOST, ROOT, Child, free_port, running_program
 from local.stack import answers, running_emulator
+from model.options import at_least
 
 READY_SECONDS = 60.0
 WARM = 10  # pairs that are not counted
@@ -97,13 +98,23 @@ def in_pairs(
     return ratios
 
 
+def commit(text: str) -> str:
+    """Read the name of a commit. Raises `argparse.ArgumentTypeError`."""
+    wanted = ["--verify", "--quiet", "--end-of-options", f"{text}^{{commit}}"]
+    done = subprocess.run(["git", "-C", str(ROOT), "rev-parse", *wanted], capture_output=True)
+    if done.returncode:
+        msg = f"it must be a commit of this repository, got {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return text
+
+
 @contextmanager
-def checkout(commit: str, folder: Path) -> Iterator[Path]:
+def checkout(name: str, folder: Path) -> Iterator[Path]:
     """Check a commit out into a worktree for the length of the block."""
     tree = (folder / "against").absolute()
     git = ["git", "-C", str(ROOT), "worktree"]
     subprocess.run([*git, "remove", "--force", str(tree)], check=False, capture_output=True)
-    subprocess.run([*git, "add", "--detach", str(tree), commit], check=True, capture_output=True)
+    subprocess.run([*git, "add", "--detach", str(tree), name], check=True, capture_output=True)
     try:
         yield tree
     finally:
@@ -143,8 +154,8 @@ def running_tree(
 def main() -> None:
     """Measure and write the table."""
     parser = argparse.ArgumentParser(prog="python -m bench.against", description=__doc__)
-    parser.add_argument("commit", help="what the working tree is compared with")
-    parser.add_argument("--pairs", type=int, default=400, help="of each kind (%(default)s)")
+    parser.add_argument("commit", type=commit, help="what the working tree is compared with")
+    parser.add_argument("--pairs", type=at_least(1), default=400, help="of each kind (%(default)s)")
     parser.add_argument("--output", type=Path, default=Path("build/bench"), help="(%(default)s)")
     args = parser.parse_args()
     part = Part(name="against", folder=args.output, full=args.pairs >= 400)

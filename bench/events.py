@@ -43,6 +43,7 @@ from function.worker import tune_malloc
 from local.aws import aws_env, create_resources
 from local.processes import HOST, ROOT, free_port
 from local.stack import running_emulator, running_function, running_source
+from model.options import at_least
 
 SAMPLES = sorted((ROOT / "local" / "samples").rglob("*.jpg"))
 NOTIFICATION = json.loads((ROOT / "tests" / "events" / "s3_put.json").read_text())
@@ -257,10 +258,12 @@ def through_the_path(photos: int, width: int) -> float:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m bench.events", description=__doc__)
-    parser.add_argument("--photos", type=int, default=100, help="a round (%(default)s)")
-    parser.add_argument("--width", type=int, default=0, help="of a photo; 0: as the samples are")
-    parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
-    parser.add_argument("--events", type=int, default=10_000, help="(%(default)s)")
+    parser.add_argument("--photos", type=at_least(1), default=100, help="a round (%(default)s)")
+    parser.add_argument(
+        "--width", type=at_least(0), default=0, help="of a photo; 0: as the samples are"
+    )
+    parser.add_argument("--rounds", type=at_least(1), default=3, help="(%(default)s)")
+    parser.add_argument("--events", type=at_least(10), default=10_000, help="(%(default)s)")
     arguments = parser.parse_args()
     # Written as in a deployment, and thrown away.
     configure_logging()

@@ -32,6 +32,7 @@ from bench.results import quantile
 from events.codec import from_json, new_event, to_json
 from events.types import DATA_SCHEMAS, SHELF_AUDITED
 from function.serving import keep_for_good
+from model.options import at_least
 from monitor.app import create_app
 from monitor.config import Config
 from monitor.database import migrate, open_database
@@ -222,14 +223,20 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--database", help="sqlite:///file or postgresql://…")
-    parser.add_argument("--views", type=int, default=10_000, help="(%(default)s)")
-    parser.add_argument("--audits", type=int, default=100, help="of each view (%(default)s)")
+    parser.add_argument("--views", type=at_least(1), default=10_000, help="(%(default)s)")
     parser.add_argument(
-        "--taken", type=int, default=100, help="views by the real path (%(default)s)"
+        "--audits", type=at_least(1), default=100, help="of each view (%(default)s)"
+    )
+    parser.add_argument(
+        "--taken", type=at_least(1), default=100, help="views by the real path (%(default)s)"
     )
     parser.add_argument("--profile", action="store_true", help="of the board, on stderr")
     options = parser.parse_args()
     if options.database:
+        try:
+            open_database(options.database)  # nothing connects yet
+        except ValueError as err:
+            sys.exit(str(err))
         print(json.dumps(measure(options.database, options), indent=2))
         return
     with running_postgresql() as server:

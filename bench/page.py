@@ -15,11 +15,12 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
-from bench.against import checkout, running_tree
+from bench.against import checkout, commit, running_tree
 from bench.pictures import draw_pictures
 from bench.results import Part, table
 from local.aws import aws_env
 from local.processes import HOST, ROOT
+from model.options import at_least
 
 SLOWDOWN = 4
 # Bytes a second, up and down, and milliseconds there and back: 4G at the end of an aisle.
@@ -58,8 +59,8 @@ def _slow_down(page: Page, slow_line: bool) -> None:
 def main() -> None:
     """Measure and write the table."""
     parser = argparse.ArgumentParser(prog="python -m bench.page", description=__doc__)
-    parser.add_argument("--commit", help="whose page is measured, too")
-    parser.add_argument("--runs", type=int, default=10, help="of each kind (%(default)s)")
+    parser.add_argument("--commit", type=commit, help="whose page is measured, too")
+    parser.add_argument("--runs", type=at_least(1), default=10, help="of each kind (%(default)s)")
     parser.add_argument("--chromium", default="/usr/bin/chromium", help="(%(default)s)")
     parser.add_argument("--output", type=Path, default=Path("build/bench"), help="(%(default)s)")
     args = parser.parse_args()

@@ -25,10 +25,12 @@ import PIL.Image
 from function.boxes import Floats, box_iou
 from function.detections import Thresholds
 from function.detector import Detector, Model, Pixels
+from function.errors import ModelError
 from function.image import Image, read_image
-from model.photos import find_photos, progress, read_photo
+from model.options import at_least
+from model.photos import DatasetError, find_photos, progress, read_photo
 from model.render import encode, render_shelf
-from model.yolo import open_yolo
+from model.yolo import YoloError, open_yolo
 
 THRESHOLDS = Thresholds(confidence=0.25, iou=0.6, max_detections=1000)
 MIN_IOU = 0.99
@@ -159,8 +161,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.parity", description=__doc__)
     parser.add_argument("model", type=Path, help="float ONNX file of model.export")
     parser.add_argument("--photos", type=Path, required=True, help="folder of real photos")
-    parser.add_argument("--drawn", type=int, default=12, help="shelves to draw (12)")
+    parser.add_argument("--drawn", type=at_least(1), default=12, help="shelves to draw (12)")
     args = parser.parse_args()
+    try:
+        sys.exit(not run(args))
+    except (DatasetError, ModelError, YoloError) as err:
+        sys.exit(str(err))
+
+
+def run(args: argparse.Namespace) -> bool:
+    """Compare, print the table, and tell whether all judged rows are equal."""
     detector = Detector.load(args.model)
     detector.warm_up()
     yolo = open_yolo(str(args.model))
@@ -186,7 +196,7 @@ def main() -> None:
         ]
     shown = compare_files("photos, each its own filter", detector, yolo, photos)
     print(HEAD, *(row.row(judged=True) for row in judged), shown.row(judged=False), sep="\n")
-    sys.exit(not all(row.equal for row in judged))
+    return all(row.equal for row in judged)
 
 
 if __name__ == "__main__":

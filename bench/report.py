@@ -59,6 +59,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.report", description=__doc__)
     parser.add_argument("--results", type=Path, default=Path("build/bench"), help="(%(default)s)")
     results = parser.parse_args().results
+    if not any(results.glob("*.json")):
+        parser.error(f"--results must be a folder that `make bench` has written, got {results}")
     for page in (PAGE, *PLOTS.glob("*.md")):
         page.write_text(fill(page.read_text(), results))
     for plot in results.glob("*.png"):

@@ -32,6 +32,7 @@ from function.errors import ModelError
 from function.metrics import Metrics
 from function.result import Result
 from local.day import painted_over
+from model.options import at_least
 from model.photos import DatasetError, find_photos, naming, progress
 from monitor.fold import FULL_SCALE, Audit, Box, Rules, State, step
 from monitor.intake import read_audit
@@ -219,7 +220,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.watch", description=__doc__)
     parser.add_argument("photos", type=Path, help="folder of photos, each of another shelf")
-    parser.add_argument("--views", type=int, help="how many of them (all)")
+    parser.add_argument("--views", type=at_least(1), help="how many of them (all)")
     parser.add_argument("--by-hand", action="store_true", help="no fixed camera")
     parser.add_argument("--model", type=Path, default=Config().model_path)
     parser.add_argument("--output", type=Path, default=Path("build/bench"), help="(%(default)s)")

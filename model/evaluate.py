@@ -27,7 +27,7 @@ from function.detections import Detections, Thresholds
 from function.detector import Detector, Timings
 from function.errors import ModelError
 from model.labelled import LabelledPhoto, read_dataset, read_gaps
-from model.photos import DatasetError, progress, read_photo
+from model.photos import DatasetError, naming, progress, read_photo
 from model.plots import draw_curves, draw_sheet
 
 # AP wants the whole curve, so nearly every candidate counts; a shelf holds up to 759 products.
@@ -352,6 +352,9 @@ def main(argv: list[str] | None = None) -> None:
     )
     args = parser.parse_args(argv)
     try:
+        if args.plots:
+            with naming(args.plots):
+                args.plots.mkdir(parents=True, exist_ok=True)
         gap_photos = read_gaps(args.gaps) if args.gaps else None
         scores = score_files(args.model, read_dataset(args.data, args.photos), gap_photos)
     except (DatasetError, ModelError) as err:

@@ -27,6 +27,7 @@ from function.metrics import Metrics
 from function.result import Result
 from function.shelf import ShelfAudit, audit_shelf
 from model.labelled import read_gaps
+from model.options import at_least
 from model.photos import DatasetError, naming, read_photo
 from model.render import RenderedShelf, render_shelf
 
@@ -388,10 +389,12 @@ def main(arguments: list[str] | None = None) -> None:
         "--part", type=_part, default=slice(None), help="of the photos, e.g. 80:120"
     )
     parser.add_argument("--scenes", type=Path, help="folder with photos and notes.json")
-    parser.add_argument("--drawn", type=int, default=0, help="how many shelves to draw")
-    parser.add_argument("--seed", type=int, default=0, help="of the drawn shelves")
+    parser.add_argument("--drawn", type=at_least(0), default=0, help="how many shelves to draw")
+    parser.add_argument("--seed", type=at_least(0), default=0, help="of the drawn shelves")
     parser.add_argument("--pictures", type=Path, help="folder for the worst cases")
     options = parser.parse_args(arguments)
+    if not (options.photos or options.scenes or options.drawn):
+        parser.error("one of --photos, --scenes and --drawn must be given, got none")
     try:
         run(options)
     except (DatasetError, ModelError) as err:

@@ -17,6 +17,7 @@ from onnx import helper
 from function.detector import Detector
 from function.errors import ModelError
 from model.gate import GateError, load_float, metadata_of
+from model.options import at_least
 from model.yolo import YoloError, architecture, open_yolo
 
 OPSET = 17  # static quantisation stops at 20; 17 has all that YOLO needs
@@ -78,7 +79,7 @@ def main(argv: list[str] | None = None) -> None:
     add = parser.add_argument
     add("weights", type=Path, help="Ultralytics checkpoint, e.g. build/train/…/weights/best.pt")
     add("--output", type=Path, required=True, help="float ONNX file to write")
-    add("--size", type=int, default=640, help="input side in pixels (640)")
+    add("--size", type=at_least(1), default=640, help="input side in pixels (640)")
     add("--label", default="", help="name of the class of a one-class model, e.g. product")
     add("--name", help="model name in every result; shelf-<network> unless given")
     add("--training-data", help="what it was trained on, for the file's metadata")

@@ -21,7 +21,8 @@ from function.errors import ModelError
 from function.image import Image
 from function.shelf import audit_shelf
 from model.labelled import LabelledPhoto, read_dataset
-from model.photos import DatasetError, progress, read_photo, spread
+from model.options import at_least
+from model.photos import DatasetError, naming, progress, read_photo, spread
 
 PHOTOS = 24  # a page of ten megabytes
 SIDE = 900  # px of a picture
@@ -85,18 +86,19 @@ def main(argv: list[str] | None = None) -> None:
     add("--data", type=Path, required=True, help="photos of a YOLO split, or a COCO file")
     add("--photos", type=Path, help="folder of a COCO file's photos; its own unless given")
     add("--model", type=Path, default=Config().model_path, help="ONNX file (what ships)")
-    add("--count", type=int, default=PHOTOS, help=f"photos, spread evenly ({PHOTOS})")
+    add("--count", type=at_least(1), default=PHOTOS, help=f"photos, spread evenly ({PHOTOS})")
     add("--output", type=Path, required=True, help="HTML file to write")
     args = parser.parse_args(argv)
     try:
         photos = read_dataset(args.data, args.photos)
         detector = Detector.load(args.model)
         detector.warm_up()
-        content = page(detector, spread(photos, max(args.count, 1)))
+        content = page(detector, spread(photos, args.count))
+        with naming(args.output):
+            args.output.parent.mkdir(parents=True, exist_ok=True)
+            args.output.write_text(content, encoding="utf-8")
     except (DatasetError, ModelError) as err:
         sys.exit(str(err))
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    args.output.write_text(content, encoding="utf-8")
     print(f"wrote {args.output}: {len(photos)} photos, of which {args.count} at most are shown")
 
 

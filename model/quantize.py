@@ -35,6 +35,7 @@ from model.gate import (
     load_float,
     metadata_of,
 )
+from model.options import at_least
 from model.photos import DatasetError, find_photos, progress, read_tensor
 from model.rewrite import rewrite
 from model.shapes import ShapesError, free_sides
@@ -329,7 +330,9 @@ def main(argv: list[str] | None = None) -> None:
         "--calibration", type=Path, required=True, help="folder of photos like the real ones"
     )
     parser.add_argument("--output", type=Path, required=True, help="INT8 ONNX file to write")
-    parser.add_argument("--images", type=int, default=300, help="photos to calibrate on (300)")
+    parser.add_argument(
+        "--images", type=at_least(1), default=300, help="photos to calibrate on (300)"
+    )
     parser.add_argument("--name", help="model name in every result; the parent's unless given")
     parser.add_argument(
         "--training-data", help="what it was trained on; as the parent says unless given"

@@ -7,6 +7,7 @@ homography then turns picture and outlines alike, and light, blur and noise make
 import argparse
 import colorsys
 import io
+import sys
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
+
+from model.options import at_least
 
 Colour = tuple[int, int, int]
 Floats = npt.NDArray[np.float64]
@@ -530,15 +533,20 @@ def main(arguments: list[str] | None = None) -> None:
     where.add_argument("--output", type=Path, help="folder for a YOLO data set")
     where.add_argument("--samples", type=Path, help="folder for the sample bucket")
     where.add_argument("--judge", type=Path, help="folder of the pictures that judge a rollout")
-    parser.add_argument("--count", type=int, default=100, help="shelves in the data set")
-    parser.add_argument("--seed", type=int, default=0, help="the same seed draws the same shelves")
+    parser.add_argument("--count", type=at_least(1), default=100, help="shelves in the data set")
+    parser.add_argument(
+        "--seed", type=at_least(0), default=0, help="the same seed draws the same shelves"
+    )
     options = parser.parse_args(arguments)
-    if options.samples:
-        write_samples(options.samples)
-    elif options.judge:
-        write_judge(options.judge)
-    else:
-        write_dataset(options.output, options.count, options.seed)
+    try:
+        if options.samples:
+            write_samples(options.samples)
+        elif options.judge:
+            write_judge(options.judge)
+        else:
+            write_dataset(options.output, options.count, options.seed)
+    except OSError as err:  # a folder that is a file, a full disk
+        sys.exit(str(err))
 
 
 if __name__ == "__main__":

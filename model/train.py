@@ -26,6 +26,7 @@ import numpy.typing as npt
 from function.session import available_cpus
 from model.crops import TrainingPhoto
 from model.labelled import LabelledPhoto, read_dataset, read_gaps
+from model.options import at_least
 from model.photos import DatasetError, label_path, naming
 from model.render import write_dataset
 from model.yolo import (
@@ -289,16 +290,16 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--data", type=Path, required=True, help="folder with images/{train,val} and labels/…")
     add("--gaps", type=Path, help="folder of photos on which gaps are labelled, and nothing else")
-    add("--drawn", type=int, default=0, help="shelves to draw and train on as well (0)")
+    add("--drawn", type=at_least(0), default=0, help="shelves to draw and train on as well (0)")
     add("--arch", help="network, e.g. yolo11n (the default), yolo11s, yolo11l")
     add(
         "--weights",
         help="checkpoint to start from; <arch>.pt, which Ultralytics downloads, unless given; "
         f"{RANDOM!r} starts from nothing",
     )
-    add("--epochs", type=int, default=30, help="times through the photos (30)")
+    add("--epochs", type=at_least(1), default=30, help="times through the photos (30)")
     add("--hours", type=_hours, help="train for so long instead of a number of epochs")
-    add("--size", type=int, default=640, help="input side in pixels (640)")
+    add("--size", type=at_least(1), default=640, help="input side in pixels (640)")
     add("--name", help="of the run, in build/train; shelf-<arch> unless given")
     add("--runs", type=Path, default=RUNS, help="folder of the runs (build/train)")
     add("--resume", action="store_true", help="go on after the last epoch of the run, if any")

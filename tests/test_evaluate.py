@@ -249,6 +249,12 @@ def test_a_split_without_any_label_is_refused(split: Path) -> None:
         read_dataset(split)
 
 
+def test_a_folder_for_plots_that_is_a_file_is_named_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "p").write_text("")
+    with pytest.raises(SystemExit, match=r"p: .Errno 17. File exists"):
+        main(["--data", "none", "--model", "none.onnx", "--plots", str(tmp_path / "p")])
+
+
 def test_models_stand_side_by_side_with_the_protocol_and_plots(
     split: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

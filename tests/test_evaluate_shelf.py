@@ -176,4 +176,4 @@ def test_a_scene_is_held_to_what_a_person_sees(
 def test_a_folder_for_pictures_that_is_a_file_is_named_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "worst").write_text("")
     with pytest.raises(SystemExit, match=r"worst: .Errno 17. File exists"):
-        main(["--model", "none.onnx", "--pictures", str(tmp_path / "worst")])
+        main(["--model", "none.onnx", "--drawn", "1", "--pictures", str(tmp_path / "worst")])

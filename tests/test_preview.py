@@ -26,9 +26,7 @@ def test_labels_and_detections_stand_side_by_side(
     assert "http" not in page
 
 
-@pytest.mark.parametrize(
-    ("count", "shown"), [(3, "abd"), (2, "ac"), (1, "a"), (0, "a"), (9, "abcde")]
-)
+@pytest.mark.parametrize(("count", "shown"), [(3, "abd"), (2, "ac"), (1, "a"), (9, "abcde")])
 def test_the_photos_that_are_shown_are_spread_evenly(
     tmp_path: Path, count: int, shown: str
 ) -> None:
@@ -48,3 +46,12 @@ def test_a_name_is_text_and_never_markup(tmp_path: Path) -> None:
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="holds no photos"):
         preview.main(["--data", str(tmp_path), "--output", str(tmp_path / "x.html")])
+
+
+def test_a_page_that_is_a_folder_is_named(
+    split: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    model = save_model(tmp_path / "m.onnx", ONE_BOX)
+    with pytest.raises(SystemExit, match="Is a directory"):
+        preview.main(["--data", str(split), "--model", str(model), "--output", str(tmp_path)])

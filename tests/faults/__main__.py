@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from events.repair.commands import count
 from tests.faults.rows import MUTANTS, ROWS, Report, named, run
 from tests.faults.stage import Ground, running_ground
 
@@ -29,8 +30,7 @@ def main() -> int:
     arguments = _parse()
     # Whatever is forgotten must not find an account.
     os.environ.update(AWS_ENDPOINT_URL="http://127.0.0.1:9", AWS_EC2_METADATA_DISABLED="true")
-    jobs = [Job(row.name) for row in ROWS] + [Job(row, mutant) for mutant, row in MUTANTS.items()]
-    jobs = [job for job in jobs if arguments.row in job.title]
+    jobs = jobs_named(arguments.row)
     lines, failed = [HEAD], False
     print(HEAD, flush=True)
     logs = Path(tempfile.mkdtemp(prefix="faults-"))
@@ -69,6 +69,12 @@ class Job:
         return self.row != LONGEST
 
 
+def jobs_named(words: str) -> list[Job]:
+    """List the rows and the mutants with these words in their titles."""
+    jobs = [Job(row.name) for row in ROWS] + [Job(row, mutant) for mutant, row in MUTANTS.items()]
+    return [job for job in jobs if words in job.title]
+
+
 _ground: Ground
 
 
@@ -90,9 +96,12 @@ def _run(job: Job) -> Report:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--row", default="", help="only those with these words in the name")
-    parser.add_argument("--jobs", type=int, default=2, help="rows at a time (2)")
+    parser.add_argument("--jobs", type=count, default=2, help="rows at a time (2)")
     parser.add_argument("--report", type=Path, help="write the table there, too")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if not jobs_named(arguments.row):
+        parser.error(f"--row must be words of a row's name, got {arguments.row!r}")
+    return arguments
 
 
 def _line(job: Job, report: Report) -> str:

@@ -23,12 +23,13 @@ def main() -> int:
     parser.add_argument("--row", default="", help="only rows with these words in them")
     parser.add_argument("--report", type=Path, help="where to write the table")
     arguments = parser.parse_args()
+    rows = [row for row in ROWS if arguments.row in f"{row.kind}: {row.name}"]
+    if not rows:
+        parser.error(f"--row must be words of a row's name, got {arguments.row!r}")
     lines, reports = [HEAD], []
     print(HEAD, flush=True)
     with running_limited(Path(tempfile.mkdtemp(prefix="limits-"))) as function:
-        for row in ROWS:
-            if arguments.row not in f"{row.kind}: {row.name}":
-                continue
+        for row in rows:
             for clients in (1, AT_ONCE):
                 report = run(function, row, clients)
                 problems = list(report.problems)
