@@ -31,6 +31,7 @@ from function.container import SUFFIXES
 from function.detections import Thresholds
 from function.detector import Detector
 from function.errors import ImageError, ImageGone, ModelError, RequestError
+from function.folders import pictures_below
 from function.image import MAX_IMAGE_BYTES, read_header
 from function.inputs import JPEG
 from function.listing import (
@@ -181,9 +182,7 @@ def find_photos(paths: list[Path]) -> list[Photo]:
         if not path.is_dir():
             photos.append(Photo(path, path.name))
             continue
-        below = sorted(
-            one for one in path.rglob("*") if one.suffix.lower() in SUFFIXES and not one.is_dir()
-        )
+        below = pictures_below(path)
         if not below:
             msg = f"{path} holds no {', '.join(SUFFIXES)}"
             raise OSError(msg)

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from function.container import SUFFIXES
+from function.folders import pictures_below
 from local.console import BOLD, DIM, Console, Steps
 from local.day import photos
 from local.processes import ROOT, StackError, check_port_is_free, read_port
@@ -119,11 +120,10 @@ def check_ports_differ(*ports: int) -> None:
 
 def find_samples(folder: Path) -> dict[str, Path]:
     """Find the images below a folder, by the keys they get. Raises `StackError` for none."""
-    paths = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES and not path.is_dir()  # cameras write .JPG
-    )
+    try:
+        paths = pictures_below(folder)
+    except OSError as err:
+        raise StackError(str(err)) from err
     if not paths:
         msg = f"{folder} holds no images ({', '.join(SUFFIXES)})"
         raise StackError(msg)

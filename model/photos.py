@@ -14,6 +14,7 @@ import numpy.typing as npt
 from function.container import SUFFIXES
 from function.detector import Pixels, preprocess
 from function.errors import ShelfWatchError
+from function.folders import pictures_below
 from function.image import Image, read_image
 
 # By how much a labelling tool may overshoot the photo's edge, as Ultralytics has it.
@@ -29,11 +30,10 @@ class DatasetError(Exception):
 def find_photos(folder: Path, count: int | None = None) -> list[Path]:
     """List the photos of a folder and those below it, or `count` of them, spread evenly.
 
-    Raises `DatasetError` when there are none.
+    Raises `DatasetError` when there are none, or a folder may not be read.
     """
-    found = sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.is_dir()
-    )
+    with naming(folder):
+        found = pictures_below(folder)
     if not found:
         msg = f"{folder} holds no photos ({', '.join(SUFFIXES)})"
         raise DatasetError(msg)
