@@ -34,7 +34,7 @@ class Metrics:
         )
         self.images = Counter(
             "shelfwatch_images_total",
-            "Images by how they ended: audited, or the slug of the problem.",
+            "Images by how they ended: audited, ignored (no photo), or the slug of the problem.",
             ["outcome"],
             registry=self.registry,
         )
