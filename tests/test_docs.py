@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
 import pytest
 from conftest import ROOT
@@ -159,6 +160,27 @@ def test_make_alone_lists_every_job() -> None:
     jobs = set(phony[1].split()) - {".venv"}
     assert jobs <= set(TARGETS)
     assert set(re.findall(r"^  (\S+)  +\S", printed, re.MULTILINE)) == jobs
+
+
+def test_scale_and_cost_reckon_with_what_was_measured() -> None:
+    """What `bench.events` printed stands in one page; two others reckon with it."""
+    measured = (DOCS / "reliability.md").read_text()
+    rounds = re.findall(r"detector ([\d.]+) ms CPU a photo, function ([\d.]+) ms", measured)
+    alone, path = (median(map(float, each)) / 1000 for each in zip(*rounds, strict=True))
+    source = re.search(r"source alone: (\d+) events a CPU second", measured)
+    assert source
+    rate = int(source[1])
+    scale, cost = ((DOCS / f"{name}.md").read_text() for name in ("scale", "cost"))
+    rows = dict(re.findall(r"^\| ([^|]+?) \| \**([\d.]+)", scale, re.MULTILINE))
+    in_all = path + 1 / rate
+    assert rows["detector alone, shipped YOLO11n INT8 at 896"] == f"{alone:.3f}"
+    assert rows["function, bucket to topic"] == f"{path:.3f}"
+    assert rows["**a photo, all in all**"] == rows["CPU seconds a photo"] == f"{in_all:.3f}"
+    assert rows["vCPUs to have in the busiest hour"] == f"{46.3 * in_all / 0.6:.1f}"
+    assert f"| CPU seconds | {in_all * 1000:.0f} |" in cost
+    said = f"{rate:,}".replace(",", " ")
+    assert f"{said} events a CPU second" in scale
+    assert f"| {said} |" in (DOCS / "performance.md").read_text()
 
 
 @pytest.mark.parametrize(("given", "whole"), [("1", True), ("0", False), ("", False)])
