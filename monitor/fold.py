@@ -27,12 +27,12 @@ MOVED_SHARE = 0.3
 MIN_PRODUCTS = 5
 # A gap is the same one where half of the smaller box is shared: it grows as its neighbours sell.
 SAME_GAP = 0.5
-# Products that take a quarter of a gap's place stand in it.
-FILLED = 0.25
-# Of photos of a shelf that nobody touched, one in nine misses a gap that was there before, and five
-# in six of these show no product in its place. Such a photo says a third of one that does.
+# Products that take a third of a gap's place stand in it.
+FILLED = 1 / 3
+# Of photos of a shelf that nobody touched, one in ten misses a gap that was there before, and seven
+# in eight of these show no product in its place. Such a photo says a third of one that does.
 FILLED_SAYS, UNSEEN_SAYS = 3, 1
-# Where neither a product stood before nor a gap was seen, the model was not sure of one of both
+# Where neither a product was last seen nor a gap is open, the model was not sure of one of the
 # photos: so many times as many must show the gap (docs/stock.md has what both rules are worth).
 UNSURE_TIMES = 2
 
@@ -112,7 +112,9 @@ class State:
 
     view: str
     at: Position | None = None  # the last audit
-    products: bytes = b""  # of the last photo that says where the camera looks
+    # Of the last photo that says where the camera looks; and earlier ones, in whose place it and
+    # those since show neither products nor an open gap.
+    products: bytes = b""
     tracks: tuple[Track, ...] = ()
     elsewhere: Audit | None = None  # the first photo that shows another picture
 
@@ -177,18 +179,28 @@ def step(state: State, audit: Audit, rules: Rules) -> tuple[State, list[Episode]
         afresh, _ = step(State(view=state.view), first, rules)
         begun, more = step(afresh, audit, rules)
         return begun, ended + more
-    tracks, ended = _watch(state, audit, shift, rules)
-    kept = audit.products if len(now) >= MIN_PRODUCTS else state.products
+    before += np.tile(shift, 2)
+    tracks, ended = _watch(state, audit, shift, before, rules)
+    kept = state.products
+    if len(now) >= MIN_PRODUCTS:
+        taken = np.concatenate([now, _edges(track.box for track in tracks if track.open)])
+        # A photo may miss what was sold, or a person hide it: that it stood there is known still.
+        hidden = before[~_taken(before, taken)].astype(np.float64)
+        kept = audit.products + pack(hidden / FULL_SCALE)
     return replace(at, products=kept, tracks=tracks, elsewhere=None), ended
 
 
 def _watch(
-    state: State, audit: Audit, shift: Floats, rules: Rules
+    state: State, audit: Audit, shift: Floats, before: Floats, rules: Rules
 ) -> tuple[tuple[Track, ...], list[Episode]]:
-    """Match the gaps of an audit with those that are being watched."""
+    """Match the gaps of an audit with those that are being watched.
+
+    Takes the products of before in the frame of the audit.
+    """
     moved = [_moved(track, shift) for track in state.tracks]
     seen, covered = match([track.box for track in moved], [gap.box for gap in audit.gaps])
-    before, now = boxes(state.products) + np.tile(shift, 2), boxes(audit.products)
+    filled = _taken(_edges(track.box for track in moved), boxes(audit.products))
+    known = _taken(_edges(gap.box for gap in audit.gaps), before)
     tracks: list[Track] = []
     closed: list[Episode] = []
     for index, track in enumerate(moved):
@@ -196,7 +208,7 @@ def _watch(
             box = audit.gaps[seen[index]].box if index in seen else track.box
             tracks.append(_shown(track, box, audit, rules))
         elif track.open:
-            missed = _missed(track, audit, now)
+            missed = _missed(track, audit, bool(filled[index]))
             if missed.missed < FILLED_SAYS * rules.photos or _too_soon(
                 missed.missed_since, audit, rules
             ):
@@ -207,8 +219,7 @@ def _watch(
                 )
     for index, gap in enumerate(audit.gaps):
         if index not in seen.values():
-            sold = not len(before) or _stand_in(gap.box, before)
-            more = 0 if sold else rules.photos * (UNSURE_TIMES - 1)
+            more = 0 if known[index] or not len(before) else rules.photos * (UNSURE_TIMES - 1)
             track = Track(
                 opened=audit.captured, photo=audit.photo, gap=gap, box=gap.box, shown=-more
             )
@@ -222,8 +233,7 @@ def _shown(track: Track, box: Box, audit: Audit, rules: Rules) -> Track:
     return replace(track, box=box, shown=shown, missed=0, missed_since=0, open=track.open or sure)
 
 
-def _missed(track: Track, audit: Audit, products: Floats) -> Track:
-    filled = _stand_in(track.box, products)
+def _missed(track: Track, audit: Audit, filled: bool) -> Track:
     # Photos before that said too little by themselves; this one shows what fills it.
     begins = not track.missed or (filled and track.missed < FILLED_SAYS)
     return replace(
@@ -233,10 +243,15 @@ def _missed(track: Track, audit: Audit, products: Floats) -> Track:
     )
 
 
-def _stand_in(place: Box, products: Floats) -> bool:
-    """Tell whether products (n, 4) stand in a gap's place."""
-    box = np.array(place, np.float32)
-    return bool(shared_area(box, products).sum() >= FILLED * box_area(box))
+def _taken(places: Floats, by: Floats) -> npt.NDArray[np.bool_]:
+    """Tell which places (n, 4) are taken, by boxes (m, 4)."""
+    shared = shared_area(places[:, None], by[None]).sum(axis=1)
+    return np.asarray(shared >= FILLED * box_area(places))
+
+
+def _edges(of: Iterable[Box]) -> Floats:
+    """Give boxes as an array (n, 4)."""
+    return np.array(list(of), np.float32).reshape(-1, 4)
 
 
 def _too_soon(since: int, audit: Audit, rules: Rules) -> bool:

@@ -111,6 +111,45 @@ def spans(result: Folded) -> list[tuple[float, float | None, str]]:
             id="two of what was sold",
         ),
         pytest.param(
+            [photo(0), *unseen(1, 2), photo(30, (3,)), photo(45, (3,))],
+            [(30, None, "")],
+            id="sold, and not seen at first",
+        ),
+        pytest.param(
+            [photo(0), photo(15, (3,)), *unseen(2, 3), photo(45, (3,)), photo(60, (3,))],
+            [(45, None, "")],
+            id="sold, and not seen between",
+        ),
+        pytest.param(
+            [
+                photo(0),
+                photo(15, (3, 4, 5), unseen=(3, 4, 5)),
+                photo(30, (3,)),
+                photo(45, (3,)),
+            ],
+            [(30, None, "")],
+            id="a person stands before what is sold",
+        ),
+        pytest.param(
+            [
+                photo(0),
+                photo(15, (3,), unseen=(3,), shift=(2400, 0)),
+                *(photo(15 * i, (3,), shift=(4800, 0)) for i in range(2, 4)),
+            ],
+            [(30, None, "")],
+            id="sold, and not seen while the camera is nudged",
+        ),
+        pytest.param(
+            [
+                photo(0),
+                *(photo(15 * i, (3,)) for i in range(1, 3)),
+                *unseen(3, 9),
+                *(photo(15 * i, (3,)) for i in range(9, 12)),
+            ],
+            [(15, 45, "filled")],
+            id="sold once only, though not seen for long",
+        ),
+        pytest.param(
             [photo(0, (3,)), photo(15, (3,)), photo(30)],
             [(0, None, "")],
             id="one photo does not close it",
