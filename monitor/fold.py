@@ -200,7 +200,9 @@ def _watch(
     moved = [_moved(track, shift) for track in state.tracks]
     seen, covered = match([track.box for track in moved], [gap.box for gap in audit.gaps])
     filled = _taken(_edges(track.box for track in moved), boxes(audit.products))
-    known = _taken(_edges(gap.box for gap in audit.gaps), before)
+    # A gap that was refilled in its middle is two, and the second is no doubt either.
+    stood = np.concatenate([before, _edges(track.box for track in moved if track.open)])
+    known = _taken(_edges(gap.box for gap in audit.gaps), stood)
     tracks: list[Track] = []
     closed: list[Episode] = []
     for index, track in enumerate(moved):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -296,6 +298,14 @@ def test_a_gap_that_grows_is_the_same_and_two_that_grow_together_both_stand() ->
     assert match([one], [both]) == ({0: 0}, {0})
     assert match([one, two], [both]) == ({0: 0}, {0, 1})
     assert match([one], [two]) == ({}, set())
+
+
+def test_a_gap_that_is_refilled_in_its_middle_is_two() -> None:
+    (left, top, _, bottom), (_, _, right, _) = SHELF[2], SHELF[5]
+    wide = Gap(box=(left, top, right, bottom), row=0, facings=4.0)
+    before = [replace(photo(15 * i, (2, 3, 4, 5)), gaps=(wide,)) for i in range(2)]
+    after = [photo(15 * i, (2, 5)) for i in range(2, 4)]
+    assert spans(folded(*before, *after)) == [(0, None, ""), (30, None, "")]
 
 
 def test_a_nudge_is_the_median_of_what_overlaps() -> None:
