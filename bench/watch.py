@@ -1,7 +1,7 @@
 """How truly a shelf is watched: `python -m bench.watch PHOTOS [--views N] [--by-hand]`
 
 Each photo is a view. A camera takes eighteen photos of its shelf, a quarter of an hour apart: its
-light, noise and sharpness differ, and it is nudged a little, or held by hand. On the sixth to
+light, noise and sharpness differ, and it is nudged a little, or held by hand. On the seventh to
 twelfth two facings are sold, painted over with the wall behind; nothing else ever changes. Every
 other gap that opens later, and every one that is told to be filled, is therefore wrong.
 """
@@ -33,7 +33,7 @@ from function.metrics import Metrics
 from function.result import Result
 from local.day import painted_over
 from model.options import at_least
-from model.photos import DatasetError, find_photos, naming, progress
+from model.photos import DatasetError, find_photos, naming, progress, read_photo
 from monitor.fold import FULL_SCALE, Audit, Box, Rules, State, step
 from monitor.intake import read_audit
 from monitor.register import View
@@ -202,7 +202,7 @@ def run(options: argparse.Namespace) -> None:
     found = find_photos(options.photos, options.views)
     for seed, path in enumerate(progress(found, "watched")):
         with naming(path):
-            picture = Image.open(path).convert("RGB")
+            picture = read_photo(path).picture  # turned as the boxes are
             first = audit_image(path.read_bytes(), detector, thresholds, metrics)
         sold = to_sell(first, seed)
         taken_photos = photos_of(picture, sold, options.by_hand, seed)

@@ -4,18 +4,21 @@ import json
 import math
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
+import PIL.Image
 import pytest
+from test_detector import ONE_BOX, save_model
 
 from bench.against import median_interval, running_tree
 from bench.contenders import form
 from bench.load import Step, knee
 from bench.report import BLOCK, PAGE, PLOTS, QUOTE, fill
 from bench.results import quantile, ratio, table
-from bench.watch import SOLD, Score, in_frame, rows_of, to_sell, watch
+from bench.watch import SOLD, Score, in_frame, photos_of, rows_of, to_sell, watch
 from bench.watch import main as watch_main
 from function.result import Result
 from local.processes import ROOT
@@ -209,6 +212,24 @@ def test_two_facings_in_the_middle_of_a_row_are_sold() -> None:
     assert to_sell(result(6, 0.5), 0) is None
     assert to_sell(result(6, 0.9), 0) == (20, 5, 39, 30)
     assert in_frame((50, 50, 98, 98), (100, 100)) == (32768, 32768, 65535, 65535)
+
+
+def test_facings_are_sold_on_the_photo_as_a_person_sees_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turned = PIL.Image.Exif()
+    turned[0x112] = 6
+    PIL.Image.new("RGB", (96, 64)).save(tmp_path / "a.jpg", exif=turned)
+    model = save_model(tmp_path / "m.onnx", ONE_BOX)
+    seen = []
+
+    def photos(picture: PIL.Image.Image, *others: Any) -> Iterator[bytes]:
+        seen.append(picture.size)
+        return photos_of(picture, *others)
+
+    monkeypatch.setattr("bench.watch.photos_of", photos)
+    watch_main([str(tmp_path), "--model", str(model), "--output", str(tmp_path)])
+    assert seen == [(64, 96)]
 
 
 def test_a_folder_without_photos_is_refused(tmp_path: Path) -> None:
