@@ -383,6 +383,7 @@ class PlannedQueues:
                 "MaximumMessageSize": str(queue["max_message_size"]),
                 "MessageRetentionPeriod": str(queue["message_retention_seconds"]),
                 "Policy": self._made[f"module.queue.aws_sqs_queue_policy.{name}"]["policy"],
+                "QueueArn": QUEUE if name == "this" else DLQ,
                 "RedrivePolicy": queue["redrive_policy"] if name == "this" else "",
             }
         }
