@@ -18,6 +18,9 @@ import numpy.typing as npt
 from function.boxes import Floats, box_area, box_iou, match_one_to_one, shared_area
 
 FULL_SCALE = 65535  # the photo's width and height in the unit of boxes
+BOX_BYTES = 8
+# As many as an audit can hold, and a state: what was seen longest ago is forgotten first.
+MAX_BOXES = 3000
 # Pairs of products that overlap by a fifth say how far the camera was nudged, by their median.
 NUDGE_IOU = 0.2
 # Of the products that then cover half of their pair: fewer than three in ten are another picture.
@@ -186,7 +189,7 @@ def step(state: State, audit: Audit, rules: Rules) -> tuple[State, list[Episode]
         taken = np.concatenate([now, _edges(track.box for track in tracks if track.open)])
         # A photo may miss what was sold, or a person hide it: that it stood there is known still.
         hidden = before[~_taken(before, taken)].astype(np.float64)
-        kept = audit.products + pack(hidden / FULL_SCALE)
+        kept = (audit.products + pack(hidden / FULL_SCALE))[: MAX_BOXES * BOX_BYTES]
     return replace(at, products=kept, tracks=tracks, elsewhere=None), ended
 
 

@@ -19,7 +19,7 @@ from cloudevents.core.v1.event import CloudEvent
 from events.codec import InvalidEvent, Json, data_of, shown
 from events.types import DATA_SCHEMAS, IMAGE_REJECTED, MAX_GENERATION, SHELF_AUDITED
 from function.boxes import box_area, shared_area
-from monitor.fold import Audit, Gap, pack
+from monitor.fold import MAX_BOXES, Audit, Gap, pack
 from monitor.register import View
 
 # Whether a warning of the audit means that a gap of it may be none: such a photo changes nothing.
@@ -36,8 +36,6 @@ DOUBTFUL: Mapping[str, bool] = {
     "truncated": False,
     "nothing_found": True,
 }
-# As many as an audit can hold.
-MAX_BOXES = 3000
 MAX_SIDE = 2**31 - 1  # of a picture, in any format
 # A gap that lies in a mask by half is none.
 MASKED = 0.5

@@ -20,6 +20,7 @@ from monitor.fold import (
     match,
     nudge,
     pack,
+    step,
 )
 from monitor.fold import boxes as unpacked
 from monitor.packed import state_from_json, state_to_json
@@ -306,6 +307,20 @@ def test_a_gap_that_is_refilled_in_its_middle_is_two() -> None:
     before = [replace(photo(15 * i, (2, 3, 4, 5)), gaps=(wide,)) for i in range(2)]
     after = [photo(15 * i, (2, 5)) for i in range(2, 4)]
     assert spans(folded(*before, *after)) == [(0, None, ""), (30, None, "")]
+
+
+def test_a_state_remembers_no_more_products_than_an_audit_holds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("monitor.fold.MAX_BOXES", 30)
+    state = State(view="v")
+    for index in range(5):  # each shows five things where no other does
+        things = [(1000 + 900 * i, 52000 + 900 * index) for i in range(5)]
+        there = [*SHELF, *((x, y, x + 300, y + 300) for x, y in things)]
+        state, _ = step(state, photo(15 * index, shelf=there), RULES)
+    assert len(unpacked(state.products)) == 30
+    newest = [y for _, y, _, bottom in unpacked(state.products).tolist() if bottom - y == 300]
+    assert newest == [55600] * 5 + [54700] * 5
 
 
 def test_a_nudge_is_the_median_of_what_overlaps() -> None:
