@@ -183,7 +183,7 @@ def step(state: State, audit: Audit, rules: Rules) -> tuple[State, list[Episode]
         begun, more = step(afresh, audit, rules)
         return begun, ended + more
     before += np.tile(shift, 2)
-    tracks, ended = _watch(state, audit, shift, before, rules)
+    tracks, ended = _watch(state, audit, shift, before, now, rules)
     kept = state.products
     if len(now) >= MIN_PRODUCTS:
         taken = np.concatenate([now, _edges(track.box for track in tracks if track.open)])
@@ -194,15 +194,15 @@ def step(state: State, audit: Audit, rules: Rules) -> tuple[State, list[Episode]
 
 
 def _watch(
-    state: State, audit: Audit, shift: Floats, before: Floats, rules: Rules
+    state: State, audit: Audit, shift: Floats, before: Floats, now: Floats, rules: Rules
 ) -> tuple[tuple[Track, ...], list[Episode]]:
     """Match the gaps of an audit with those that are being watched.
 
-    Takes the products of before in the frame of the audit.
+    Takes the products of before, in the frame of the audit, and those of now.
     """
     moved = [_moved(track, shift) for track in state.tracks]
     seen, covered = match([track.box for track in moved], [gap.box for gap in audit.gaps])
-    filled = _taken(_edges(track.box for track in moved), boxes(audit.products))
+    filled = _taken(_edges(track.box for track in moved), now)
     # A gap that was refilled in its middle is two, and the second is no doubt either.
     stood = np.concatenate([before, _edges(track.box for track in moved if track.open)])
     known = _taken(_edges(gap.box for gap in audit.gaps), stood)
