@@ -8,7 +8,6 @@ import sys
 from sqlalchemy.exc import DBAPIError
 
 from events.log import configure_logging
-from events.settings import SettingError
 from monitor.config import Config
 from monitor.database import migrate, open_database
 from monitor.process_checks import check_if_asked
@@ -22,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     configure_logging()
     try:
         engine = open_database(Config.from_env().database_url)
-    except (SettingError, ValueError) as err:
+    except ValueError as err:  # a setting, or an address that names no database
         log.critical("migrate.misconfigured", extra={"error": str(err)})
         return 2
     try:
