@@ -22,16 +22,17 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cloudevents.core.v1.event import CloudEvent
 from sqlalchemy import Engine, text
 
 from bench.results import quantile
-from events.codec import from_json, new_event, to_json
+from events.codec import Json, from_json, new_event, to_json
 from events.types import DATA_SCHEMAS, SHELF_AUDITED
 from function.serving import keep_for_good
+from local.day import QUARTER
 from model.options import at_least
 from monitor.app import create_app
 from monitor.config import Config
@@ -46,7 +47,6 @@ from tests.faults.postgresql import running_postgresql
 
 VIEWS_A_STORE = 200
 ROWS, COLUMNS = 6, 22  # 132 facings, as the sample photos
-QUARTER = timedelta(minutes=15)
 REQUESTS = 50
 MORE = 2000  # events into the full database
 BUCKET = "shelves"
@@ -96,13 +96,18 @@ def _event(
         "count": len(stand),
         "fill_rate": round(len(stand) / len(slots), 3),
     }
+    return audited(f"{rng.getrandbits(128):032x}", f"{folder}/{name}.jpg", taken, data)
+
+
+def audited(event_id: str, key: str, taken: datetime, data: Json) -> CloudEvent:
+    """Make the event of an audit of one photo, as the topic sends it."""
     return new_event(
         {
-            "id": f"{rng.getrandbits(128):032x}",
-            "source": "urn:shelfwatch:s3:shelves",
+            "id": event_id,
+            "source": f"urn:shelfwatch:s3:{BUCKET}",
             "type": SHELF_AUDITED,
             "dataschema": DATA_SCHEMAS[SHELF_AUDITED],
-            "subject": f"{folder}/{name}.jpg",
+            "subject": key,
             "time": taken,
         },
         data,

@@ -13,16 +13,15 @@ import io
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
+from bench.monitor import audited
 from bench.results import Part, table
-from events.codec import new_event
-from events.types import DATA_SCHEMAS, SHELF_AUDITED
 from function.audit import audit_image
 from function.boxes import box_area, shared_area
 from function.config import Config
@@ -31,7 +30,7 @@ from function.detector import Detector
 from function.errors import ModelError
 from function.metrics import Metrics
 from function.result import Result
-from local.day import painted_over
+from local.day import QUARTER, painted_over
 from model.options import at_least
 from model.photos import DatasetError, find_photos, naming, progress, read_photo
 from monitor.fold import FULL_SCALE, Audit, Box, Rules, State, step
@@ -39,7 +38,6 @@ from monitor.intake import read_audit
 from monitor.register import View
 
 PHOTOS, SOLD = 18, range(6, 12)
-QUARTER = timedelta(minutes=15)
 # Shares of the sides, of the size, and degrees: a camera on a shelf opposite, and one held by hand.
 FIXED, BY_HAND = (0.004, 0.0, 0.05), (0.015, 0.03, 0.25)
 MARGIN = 0.04  # of the photo, for the nudge and the turn
@@ -115,17 +113,8 @@ def to_sell(result: Result, seed: int) -> Box | None:
 
 def as_audit(result: Result, index: int) -> Audit:
     """Read a result as the monitor does."""
-    event = new_event(
-        {
-            "id": f"{index:032x}",
-            "source": "urn:shelfwatch:s3:shelves",
-            "type": SHELF_AUDITED,
-            "dataschema": DATA_SCHEMAS[SHELF_AUDITED],
-            "subject": f"view/{index:02d}.jpg",
-            "time": datetime(2026, 1, 5, 8, tzinfo=UTC) + QUARTER * index,
-        },
-        dict(result),
-    )
+    time = datetime(2026, 1, 5, 8, tzinfo=UTC) + QUARTER * index
+    event = audited(f"{index:032x}", f"view/{index:02d}.jpg", time, dict(result))
     return read_audit(event, dict(result), View(folder="view")).audit
 
 

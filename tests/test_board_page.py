@@ -6,7 +6,7 @@ import itertools
 import os
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal
@@ -18,6 +18,7 @@ from playwright.sync_api import Browser, Page, expect
 from test_watcher import audit_data, event
 
 from events.codec import from_json
+from local.day import QUARTER
 from local.stack import STORES, running_monitor
 from monitor.database import migrate, open_database
 from monitor.metrics import Metrics
@@ -28,7 +29,6 @@ from monitor.watcher import Watcher
 SCREENS = ROOT / "build" / "screens"
 AXE = files("axe_playwright_python") / "axe.min.js"
 SCHEMES: tuple[Literal["dark"], Literal["light"]] = ("dark", "light")
-QUARTER = timedelta(minutes=15)
 LONG = "L" * 200
 LEFT = "\u064a\u0633\u0627\u0631"
 ARABIC = "\u0645\u062a\u062c\u0631/\u0643\u0627\u0645\u064a\u0631\u0627"  # a store, and a camera
